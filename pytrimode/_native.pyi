@@ -1,0 +1,157 @@
+"""The compiled engine (`native/`): llama.cpp's model loading and kernels under pytrimode's own graph, cache and decoders.
+
+Low-level and unstable: applications use `pytrimode.TriMode`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LLAMA_CPP_PYTHON_VERSION: str
+"""Version of llama-cpp-python that this extension was compiled against."""
+
+def set_log_verbose(verbose: bool) -> None:
+    """Show llama.cpp's log on stderr (warnings and errors are always shown)."""
+
+def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int) -> bytes:
+    """Encode rows of weights with ggml's own quantizers. See `native/encode.h`."""
+
+class Model:
+    """A GGUF model, memory-mapped and loaded by libllama, and its drafter LoRA."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        lora_path: str | None = None,
+        n_gpu_layers: int = 0,
+        use_mmap: bool = True,
+        vocab_only: bool = False,
+    ) -> None: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def n_params(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def n_ctx_train(self) -> int: ...
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_head(self) -> int: ...
+    @property
+    def n_head_kv(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def bos_token_id(self) -> int: ...
+    @property
+    def eos_token_id(self) -> int: ...
+    @property
+    def mask_token_id(self) -> int:
+        """-1 when the file names none: only mode ar works then."""
+    @property
+    def add_bos(self) -> bool: ...
+    @property
+    def lora_rank(self) -> int:
+        """0 without a drafter LoRA."""
+    def is_eog(self, token: int) -> bool: ...
+    def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]: ...
+    def token_to_piece(self, token: int, special: bool) -> bytes: ...
+
+class Event:
+    """What one engine step did for one request."""
+
+    @property
+    def request_id(self) -> int: ...
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens emitted by this step, in order; final."""
+    @property
+    def block(self) -> list[int]:
+        """Mode diffusion: the block being denoised, mask ids where nothing is committed yet; else empty."""
+    @property
+    def confidence(self) -> list[float]:
+        """Probability of each committed token of `block`, 0 where masked, 1 for the seed."""
+    @property
+    def finish_reason(self) -> str:
+        """"" while running, else "stop" (an end-of-generation token), "length" or "cancelled"."""
+
+class Stats:
+    """Counters of one request. Times in seconds."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens found in the cache and not computed again."""
+    @property
+    def completion_tokens(self) -> int:
+        """Emitted tokens, a final end-of-generation token included."""
+    @property
+    def forward_passes(self) -> int:
+        """Passes after the prefill (NFE)."""
+    @property
+    def prefill_passes(self) -> int: ...
+    @property
+    def drafted(self) -> int: ...
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def cycles(self) -> int:
+        """Self-spec: draft/verify cycles; diffusion: blocks."""
+    @property
+    def prompt_seconds(self) -> float: ...
+    @property
+    def generation_seconds(self) -> float: ...
+
+class Engine:
+    """Runs requests over one model and one KV cache: `submit`, then `step` until each has its finish reason."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        n_batch: int = 512,
+        n_threads: int = 0,
+        type_k: str = "f16",
+        type_v: str = "f16",
+        flash_attn: bool = True,
+        n_parallel: int = 1,
+    ) -> None: ...
+    @property
+    def n_ctx(self) -> int: ...
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes: `kv_cache`, `compute`."""
+    def submit(
+        self,
+        tokens: Sequence[int],
+        *,
+        mode: str,
+        max_tokens: int,
+        block_length: int = 16,
+        threshold: float = 0.9,
+        ignore_eos: bool = False,
+        use_lora: bool = True,
+        seed: int = 0,
+    ) -> int: ...
+    def step(self) -> list[Event]:
+        """One forward pass for whatever the active requests plan. The GIL is released."""
+    def cancel(self, request_id: int) -> None: ...
+    def stats(self, request_id: int) -> Stats: ...
+    def release(self, request_id: int) -> None:
+        """Forget a finished request (its cells stay for prefix reuse)."""
+    def clear_cache(self) -> None: ...
+    def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
+        """[n, vocab]: causal rows; rows from `block_start` on see each other in both directions (LoRA on these only)."""

@@ -1,0 +1,1 @@
+"""GGUF -> GGUF: quantization, calibration and evaluation."""
