@@ -16,7 +16,11 @@ BINARY = {  # operation: (verb phrase, operator, noun of the result)
     "average": ("returns the average of {a} and {b}", "({a} + {b}) / 2", "the average of {a} and {b}"),
 }
 FILTERS = {
-    "even": "item % 2 == 0", "odd": "item % 2 == 1", "positive": "item > 0", "negative": "item < 0", "nonzero": "item != 0",
+    "even": "item % 2 == 0",
+    "odd": "item % 2 == 1",
+    "positive": "item > 0",
+    "negative": "item < 0",
+    "nonzero": "item != 0",
 }
 TOTALS = {  # loop accumulators: (verb phrase, start, body, noun)
     "sum": ("adds up all {p}", "0", "total += item", "the sum of all {p}"),
@@ -34,12 +38,21 @@ TEXTS = {
     "first": ("returns the first letter of a text", "text[0]", "the first letter of the text"),
     "strip": ("removes spaces around a text", "text.strip()", "the text without spaces around it"),
 }
-ASK = ["Write a Python function {f} that {d}.", "Write a function called {f} that {d}.", "Write a function {f} that {d}.",
-       "Define a Python function {f} that {d}.", "I need a Python function named {f} that {d}.",
-       "Implement {f} in Python: a function that {d}."]
-ASK_CLASS = ["Write a Python class {c} with the attributes {l}.", "Write a class {c} with {l}.",
-             "Create a Python class {c} with attributes {l}.", "Define a class called {c} that has {l}.",
-             "I need a Python class {c} with the attributes {l}."]
+ASK = [
+    "Write a Python function {f} that {d}.",
+    "Write a function called {f} that {d}.",
+    "Write a function {f} that {d}.",
+    "Define a Python function {f} that {d}.",
+    "I need a Python function named {f} that {d}.",
+    "Implement {f} in Python: a function that {d}.",
+]
+ASK_CLASS = [
+    "Write a Python class {c} with the attributes {l}.",
+    "Write a class {c} with {l}.",
+    "Create a Python class {c} with attributes {l}.",
+    "Define a class called {c} that has {l}.",
+    "I need a Python class {c} with the attributes {l}.",
+]
 
 
 def fenced(code: str) -> str:
@@ -85,13 +98,20 @@ def python_class(rng) -> Turn:
     """A class with one to three attributes, and in half of the cases a method that describes it."""
     name, attributes = rng.choice(CLASSES), rng.sample(ATTRIBUTES, rng.choice((1, 2, 2, 2, 3, 3)))
     question = rng.choice(ASK_CLASS).format(c=name, l=listed(attributes))
-    lines = [f"class {name}:", f'    """A {name.lower()} with {listed(attributes)}."""', "",
-             f"    def __init__(self, {', '.join(attributes)}):"]
+    article = "An" if name[0] in "AEIOU" else "A"
+    lines = [
+        f"class {name}:",
+        f'    """{article} {name.lower()} with {listed(attributes)}."""',
+        "",
+        f"    def __init__(self, {', '.join(attributes)}):",
+    ]
     lines += [f"        self.{a} = {a}" for a in attributes]
     method = rng.random() < 0.4
     if method:
         shown = attributes[0]
-        question = question[:-1] + rng.choice((f" and a method that returns the {shown}.", f" and a method get_{shown}."))
+        question = question[:-1] + rng.choice(
+            (f" and a method that returns the {shown}.", f" and a method get_{shown}.")
+        )
         lines += ["", f"    def get_{shown}(self):", f"        return self.{shown}"]
     think = f"The class {name} stores {listed(attributes)}."
     key = f"class {name} {' '.join(attributes)} {method}"

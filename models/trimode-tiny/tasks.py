@@ -37,13 +37,20 @@ def is_heldout(key: str) -> bool:
     return hashlib.sha256(key.encode()).digest()[0] < HELDOUT_SHARE
 
 
+IMPERATIVES = (
+    "Add Calculate Compute Subtract Take Multiply Sort Put Order Arrange Alphabetize Reverse Write List Spell "
+    "Give Count Define Implement Create Explain Tell Describe"
+)
+
+
 def polite(rng, text: str) -> str:
     """Vary the surface of a request: please, lower case, no final mark."""
     r = rng.random()
-    if r < 0.08:
-        text = "Please " + text[0].lower() + text[1:]
-    elif r < 0.14:
-        text = "Can you " + text[0].lower() + text[1:].rstrip(".?") + "?"
+    if text.split()[0] in IMPERATIVES.split():
+        if r < 0.08:
+            text = "Please " + text[0].lower() + text[1:]
+        elif r < 0.14:
+            text = "Can you " + text[0].lower() + text[1:].rstrip(".?") + "?"
     if rng.random() < 0.12:
         text = text[0].lower() + text[1:]
     if rng.random() < 0.1 and text[-1] in ".?":
@@ -86,10 +93,28 @@ def number(rng) -> int:
     return rng.randint(1, 9) if r < 0.1 else rng.randint(10, 99) if r < 0.65 else rng.randint(100, 999)
 
 
-ADD = ["What is {a} + {b}?", "Add {a} and {b}.", "What is the sum of {a} and {b}?", "{a} + {b}", "{a} + {b} = ?",
-       "How much is {a} plus {b}?", "Calculate {a} + {b}.", "What is {a} plus {b}?", "Compute {a} + {b}."]
-SUBTRACT = ["What is {a} - {b}?", "Subtract {b} from {a}.", "What is {a} minus {b}?", "{a} - {b}", "{a} - {b} = ?",
-            "How much is {a} minus {b}?", "Calculate {a} - {b}.", "Take {b} away from {a}.", "Compute {a} - {b}."]
+ADD = [
+    "What is {a} + {b}?",
+    "Add {a} and {b}.",
+    "What is the sum of {a} and {b}?",
+    "{a} + {b}",
+    "{a} + {b} = ?",
+    "How much is {a} plus {b}?",
+    "Calculate {a} + {b}.",
+    "What is {a} plus {b}?",
+    "Compute {a} + {b}.",
+]
+SUBTRACT = [
+    "What is {a} - {b}?",
+    "Subtract {b} from {a}.",
+    "What is {a} minus {b}?",
+    "{a} - {b}",
+    "{a} - {b} = ?",
+    "How much is {a} minus {b}?",
+    "Calculate {a} - {b}.",
+    "Take {b} away from {a}.",
+    "Compute {a} - {b}.",
+]
 TIMES = ["What is {a} times {b}?", "{a} * {b}", "Multiply {a} by {b}.", "What is {a} * {b}?"]
 
 
@@ -100,7 +125,7 @@ def arithmetic(rng) -> Turn:
         a, b = rng.randint(1, 10), rng.randint(1, 10)
         answer = f"{a} times {b} is {a * b}."
         # All one-digit products are training data: they are facts, not a skill to generalise.
-        return Turn("times", polite(rng, rng.choice(TIMES).format(a=a, b=b)), answer, f"times {a} {b}")
+        return Turn("times", polite(rng, rng.choice(TIMES).format(a=a, b=b)), answer, "times")
     a, b = number(rng), number(rng)
     if r < 0.54:
         working, result, sign, forms = add_working(a, b), a + b, "+", ADD
@@ -114,15 +139,37 @@ def arithmetic(rng) -> Turn:
 
 # ---------------------------------------------------------------------------------------------------- lists
 
-SORT_NUMBERS = ["Sort these numbers: {l}", "Sort the numbers {l}.", "Put these numbers in order: {l}", "Sort {l}.",
-                "Order these numbers from smallest to largest: {l}", "Arrange {l} in ascending order.",
-                "What is the sorted order of {l}?"]
-SORT_DOWN = ["Sort these numbers from largest to smallest: {l}", "Arrange {l} in descending order.",
-             "Sort the numbers {l} in descending order.", "Order {l} from largest to smallest."]
-SORT_WORDS = ["Sort these words alphabetically: {l}", "Sort the words {l}.", "Put these words in alphabetical order: {l}",
-              "Arrange {l} in alphabetical order.", "Alphabetize {l}.", "Sort these words: {l}"]
-REVERSE = ["Reverse this list: {l}", "Reverse the order of these words: {l}", "Write {l} in reverse order.",
-           "Reverse the list {l}.", "List {l} backwards.", "What is {l} in reverse order?"]
+SORT_NUMBERS = [
+    "Sort these numbers: {l}",
+    "Sort the numbers {l}.",
+    "Put these numbers in order: {l}",
+    "Sort {l}.",
+    "Order these numbers from smallest to largest: {l}",
+    "Arrange {l} in ascending order.",
+    "What is the sorted order of {l}?",
+]
+SORT_DOWN = [
+    "Sort these numbers from largest to smallest: {l}",
+    "Arrange {l} in descending order.",
+    "Sort the numbers {l} in descending order.",
+    "Order {l} from largest to smallest.",
+]
+SORT_WORDS = [
+    "Sort these words alphabetically: {l}",
+    "Sort the words {l}.",
+    "Put these words in alphabetical order: {l}",
+    "Arrange {l} in alphabetical order.",
+    "Alphabetize {l}.",
+    "Sort these words: {l}",
+]
+REVERSE = [
+    "Reverse this list: {l}",
+    "Reverse the order of these words: {l}",
+    "Write {l} in reverse order.",
+    "Reverse the list {l}.",
+    "List {l} backwards.",
+    "What is {l} in reverse order?",
+]
 
 
 def joined(rng, items: list) -> str:
@@ -178,8 +225,14 @@ def reversed_turn(items: list, question: str) -> Turn:
     """The answer to a reversing request."""
     out = items[::-1]
     answer = f"The list {plain(items)} in reverse order: {plain(out)}."
-    return Turn("reverse", question, answer, list_key("reverse", items), items=out,
-                think=f"The list has {len(items)} items. The last is {items[-1]}, so it comes first.")
+    return Turn(
+        "reverse",
+        question,
+        answer,
+        list_key("reverse", items),
+        items=out,
+        think=f"The list has {len(items)} items. The last is {items[-1]}, so it comes first.",
+    )
 
 
 def reverse(rng) -> Turn:
@@ -191,10 +244,21 @@ def reverse(rng) -> Turn:
 
 # ---------------------------------------------------------------------------------------------------- words
 
-SPELL = ["Spell {l}.", "Spell the words {l}.", "How do you spell {l}?", "Spell out {l}.", "Spell {l} letter by letter.",
-         "Give me the letters of {l}."]
-COUNT = ['How many words are in "{s}"?', 'Count the words in "{s}".', 'Count the words: {s}',
-         'How many words does "{s}" have?', 'What is the word count of "{s}"?']
+SPELL = [
+    "Spell {l}.",
+    "Spell the words {l}.",
+    "How do you spell {l}?",
+    "Spell out {l}.",
+    "Spell {l} letter by letter.",
+    "Give me the letters of {l}.",
+]
+COUNT = [
+    'How many words are in "{s}"?',
+    'Count the words in "{s}".',
+    "Count the words: {s}",
+    'How many words does "{s}" have?',
+    'What is the word count of "{s}"?',
+]
 
 
 def spell(rng) -> Turn:
@@ -206,8 +270,14 @@ def spell(rng) -> Turn:
     answer = "\n".join(f"{w}: {'-'.join(w)}" for w in items)
     names = items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
     key = list_key("spell", items) if len(items) > 1 else "spell"  # "spell" itself is not held out
-    return Turn("spell", polite(rng, question.format(l=names)), answer, key, items=items,
-                think=f"I write the letters of {names}, one by one.")
+    return Turn(
+        "spell",
+        polite(rng, question.format(l=names)),
+        answer,
+        key,
+        items=items,
+        think=f"I write the letters of {names}, one by one.",
+    )
 
 
 def count_words(rng) -> Turn:
@@ -216,8 +286,14 @@ def count_words(rng) -> Turn:
     sentence = " ".join(items)
     numbered = ", ".join(f"{i} {w}" for i, w in enumerate(items, 1))
     answer = f"{numbered}. The text has {len(items)} words."
-    return Turn("count", polite(rng, rng.choice(COUNT).format(s=sentence)), answer, "count " + sentence,
-                think=f"I number the words: {numbered}.", short=f"The text has {len(items)} words.")
+    return Turn(
+        "count",
+        polite(rng, rng.choice(COUNT).format(s=sentence)),
+        answer,
+        "count " + sentence,
+        think=f"I number the words: {numbered}.",
+        short=f"The text has {len(items)} words.",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- follow-ups

@@ -1,6 +1,12 @@
 """Word lists that the task generators draw from."""
 
-WORDS = """
+
+def _split(text: str) -> list[str]:
+    """The words of a text."""
+    return text.split()
+
+
+WORDS = _split("""
 anchor apple arrow autumn bag ball banana basket beach bear bell berry bicycle bird blanket boat book bottle bowl box
 branch bread brick bridge brush bucket butter button cabin cake camel camera candle canoe carpet castle cat cave chain
 chair cheese cherry circle city clock cloud coat coffee coin copper corner cotton cow crab cream crown cup curtain
@@ -16,31 +22,37 @@ raven ribbon rice ring river road robin rocket roof rope rose ruby sail salt san
 ship shoe silk silver sister sky snow soap sock song soup spider spoon star stone storm sugar summer sun swan table
 teacher tent thunder ticket tiger tomato tower town train tree trumpet tulip turtle umbrella uncle valley vase violin
 wagon wall water wave whale wheat wheel whistle window winter wizard wolf wood yacht yard yarn year zebra
-""".split()
+""")
 
-SYLLABLES = "ba be bo da di do fa fi ga go ka ki ko la le lo ma mi mo na ne no pa po ra ri ro sa si so ta ti to va vi zo".split()
+SYLLABLES = _split("""
+ba be bo da di do fa fi ga go ka ki ko la le lo ma mi mo na ne no pa po ra ri ro sa si so ta ti to va vi zo
+""")
 
-SENTENCE_WORDS = """
+SENTENCE_WORDS = _split("""
 the a my our one red blue green old new small big happy quiet quick warm cold bright soft tall dog cat bird fox child
 teacher farmer friend sister queen pilot runs walks sings sleeps waits jumps reads paints finds likes sees carries holds
 near under over behind beside with in on by today slowly again often home river garden house window bridge forest lamp
-""".split()
+""")
 
-VERBS = "get make find compute build check update read load fetch collect handle create process select".split()
-NOUNS = """
+VERBS = _split("""
+get make find compute build check update read load fetch collect handle create process select
+""")
+NOUNS = _split("""
 total price score value item name count result list data user order number word text amount level point record size
-""".split()
-PARAMS = "a b x y n m left right first second width height price rate speed time base offset cost tax weight length".split()
-LIST_PARAMS = "items values numbers scores prices words names records data points".split()
+""")
+PARAMS = _split("""
+a b x y n m left right first second width height price rate speed time base offset cost tax weight length
+""")
+LIST_PARAMS = _split("items values numbers scores prices words names records data points")
 
-CLASSES = """
+CLASSES = _split("""
 Car Book Student Dog House Account Player Robot Movie Song Phone City Animal Order Product Employee Ticket Garden Ship
 Recipe Planet Camera Teacher Team Plant Message Point Bottle Computer Train
-""".split()
-ATTRIBUTES = """
+""")
+ATTRIBUTES = _split("""
 name age color price size title author speed weight height owner balance score level model brand year address email
 length width rating country city stock status genre power language team
-""".split()
+""")
 
 
 def pseudo_word(rng) -> str:

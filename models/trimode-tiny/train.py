@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Train trimode-tiny from nothing: data and tokenizer, AR, joint AR + block diffusion, drafter LoRA, export.
+
+python train.py                        # everything, seeded, about 75 minutes on two cores
+python train.py --resume               # continue from the last state in --work
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from checkpoint import MAX_POSITION, export_lora, export_model, model_config, round_bf16
+from data import Batch, ChatStream, conversation, heldout_prompts, make_batch, render
+from lora import attach, draft_loss
+from model import TriMode
+from optim import Optimizers
+from quick import quick_check
+from tokenizer import save_tokenizer, train_tokenizer
+from tokenizers import Tokenizer
+
+HERE = Path(__file__).resolve().parent
+AR, JOINT, LORA = "ar", "joint", "lora"
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--out", type=Path, default=HERE, help="folder for the checkpoint (default: this script's)")
+    p.add_argument("--work", type=Path, default=Path("trimode-tiny-run"), help="folder for training states and the log")
+    p.add_argument("--resume", action="store_true", help="continue from the newest state in --work")
+    p.add_argument(
+        "--steps",
+        type=int,
+        nargs=3,
+        default=(1600, 1500, 500),
+        metavar=("AR", "JOINT", "LORA"),
+        help="steps of the three stages (default: %(default)s)",
+    )
+    p.add_argument("--rows", type=int, default=12, help="packed rows per batch (default: %(default)s)")
+    p.add_argument("--length", type=int, default=192, help="tokens per packed row (default: %(default)s)")
+    p.add_argument(
+        "--noisy", type=int, default=128, help="rows of block passes behind each packed row (default: %(default)s)"
+    )
+    p.add_argument("--muon-lr", type=float, default=0.02, help="learning rate of Muon (default: %(default)s)")
+    p.add_argument("--adam-lr", type=float, default=0.003, help="learning rate of AdamW (default: %(default)s)")
+    p.add_argument(
+        "--diffusion-weight", type=float, default=1.0, help="weight of the block loss (default: %(default)s)"
+    )
+    p.add_argument("--vocab", type=int, default=2048, help="largest vocabulary (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=1, help="seed of data, weights and order (default: %(default)s)")
+    p.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    p.add_argument(
+        "--check-every", type=int, default=200, help="steps between checks and saved states (default: %(default)s)"
+    )
+    return p.parse_args()
+
+
+def say(work: Path, text: str) -> None:
+    """Print and log a line."""
+    print(text, flush=True)
+    with (work / "train.log").open("a") as f:
+        f.write(text + "\n")
+
+
+def prepare(args: argparse.Namespace) -> Tokenizer:
+    """Stage 1: train the tokenizer on 20,000 generated conversations and write it with the held-out prompts."""
+    path = args.out / "tokenizer.json"
+    if args.resume and path.exists():
+        return Tokenizer.from_file(str(path))
+    rng = random.Random(args.seed)
+    texts = []
+    for _ in range(20000):
+        messages, turns = conversation(rng, rng.choice((1, 1, 2)))
+        texts.append(render(messages, turns[-1], rng.random() < 0.1).replace("<s>", ""))
+    tokenizer = train_tokenizer(texts, args.vocab)
+    save_tokenizer(tokenizer, HERE / "chat_template.jinja", args.out, MAX_POSITION)
+    (args.out / "heldout.json").write_text(json.dumps(heldout_prompts(), indent=1) + "\n")
+    return tokenizer
+
+
+def learning_rate(step: int, total: int, warmup: int, decay_from: float, last: float = 0.02) -> float:
+    """Warm-up, constant, then linear decay to `last` in the final part (WSD)."""
+    if step < warmup:
+        return (step + 1) / warmup
+    start = total * decay_from
+    return 1.0 if step < start else last + (1 - last) * (total - step) / (total - start)
+
+
+def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """ids, position, visible, target, weight of a batch as tensors."""
+    return tuple(torch.from_numpy(x) for x in (batch.ids, batch.position, batch.visible, batch.target, batch.weight))
+
+
+def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean cross-entropy of the causal rows and of the masked rows (0 if there are none).
+
+    reference objective: 0.3 * CE / p on masked rows. Here each masked row counts the same (half of the blocks are all
+    masked, as drafts are) and rows after the end of an answer count a tenth.
+    """
+    ids, position, visible, target, weight = tensors(batch)
+    hidden, _ = model.hidden(ids, position, visible)
+    parts = []
+    for span in (slice(0, batch.n_clean), slice(batch.n_clean, None)):
+        w = weight[:, span]
+        chosen = w > 0
+        if not chosen.any():
+            parts.append(torch.zeros(()))
+            continue
+        logits = model.diffusion_head(hidden[:, span][chosen])
+        ce = F.cross_entropy(logits, target[:, span][chosen], reduction="none")
+        parts.append((ce * w[chosen]).sum() / w.sum())
+    return parts[0], parts[1]
+
+
+def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStream, rng: np.random.Generator) -> Batch:
+    """The batch of a step. Every 12th is made of long rows with conversations of many turns."""
+    noisy = 0 if stage == AR else args.noisy
+    rows, length = args.rows, args.length
+    if step % 12 == 11 and (stage != AR or step > 600):
+        rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
+    return make_batch(stream, rng, rows, length, noisy, all_masked=1.0 if stage == LORA else 0.5)
+
+
+def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
+    """Save the training state of a stage."""
+    state = {"stage": stage, "step": step, "model": model.state_dict(), "optimizers": optimizers.state_dict()}
+    torch.save(state, args.work / "state.tmp")
+    (args.work / "state.tmp").replace(args.work / f"state-{stage}.pt")
+
+
+def load(args: argparse.Namespace, stage: str, model: TriMode, optimizers) -> int:
+    """Restore the state of a stage if --resume and there is one; returns the step to start from."""
+    path = args.work / f"state-{stage}.pt"
+    if not args.resume or not path.exists():
+        return 0
+    state = torch.load(path)
+    model.load_state_dict(state["model"])
+    optimizers.load_state_dict(state["optimizers"])
+    return state["step"]
+
+
+def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
+    """Stages 2 and 3: AR alone, then AR and block diffusion together."""
+    optimizers = Optimizers(model, args.muon_lr, args.adam_lr)
+    step = load(args, stage, model, optimizers)
+    stream = ChatStream(tokenizer, args.seed * 1000 + (stage == JOINT) * 100 + step)
+    rng = np.random.default_rng(args.seed + step)
+    warmup, decay_from = (40, 1.0) if stage == AR else (40, 0.45)
+    began, ar_mean, block_mean = time.time(), 0.0, 0.0
+    first = step
+    while step < total:
+        ar, block = losses(model, next_batch(args, stage, step, stream, rng))
+        (ar + args.diffusion_weight * block).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step(learning_rate(step, total, warmup, decay_from))
+        step += 1
+        mix = 0.95 if step - first > 20 else 0.5
+        ar_mean, block_mean = mix * ar_mean + (1 - mix) * ar.item(), mix * block_mean + (1 - mix) * block.item()
+        if step % 20 == 0:
+            pace = (time.time() - began) / (step - first)
+            say(
+                args.work,
+                f"{stage} {step}/{total} ar {ar_mean:.3f} block {block_mean:.3f} {pace:.2f} s/step "
+                f"{(total - step) * pace / 60:.0f} min left",
+            )
+        if step % args.check_every == 0 or step == total:
+            save(args, stage, step, model, optimizers)
+            say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage == JOINT)}")
+
+
+def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
+    """Stage 4: the drafter, on all-masked blocks of training answers, base frozen."""
+    model.requires_grad_(False)
+    loras = attach(model)
+    parameters = [p for lora in loras for p in lora.parameters()]
+    optimizer = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    stream, rng = ChatStream(tokenizer, args.seed * 1000 + 777), np.random.default_rng(args.seed + 777)
+    began, mean, accepted_mean = time.time(), 0.0, 0.0
+    for step in range(total):
+        batch = next_batch(args, LORA, step, stream, rng)
+        ids, position, visible, _, weight = tensors(batch)
+        hidden, _ = model.hidden(ids, position, visible, lora_from=batch.n_clean)
+        rows = torch.from_numpy(batch.block > 0) & (weight == 1.0)  # masked positions within an answer
+        r = rows.nonzero()[:, 0]
+        source = torch.from_numpy(batch.source)[rows]  # the clean row that predicts the same position
+        with torch.no_grad():
+            causal = model.diffusion_head(hidden[r, source])
+        block = torch.from_numpy(batch.block)[rows] + 1000 * r
+        loss, accepted = draft_loss(model.diffusion_head(hidden[rows]), causal, block)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * learning_rate(step, total, 20, 0.3)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        mean, accepted_mean = 0.95 * mean + 0.05 * loss.item(), 0.95 * accepted_mean + 0.05 * accepted.item()
+        if (step + 1) % 20 == 0:
+            say(
+                args.work,
+                f"lora {step + 1}/{total} kl {mean:.3f} accepted {accepted_mean:.2f} "
+                f"{(time.time() - began) / (step + 1):.2f} s/step",
+            )
+    export_lora([(lora.a, lora.b) for lora in loras], args.out)
+
+
+def main() -> None:
+    """All stages."""
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.work.mkdir(parents=True, exist_ok=True)
+    tokenizer = prepare(args)
+    model = TriMode(model_config(tokenizer.get_vocab_size()))
+    say(
+        args.work,
+        f"vocabulary {tokenizer.get_vocab_size()}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters",
+    )
+    if not (args.resume and (args.work / f"state-{JOINT}.pt").exists()):
+        train_stage(args, AR, args.steps[0], model, tokenizer)
+    train_stage(args, JOINT, args.steps[1], model, tokenizer)
+    round_bf16(model)
+    export_model(model, args.out)
+    train_lora(args, args.steps[2], model, tokenizer)
+    say(args.work, f"checkpoint in {args.out}; now run evaluate.py")
+
+
+if __name__ == "__main__":
+    main()
