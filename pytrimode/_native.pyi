@@ -128,7 +128,9 @@ class Engine:
         type_v: str = "f16",
         flash_attn: bool = True,
         n_parallel: int = 1,
-    ) -> None: ...
+        use_scheduler: bool = False,
+    ) -> None:
+        """`use_scheduler` sends a CPU-only model through ggml's scheduler too, as devices need it (for tests)."""
     @property
     def n_ctx(self) -> int: ...
     @property
@@ -144,8 +146,8 @@ class Engine:
         threshold: float = 0.9,
         ignore_eos: bool = False,
         use_lora: bool = True,
-        seed: int = 0,
-    ) -> int: ...
+    ) -> int:
+        """`max_tokens` -1: to the end of the context."""
     def step(self) -> list[Event]:
         """One forward pass for whatever the active requests plan. The GIL is released."""
     def cancel(self, request_id: int) -> None: ...

@@ -1,0 +1,51 @@
+#include "batch.h"
+
+namespace trimode {
+
+int Batch::add(const Sequence & sequence, const std::vector<llama_token> & tokens) {
+    const int first = size();
+    int32_t pos = sequence.size();
+    for (const llama_token token : tokens) {
+        rows_.push_back({token, pos++, cache_.allocate(), &sequence, first, first, false, Want::nothing, false});
+    }
+    return first;
+}
+
+int Batch::add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last) {
+    const int first = add(sequence, tokens);
+    for (int i = first; i < size(); ++i) {
+        rows_[i].sees_end = i + 1;
+        rows_[i].want = i + 1 < size() ? others : last;
+    }
+    return first;
+}
+
+int Batch::add_block(const Sequence & sequence, const std::vector<llama_token> & tokens, Want first, Want others,
+                     bool lora) {
+    const int begin = add(sequence, tokens);
+    for (int i = begin; i < size(); ++i) {
+        rows_[i].sees_end = size();
+        rows_[i].lora = lora;
+        rows_[i].want = i == begin ? first : others;
+    }
+    return begin;
+}
+
+void Batch::commit(Sequence & sequence, int first, int n) {
+    for (int i = first; i < first + n; ++i) {
+        sequence.tokens.push_back(rows_[i].token);
+        sequence.cells.push_back(rows_[i].cell);
+        rows_[i].committed = true;
+    }
+}
+
+void Batch::clear() {
+    for (const Row & row : rows_) {
+        if (!row.committed) {
+            cache_.release(row.cell);
+        }
+    }
+    rows_.clear();
+}
+
+}  // namespace trimode

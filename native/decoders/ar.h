@@ -1,0 +1,17 @@
+// AR: one token a pass.
+#pragma once
+
+#include "decoder.h"
+
+namespace trimode {
+
+class ArDecoder : public Decoder {
+  public:
+    using Decoder::Decoder;
+
+  protected:
+    int plan_decode(Batch & batch) override;
+    void consume_decode(Batch & batch, const Forward & forward) override;
+};
+
+}  // namespace trimode

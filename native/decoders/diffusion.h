@@ -1,0 +1,31 @@
+// Block diffusion: a block of masks behind a known seed is denoised in parallel; a causal pass then writes the cache
+// and its last logits give the next seed. Nemotron-Labs-Diffusion's dlm mode with confidence threshold
+// (as Fast-dLLM, Wu et al. 2025): every pass commits the most confident masked position and all at or above it.
+#pragma once
+
+#include "decoder.h"
+
+namespace trimode {
+
+class DiffusionDecoder : public Decoder {
+  public:
+    using Decoder::Decoder;
+
+  protected:
+    int plan_decode(Batch & batch) override;
+    void consume_decode(Batch & batch, const Forward & forward) override;
+
+  private:
+    bool start_block(const Batch & batch);
+    void denoise(const Forward & forward);
+    void emit_revealed();
+    void commit_block(Batch & batch, const Forward & forward);
+
+    std::vector<llama_token> block_;  // empty between blocks
+    std::vector<float> confidence_;   // per position; 0 where masked
+    std::vector<bool> masked_;
+    int n_masked_ = 0;
+    int n_emitted_ = 0;  // leading tokens of the block already emitted; the seed is
+};
+
+}  // namespace trimode

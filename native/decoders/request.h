@@ -1,0 +1,57 @@
+// A request: what was asked, how far it has come, and what it has cost.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "../kv_cache.h"
+
+namespace trimode {
+
+enum class Mode { ar, diffusion, self_spec };
+
+// "ar", "diffusion" or "self-spec"; std::invalid_argument for anything else.
+Mode parse_mode(const std::string & name);
+
+struct RequestOptions {
+    Mode mode = Mode::self_spec;
+    int max_tokens = 0;
+    int block_length = 16;
+    float threshold = 0.9f;
+    bool ignore_eos = false;
+    bool use_lora = true;
+};
+
+struct Stats {
+    int prompt_tokens = 0;
+    int cached_tokens = 0;      // of the prompt, found in the cache
+    int completion_tokens = 0;  // emitted, a final end-of-generation token included
+    int prefill_passes = 0;
+    int forward_passes = 0;  // after the prefill (NFE)
+    int drafted = 0;
+    int accepted = 0;
+    int cycles = 0;  // self-spec: draft and verify; diffusion: blocks
+    double prompt_seconds = 0.0;
+    double generation_seconds = 0.0;
+};
+
+enum class Finish { none, stop, length, cancelled };
+
+struct Request {
+    int64_t id = 0;
+    std::vector<llama_token> prompt;
+    RequestOptions options;
+    Sequence * sequence = nullptr;  // of its slot
+    Stats stats;
+    Finish finish = Finish::none;
+
+    // Filled during a step, read and cleared by the engine.
+    std::vector<llama_token> emitted;
+    std::vector<llama_token> block;  // diffusion: the block as it stands
+    std::vector<float> confidence;   // of each of its tokens; 0 where masked
+
+    int remaining() const { return options.max_tokens - stats.completion_tokens; }
+};
+
+}  // namespace trimode

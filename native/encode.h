@@ -1,0 +1,37 @@
+// Encoding of weights: rows of F32, F16 or BF16 to any type that ggml quantizes without an importance matrix.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "ggml.h"
+
+namespace trimode {
+
+// A weight that cannot be encoded: NaN or infinite in the source, or too large for the target type.
+struct encode_error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// The ggml type with this name in any case ("q8_0", "BF16", ...). Throws std::invalid_argument.
+ggml_type encode_type_from_name(const std::string & name);
+
+// What to encode: n_rows x n_cols elements, contiguous, in src_type (F32, F16 or BF16).
+struct encode_job {
+    const void * src;
+    ggml_type src_type;
+    ggml_type dst_type;
+    int64_t n_rows;
+    int64_t n_cols;
+};
+
+// Checks types and row length, and returns the number of bytes the result takes. Throws std::invalid_argument.
+size_t encode_size(const encode_job & job);
+
+// Writes encode_size(job) bytes to dst, with ggml's own quantizers, n_threads at a time (0: all cores).
+// The bytes do not depend on n_threads. Throws encode_error, which gives the index of the first bad element.
+void encode_rows(const encode_job & job, void * dst, int n_threads);
+
+}  // namespace trimode

@@ -1,0 +1,75 @@
+// One forward pass: takes the rows of a batch, runs a ready graph, returns what each row wanted.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "batch.h"
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+#include "graph.h"
+
+namespace trimode {
+
+class Model;
+
+struct Output {
+    llama_token token = -1;   // argmax, the mask id excluded; the lowest id among equals
+    float logit = 0.0f;       // of `token`
+    float probability = 0.0f; // of `token`; only where confidence was wanted
+};
+
+struct ForwardOptions {
+    int n_batch = 512;
+    int n_threads = 0;  // 0: all cores
+    bool flash_attn = true;
+    bool use_scheduler = false;  // on a CPU the scheduler is not needed; tests compare both paths
+};
+
+class Forward {
+  public:
+    Forward(const Model & model, KvCache & cache, const ForwardOptions & options);
+    ~Forward();
+    Forward(const Forward &) = delete;
+    Forward & operator=(const Forward &) = delete;
+
+    // Throws std::runtime_error when a backend fails.
+    void run(const Batch & batch);
+
+    const Output & output(int row) const { return outputs_[row]; }
+
+    // The full logits, n_vocab floats, of a row that wanted something; valid until the next run.
+    void copy_logits(int row, float * destination) const;
+
+    size_t compute_bytes() const;
+
+  private:
+    struct Ready;
+    Ready & ready(const GraphKey & key);
+    void allocate(Ready & ready);
+    void set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key);
+    void set_mask(const Graph & graph, const Batch & batch, const GraphKey & key);
+    void read_outputs(const Graph & graph, const Batch & batch);
+    int min_rows() const;
+
+    const Model & model_;
+    KvCache & cache_;
+    ForwardOptions options_;
+    GraphOptions graph_options_;
+    std::vector<ggml_backend_t> backends_;  // the devices that hold weights, the CPU last
+    bool direct_ = true;                    // one backend, no scheduler
+    ggml_gallocr_t allocator_ = nullptr;    // direct: one buffer shared by all ready graphs
+    std::map<GraphKey, std::unique_ptr<Ready>> graphs_;
+    std::list<GraphKey> recent_;  // most recently used first
+
+    std::vector<int> out_rows_;     // batch rows with logits, in order
+    std::vector<int> out_index_;    // batch row -> index among them, -1
+    std::vector<Output> outputs_;   // by batch row
+    const float * logits_ = nullptr;
+    std::vector<float> staging_;    // logits fetched from a device
+    std::vector<char> mask_buffer_;
+};
+
+}  // namespace trimode

@@ -1,0 +1,39 @@
+// Read access to the metadata and the tensor table of one GGUF file, values in their stored precision.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ggml.h"
+#include "gguf.h"
+
+namespace trimode {
+
+class GgufFile {
+  public:
+    // Throws std::runtime_error naming the file when it cannot be opened or is not GGUF.
+    explicit GgufFile(const std::string & path);
+
+    std::optional<std::string> str(const std::string & key) const;
+    std::optional<double> number(const std::string & key) const;  // any scalar numeric or bool type
+
+    // The value, or std::runtime_error naming file and key.
+    double require(const std::string & key) const;
+
+    const std::string & path() const { return path_; }
+    gguf_context * raw() const { return gguf_.get(); }
+    ggml_context * tensors() const { return tensors_.get(); }  // shapes and types; no data
+
+  private:
+    struct Free {
+        void operator()(gguf_context * p) const { gguf_free(p); }
+        void operator()(ggml_context * p) const { ggml_free(p); }
+    };
+    std::string path_;
+    std::unique_ptr<gguf_context, Free> gguf_;
+    std::unique_ptr<ggml_context, Free> tensors_;
+};
+
+}  // namespace trimode

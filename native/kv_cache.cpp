@@ -1,0 +1,64 @@
+#include "kv_cache.h"
+
+#include <stdexcept>
+
+#include "model.h"
+#include "placement.h"
+
+namespace trimode {
+
+KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type type_v)
+    : used_(n_cells, false), n_free_(n_cells) {
+    const Hparams & h = model.hparams();
+    ctx_.reset(ggml_init({ggml_tensor_overhead() * 2 * size_t(h.n_layer), nullptr, /*no_alloc=*/true}));
+    Placement placement;
+    const int64_t width = int64_t(h.n_head_kv) * h.head_dim;
+    for (const Layer & layer : model.layers()) {
+        k_.push_back(ggml_new_tensor_2d(ctx_.get(), type_k, width, n_cells));
+        v_.push_back(ggml_new_tensor_2d(ctx_.get(), type_v, width, n_cells));
+        placement.add(k_.back(), layer.wk);
+        placement.add(v_.back(), layer.wk);
+    }
+    for (ggml_backend_buffer_t buffer : placement.allocate()) {
+        buffers_.emplace_back(buffer);
+    }
+}
+
+size_t KvCache::bytes() const {
+    size_t total = 0;
+    for (const auto & buffer : buffers_) {
+        total += ggml_backend_buffer_get_size(buffer.get());
+    }
+    return total;
+}
+
+int32_t KvCache::allocate() {
+    while (lowest_free_ < n_cells() && used_[lowest_free_]) {
+        ++lowest_free_;
+    }
+    if (lowest_free_ == n_cells()) {
+        throw std::logic_error("KV cache is full");
+    }
+    used_[lowest_free_] = true;
+    --n_free_;
+    return lowest_free_;
+}
+
+void KvCache::release(int32_t cell) {
+    if (!used_.at(cell)) {
+        throw std::logic_error("KV cell released twice");
+    }
+    used_[cell] = false;
+    ++n_free_;
+    lowest_free_ = std::min(lowest_free_, cell);
+}
+
+void Sequence::truncate(KvCache & cache, int n) {
+    for (int i = n; i < size(); ++i) {
+        cache.release(cells[i]);
+    }
+    tokens.resize(n);
+    cells.resize(n);
+}
+
+}  // namespace trimode

@@ -1,0 +1,191 @@
+#include "model.h"
+
+#include <stdexcept>
+
+#include "ggml-backend.h"
+#include "log.h"
+#include "lora.h"
+
+// libllama's one non-public symbol that the engine uses; exported by the pinned version, C++ ABI.
+const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
+
+namespace trimode {
+
+namespace {
+
+std::string shape_string(const ggml_tensor * t) {
+    return "[" + std::to_string(t->ne[0]) + ", " + std::to_string(t->ne[1]) + "]";
+}
+
+// Looks tensors up by name, checks their shapes, and can tell afterwards whether any was left over.
+class TensorTable {
+  public:
+    TensorTable(const llama_model * model, std::string path) : path_(std::move(path)) {
+        for (const auto & [name, tensor] : llama_internal_get_tensor_map(model)) {
+            tensors_[name].push_back(tensor);  // a tied embedding occurs twice: plain, and repacked for the head
+        }
+    }
+
+    bool has(const std::string & name) const { return tensors_.count(name) != 0; }
+
+    std::vector<ggml_tensor *> take_all(const std::string & name, int64_t ne0, int64_t ne1) {
+        const auto found = tensors_.find(name);
+        if (found == tensors_.end()) {
+            throw std::runtime_error(path_ + ": tensor " + name + " is missing");
+        }
+        const std::vector<ggml_tensor *> tensors = found->second;
+        tensors_.erase(found);
+        for (const ggml_tensor * t : tensors) {
+            if (t->ne[0] != ne0 || t->ne[1] != ne1) {
+                throw std::runtime_error(path_ + ": tensor " + name + " has shape " + shape_string(t) + ", expected [" +
+                                         std::to_string(ne0) + ", " + std::to_string(ne1) + "]");
+            }
+        }
+        return tensors;
+    }
+
+    ggml_tensor * take(const std::string & name, int64_t ne0, int64_t ne1 = 1) { return take_all(name, ne0, ne1)[0]; }
+
+    void expect_empty() const {
+        if (!tensors_.empty()) {
+            throw std::runtime_error(path_ + ": tensor " + tensors_.begin()->first +
+                                     " does not belong to this architecture as the engine knows it (no biases, no "
+                                     "fused projections, no RoPE factors)");
+        }
+    }
+
+  private:
+    std::string path_;
+    std::unordered_map<std::string, std::vector<ggml_tensor *>> tensors_;
+};
+
+llama_model * load(const std::string & path, const ModelOptions & options) {
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = options.n_gpu_layers;
+    params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    params.vocab_only = options.vocab_only;
+    Log::clear_error();
+    llama_model * model = llama_model_load_from_file(path.c_str(), params);
+    if (!model) {
+        throw std::runtime_error(path + ": cannot be loaded: " + Log::last_error());
+    }
+    return model;
+}
+
+bool is_float(const ggml_tensor * t) {
+    return t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16 || t->type == GGML_TYPE_BF16;
+}
+
+}  // namespace
+
+Model::Model(const std::string & path, const ModelOptions & options) : path_(path) {
+    ggml_backend_load_all();
+    hparams_ = Hparams::read(GgufFile(path));
+    model_.reset(load(path, options));
+    vocab_ = llama_model_get_vocab(model_.get());
+    if (options.vocab_only) {
+        return;
+    }
+    resolve_tensors();
+    if (!options.lora_path.empty()) {
+        lora_ = std::make_unique<DrafterLora>(options.lora_path, *this);
+    }
+}
+
+Model::~Model() = default;
+
+void Model::resolve_tensors() {
+    const Hparams & h = hparams_;
+    const int64_t n_q = int64_t(h.n_head) * h.head_dim;
+    const int64_t n_kv = int64_t(h.n_head_kv) * h.head_dim;
+    TensorTable table(model_.get(), path_);
+
+    const bool tied = !table.has("output.weight");
+    const auto embeddings = table.take_all("token_embd.weight", h.n_embd, n_vocab());
+    token_embd_ = embeddings.front();
+    output_ = tied ? embeddings.back() : table.take("output.weight", h.n_embd, n_vocab());
+    output_norm_ = table.take("output_norm.weight", h.n_embd);
+    for (int i = 0; i < h.n_layer; ++i) {
+        const auto take = [&](const char * name, int64_t ne0, int64_t ne1 = 1) {
+            return table.take("blk." + std::to_string(i) + "." + name + ".weight", ne0, ne1);
+        };
+        Layer layer{};
+        layer.attn_norm = take("attn_norm", h.n_embd);
+        layer.wq = take("attn_q", h.n_embd, n_q);
+        layer.wk = take("attn_k", h.n_embd, n_kv);
+        layer.wv = take("attn_v", h.n_embd, n_kv);
+        layer.wo = take("attn_output", n_q, h.n_embd);
+        layer.ffn_norm = take("ffn_norm", h.n_embd);
+        layer.ffn_gate = take("ffn_gate", h.n_embd, h.n_ff);
+        layer.ffn_up = take("ffn_up", h.n_embd, h.n_ff);
+        layer.ffn_down = take("ffn_down", h.n_ff, h.n_embd);
+        for (const ggml_tensor * w : {layer.wq, layer.wk, layer.wv, layer.wo, layer.ffn_gate, layer.ffn_up, layer.ffn_down}) {
+            has_float_weights_ |= is_float(w);
+        }
+        layers_.push_back(layer);
+    }
+    has_float_weights_ |= is_float(output_);
+    table.expect_empty();
+}
+
+std::unordered_map<std::string, std::string> Model::metadata() const {
+    const auto read = [](auto && get) {
+        std::string value(256, '\0');
+        int32_t size = get(value.data(), value.size());
+        if (size >= static_cast<int32_t>(value.size())) {
+            value.resize(size + 1);
+            size = get(value.data(), value.size());
+        }
+        value.resize(std::max(size, 0));
+        return value;
+    };
+    std::unordered_map<std::string, std::string> result;
+    for (int32_t i = 0; i < llama_model_meta_count(model_.get()); ++i) {
+        const std::string key =
+            read([&](char * buf, size_t n) { return llama_model_meta_key_by_index(model_.get(), i, buf, n); });
+        result[key] =
+            read([&](char * buf, size_t n) { return llama_model_meta_val_str_by_index(model_.get(), i, buf, n); });
+    }
+    return result;
+}
+
+std::string Model::description() const {
+    char buf[256] = {};
+    llama_model_desc(model_.get(), buf, sizeof buf);
+    return buf;
+}
+
+std::vector<llama_token> Model::tokenize(const std::string & text, bool add_special, bool parse_special) const {
+    std::vector<llama_token> tokens(text.size() + 2);
+    const auto run = [&] {
+        return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
+                              static_cast<int32_t>(tokens.size()), add_special, parse_special);
+    };
+    int32_t n = run();
+    if (n < 0) {
+        tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
+        n = run();
+    }
+    tokens.resize(std::max(n, 0));
+    return tokens;
+}
+
+std::string Model::token_to_piece(llama_token token, bool special) const {
+    if (!is_token(token)) {
+        throw std::invalid_argument("token id " + std::to_string(token) + " is not in the vocabulary of " +
+                                    std::to_string(n_vocab()));
+    }
+    std::string piece(32, '\0');
+    const auto run = [&] {
+        return llama_token_to_piece(vocab_, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
+    };
+    int32_t n = run();
+    if (n < 0) {
+        piece.resize(-n);
+        n = run();
+    }
+    piece.resize(std::max(n, 0));
+    return piece;
+}
+
+}  // namespace trimode

@@ -1,0 +1,27 @@
+// Gives new tensors memory on the device where a given weight lives.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "ggml-backend.h"
+#include "ggml.h"
+
+namespace trimode {
+
+class Placement {
+  public:
+    // `tensor` shall live on the device that holds `weight`.
+    void add(ggml_tensor * tensor, const ggml_tensor * weight);
+
+    // One buffer per device, zeroed; the caller owns them. Throws std::runtime_error when a device has no room.
+    std::vector<ggml_backend_buffer_t> allocate();
+
+  private:
+    std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor *>> by_type_;
+};
+
+// The device of a loaded tensor; nullptr stands for the CPU.
+ggml_backend_dev_t device_of(const ggml_tensor * tensor);
+
+}  // namespace trimode
