@@ -21,7 +21,7 @@ class buffer_view {
     buffer_view & operator=(const buffer_view &) = delete;
 
     const void * data() const { return view_.buf; }
-    size_t size() const { return (size_t) view_.len; }
+    size_t size() const { return (size_t)view_.len; }
 
   private:
     Py_buffer view_;
@@ -40,8 +40,8 @@ nb::object encode(nb::object src, const std::string & src_type, const std::strin
         throw std::invalid_argument(std::to_string(view.size()) + " bytes are not whole rows of " +
                                     std::to_string(n_cols) + " elements of type " + src_type);
     }
-    job.n_rows = (int64_t) (view.size() / row_bytes);
-    nb::object result = nb::steal(PyBytes_FromStringAndSize(nullptr, (Py_ssize_t) trimode::encode_size(job)));
+    job.n_rows = (int64_t)(view.size() / row_bytes);
+    nb::object result = nb::steal(PyBytes_FromStringAndSize(nullptr, (Py_ssize_t)trimode::encode_size(job)));
     if (!result.is_valid()) {
         throw nb::python_error();
     }
@@ -64,7 +64,8 @@ void bind_encode(nb::module_ & m) {
         }
     });
     m.def("encode", &encode, nb::arg("src"), nb::arg("src_type"), nb::arg("dst_type"), nb::arg("n_cols"),
-          nb::arg("n_threads"), nb::sig("def encode(src: object, src_type: str, dst_type: str, n_cols: int, n_threads: int) -> bytes"),
+          nb::arg("n_threads"),
+          nb::sig("def encode(src: object, src_type: str, dst_type: str, n_cols: int, n_threads: int) -> bytes"),
           "Encode rows of weights with ggml's own quantizers.\n\n"
           "src: a contiguous buffer of rows of n_cols elements of src_type (f32, f16 or bf16). Returns the rows in "
           "dst_type.\nn_threads 0: all cores. Raises ValueError with the element's index for NaN or infinite weights, "

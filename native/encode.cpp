@@ -22,7 +22,7 @@ constexpr uint32_t F32_EXPONENT = 0x7f800000;
 
 std::string shown(float value) {
     char text[32];
-    std::snprintf(text, sizeof(text), "%g", (double) value);
+    std::snprintf(text, sizeof(text), "%g", (double)value);
     return text;
 }
 
@@ -38,15 +38,15 @@ bool all_finite(const float * x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits;
         std::memcpy(&bits, x + i, sizeof(bits));
-        bad |= (uint32_t) ((bits & F32_EXPONENT) == F32_EXPONENT);
+        bad |= (uint32_t)((bits & F32_EXPONENT) == F32_EXPONENT);
     }
     return bad == 0;
 }
 
 const float * to_f32(const encode_job & job, int64_t first, int64_t n, std::vector<float> & scratch) {
-    const char * src = (const char *) job.src + first * ggml_type_size(job.src_type);
-    if (job.src_type == GGML_TYPE_F32 && (uintptr_t) src % alignof(float) == 0) {
-        return (const float *) src;
+    const char * src = (const char *)job.src + first * ggml_type_size(job.src_type);
+    if (job.src_type == GGML_TYPE_F32 && (uintptr_t)src % alignof(float) == 0) {
+        return (const float *)src;
     }
     scratch.resize(n);
     if (job.src_type == GGML_TYPE_F32) {
@@ -55,16 +55,16 @@ const float * to_f32(const encode_job & job, int64_t first, int64_t n, std::vect
     }
     // A safetensors file only promises byte alignment.
     std::vector<uint16_t> aligned;
-    const uint16_t * halves = (const uint16_t *) src;
-    if ((uintptr_t) src % alignof(uint16_t) != 0) {
+    const uint16_t * halves = (const uint16_t *)src;
+    if ((uintptr_t)src % alignof(uint16_t) != 0) {
         aligned.resize(n);
         std::memcpy(aligned.data(), src, n * sizeof(uint16_t));
         halves = aligned.data();
     }
     if (job.src_type == GGML_TYPE_F16) {
-        ggml_fp16_to_fp32_row((const ggml_fp16_t *) halves, scratch.data(), n);
+        ggml_fp16_to_fp32_row((const ggml_fp16_t *)halves, scratch.data(), n);
     } else {
-        ggml_bf16_to_fp32_row((const ggml_bf16_t *) halves, scratch.data(), n);
+        ggml_bf16_to_fp32_row((const ggml_bf16_t *)halves, scratch.data(), n);
     }
     return scratch.data();
 }
@@ -75,7 +75,7 @@ bool overflows(const encode_job & job) { return job.dst_type != GGML_TYPE_F32 &&
 bool has_infinite_f16(const ggml_fp16_t * x, int64_t n) {
     uint16_t bad = 0;
     for (int64_t i = 0; i < n; i++) {
-        bad |= (uint16_t) ((x[i] & 0x7c00) == 0x7c00);
+        bad |= (uint16_t)((x[i] & 0x7c00) == 0x7c00);
     }
     return bad != 0;
 }
@@ -85,7 +85,7 @@ bool result_is_finite(const encode_job & job, const void * dst, int64_t n_rows) 
         return true;
     }
     if (job.dst_type == GGML_TYPE_F16) {
-        return !has_infinite_f16((const ggml_fp16_t *) dst, n_rows * job.n_cols);
+        return !has_infinite_f16((const ggml_fp16_t *)dst, n_rows * job.n_cols);
     }
     return ggml_validate_row_data(job.dst_type, dst, n_rows * ggml_row_size(job.dst_type, job.n_cols));
 }
@@ -132,15 +132,15 @@ void encode_group(const encode_job & job, int64_t row, int64_t n_rows, char * ds
 
 ggml_type encode_type_from_name(const std::string & name) {
     std::string lower = name;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return (char) std::tolower(c); });
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return (char)std::tolower(c); });
     for (int i = 0; i < GGML_TYPE_COUNT; i++) {
-        const char * known = ggml_type_name((ggml_type) i);
-        if (known && ggml_blck_size((ggml_type) i) > 0) {
+        const char * known = ggml_type_name((ggml_type)i);
+        if (known && ggml_blck_size((ggml_type)i) > 0) {
             std::string candidate = known;
             std::transform(candidate.begin(), candidate.end(), candidate.begin(),
-                           [](unsigned char c) { return (char) std::tolower(c); });
+                           [](unsigned char c) { return (char)std::tolower(c); });
             if (candidate == lower) {
-                return (ggml_type) i;
+                return (ggml_type)i;
             }
         }
     }
@@ -159,8 +159,9 @@ size_t encode_size(const encode_job & job) {
     }
     const int64_t block = ggml_blck_size(job.dst_type);
     if (job.n_cols <= 0 || job.n_cols % block != 0) {
-        throw std::invalid_argument("rows of " + std::to_string(job.n_cols) + " elements do not divide into blocks of " +
-                                    std::to_string(block) + " (" + ggml_type_name(job.dst_type) + ")");
+        throw std::invalid_argument("rows of " + std::to_string(job.n_cols) +
+                                    " elements do not divide into blocks of " + std::to_string(block) + " (" +
+                                    ggml_type_name(job.dst_type) + ")");
     }
     return job.n_rows * ggml_row_size(job.dst_type, job.n_cols);
 }
@@ -172,7 +173,7 @@ void encode_rows(const encode_job & job, void * dst, int n_threads) {
     if (n_threads <= 0) {
         n_threads = std::max(1u, std::thread::hardware_concurrency());
     }
-    n_threads = (int) std::min<int64_t>(n_threads, n_groups);
+    n_threads = (int)std::min<int64_t>(n_threads, n_groups);
 
     ggml_quantize_init(job.dst_type);
     failure fail;
@@ -180,10 +181,11 @@ void encode_rows(const encode_job & job, void * dst, int n_threads) {
     auto work = [&]() {
         try {
             std::vector<float> scratch;
-            // Groups are taken in order, so every group before a failed one is finished too: the first failure is known.
+            // Groups are taken in order, so every group before a failed one is finished too: the first failure is
+            // known.
             for (int64_t group = next++; group < n_groups && !fail.found; group = next++) {
                 const int64_t row = group * rows_per_group;
-                encode_group(job, row, std::min(rows_per_group, job.n_rows - row), (char *) dst, scratch, fail);
+                encode_group(job, row, std::min(rows_per_group, job.n_rows - row), (char *)dst, scratch, fail);
             }
         } catch (...) {
             std::lock_guard<std::mutex> lock(fail.mutex);

@@ -1,0 +1,67 @@
+"""GGUF metadata keys: each is spelled here and nowhere else in the converter.
+
+Sources: llama.cpp `src/llama-arch.cpp` and `docs/gguf.md`; the `trimode.` keys are this project's own.
+"""
+
+from typing import Final
+
+ARCHITECTURE: Final = "mistral3"
+"""Ministral 3's decoder: stock llama.cpp runs the file in AR mode under this name."""
+
+GENERAL_ARCHITECTURE: Final = "general.architecture"
+GENERAL_TYPE: Final = "general.type"
+GENERAL_NAME: Final = "general.name"
+GENERAL_SIZE_LABEL: Final = "general.size_label"
+GENERAL_LICENSE: Final = "general.license"
+GENERAL_LICENSE_NAME: Final = "general.license.name"
+GENERAL_LICENSE_LINK: Final = "general.license.link"
+GENERAL_SOURCE_URL: Final = "general.source.url"
+GENERAL_TAGS: Final = "general.tags"
+GENERAL_FILE_TYPE: Final = "general.file_type"
+GENERAL_QUANTIZATION_VERSION: Final = "general.quantization_version"
+
+VOCAB_SIZE: Final = f"{ARCHITECTURE}.vocab_size"
+CONTEXT_LENGTH: Final = f"{ARCHITECTURE}.context_length"
+EMBEDDING_LENGTH: Final = f"{ARCHITECTURE}.embedding_length"
+BLOCK_COUNT: Final = f"{ARCHITECTURE}.block_count"
+FEED_FORWARD_LENGTH: Final = f"{ARCHITECTURE}.feed_forward_length"
+HEAD_COUNT: Final = f"{ARCHITECTURE}.attention.head_count"
+HEAD_COUNT_KV: Final = f"{ARCHITECTURE}.attention.head_count_kv"
+KEY_LENGTH: Final = f"{ARCHITECTURE}.attention.key_length"
+VALUE_LENGTH: Final = f"{ARCHITECTURE}.attention.value_length"
+RMS_EPSILON: Final = f"{ARCHITECTURE}.attention.layer_norm_rms_epsilon"
+TEMPERATURE_SCALE: Final = f"{ARCHITECTURE}.attention.temperature_scale"
+ROPE_DIMENSION_COUNT: Final = f"{ARCHITECTURE}.rope.dimension_count"
+ROPE_FREQ_BASE: Final = f"{ARCHITECTURE}.rope.freq_base"
+ROPE_SCALING_TYPE: Final = f"{ARCHITECTURE}.rope.scaling.type"
+ROPE_SCALING_FACTOR: Final = f"{ARCHITECTURE}.rope.scaling.factor"
+ROPE_ORIGINAL_CONTEXT: Final = f"{ARCHITECTURE}.rope.scaling.original_context_length"
+YARN_BETA_FAST: Final = f"{ARCHITECTURE}.rope.scaling.yarn_beta_fast"
+YARN_BETA_SLOW: Final = f"{ARCHITECTURE}.rope.scaling.yarn_beta_slow"
+YARN_LOG_MULTIPLIER: Final = f"{ARCHITECTURE}.rope.scaling.yarn_log_multiplier"
+
+TOKENIZER_MODEL: Final = "tokenizer.ggml.model"
+TOKENIZER_PRE: Final = "tokenizer.ggml.pre"
+TOKENIZER_TOKENS: Final = "tokenizer.ggml.tokens"
+TOKENIZER_TOKEN_TYPE: Final = "tokenizer.ggml.token_type"
+TOKENIZER_MERGES: Final = "tokenizer.ggml.merges"
+TOKENIZER_BOS: Final = "tokenizer.ggml.bos_token_id"
+TOKENIZER_EOS: Final = "tokenizer.ggml.eos_token_id"
+TOKENIZER_EOT: Final = "tokenizer.ggml.eot_token_id"
+TOKENIZER_PAD: Final = "tokenizer.ggml.padding_token_id"
+TOKENIZER_UNK: Final = "tokenizer.ggml.unknown_token_id"
+TOKENIZER_MASK: Final = "tokenizer.ggml.mask_token_id"
+TOKENIZER_ADD_BOS: Final = "tokenizer.ggml.add_bos_token"
+TOKENIZER_ADD_EOS: Final = "tokenizer.ggml.add_eos_token"
+TOKENIZER_ADD_SPACE_PREFIX: Final = "tokenizer.ggml.add_space_prefix"
+CHAT_TEMPLATE: Final = "tokenizer.chat_template"
+
+DIFFUSION_SHIFT_LOGITS: Final = "diffusion.shift_logits"
+"""False: in a block pass the logits of row i predict the token at i, not at i + 1."""
+
+TRIMODE_BLOCK_LENGTH: Final = "trimode.block_length"
+TRIMODE_THRESHOLD: Final = "trimode.threshold"
+TRIMODE_SOURCE_MODEL: Final = "trimode.source_model"
+
+ADAPTER_TYPE: Final = "adapter.type"
+ADAPTER_LORA_ALPHA: Final = "adapter.lora.alpha"

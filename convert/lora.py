@@ -1,0 +1,127 @@
+"""The drafter LoRA in `linear_spec_lora/` (PEFT's layout) as a llama.cpp LoRA adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import keys
+from .checkpoint import LORA_DIR, Checkpoint, Weights
+from .encode import encode_weight
+from .errors import ConversionError
+from .general import add_adapter_general
+from .ggml import OUTPUT_TYPES, GgmlType
+from .hparams import Hyperparameters
+from .json_file import JsonObject
+from .metadata import Metadata
+from .names import Weight
+from .writer import OutputTensor
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+TARGET_MODULE = "o_proj"
+
+
+@dataclass(frozen=True)
+class DrafterLora:
+    """An adapter on every layer's o_proj. Use it as a context manager, like the checkpoint.
+
+    Attributes:
+        rank: r.
+        alpha: the delta is scaled by alpha / rank.
+        weights: its tensors.
+        pairs: A (rank, heads * head_dim) and B (hidden, rank) of each layer, in order.
+    """
+
+    rank: int
+    alpha: float
+    weights: Weights
+    pairs: list[Weight]
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint, hparams: Hyperparameters) -> DrafterLora | None:
+        """The checkpoint's adapter, None when it has none. Raises ConversionError for a broken or other adapter."""
+        directory = checkpoint.path / LORA_DIR
+        if not directory.is_dir():
+            return None
+        rank, alpha = _read_config(JsonObject.read(directory / ADAPTER_CONFIG))
+        pairs = list(_pairs(hparams, rank))
+        weights = Weights({directory / ADAPTER_WEIGHTS: None})
+        try:
+            _check(weights, pairs, directory / ADAPTER_WEIGHTS, hparams)
+        except ConversionError:
+            weights.close()
+            raise
+        return cls(rank, alpha, weights, pairs)
+
+    def metadata(self, checkpoint: Checkpoint) -> Metadata:
+        """The keys of the adapter file, as llama.cpp's `src/llama-adapter.cpp` reads them."""
+        metadata = Metadata()
+        file_type = OUTPUT_TYPES["f16" if self._kind(self.pairs[0]) is GgmlType.F16 else "f32"].file_type
+        add_adapter_general(metadata, checkpoint, file_type)
+        metadata.string(keys.ADAPTER_TYPE, "lora")
+        metadata.f32(keys.ADAPTER_LORA_ALPHA, self.alpha)
+        return metadata
+
+    def tensors(self, threads: int) -> list[OutputTensor]:
+        """Its tensors: not quantized, and F32 unless the source is F16."""
+        return [
+            OutputTensor(
+                weight.target,
+                weight.shape,
+                self._kind(weight),
+                lambda weight=weight: encode_weight(self.weights, weight, self._kind(weight), threads),  # type: ignore[misc]
+            )
+            for weight in self.pairs
+        ]
+
+    def __enter__(self) -> DrafterLora:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.weights.close()
+
+    def _kind(self, weight: Weight) -> GgmlType:
+        return GgmlType.F16 if self.weights.tensors[weight.source].dtype == "F16" else GgmlType.F32
+
+
+def _read_config(config: JsonObject) -> tuple[int, float]:
+    """Rank and alpha, of a plain LoRA on o_proj."""
+    config.require("peft_type", ("LORA",), "only LoRA adapters are known")
+    config.require("target_modules", ([TARGET_MODULE], TARGET_MODULE), "the drafter LoRA adapts o_proj alone")
+    config.require("bias", (None, "none"), "the graph has no biases")
+    config.require("use_rslora", (None, False), "the scale must be alpha / r")
+    config.require("use_dora", (None, False), "llama.cpp's adapters have no magnitudes")
+    config.require("fan_in_fan_out", (None, False), "matrices are stored (out, in)")
+    config.require("layers_to_transform", (None, []), "the drafter LoRA adapts every layer")
+    for key in ("rank_pattern", "alpha_pattern"):
+        config.require(key, (None, {}), "all layers have one rank and alpha")
+    config.require("modules_to_save", (None, []), "an adapter holds no whole modules")
+    return config.integer("r"), config.positive("lora_alpha")
+
+
+def _pairs(hparams: Hyperparameters, rank: int) -> list[Weight]:
+    found = []
+    for i in range(hparams.n_layers):
+        source = f"base_model.model.encoder.layers.{i}.self_attn.{TARGET_MODULE}"
+        target = f"blk.{i}.attn_output.weight"
+        found.append(Weight(f"{source}.lora_A.weight", f"{target}.lora_a", (rank, hparams.n_heads * hparams.head_dim)))
+        found.append(Weight(f"{source}.lora_B.weight", f"{target}.lora_b", (hparams.hidden, rank)))
+    return found
+
+
+def _check(weights: Weights, pairs: list[Weight], path: Path, hparams: Hyperparameters) -> None:
+    for weight in pairs:
+        if weight.source not in weights.tensors:
+            raise ConversionError(
+                f"{path}: tensor {weight.source} is missing: the adapter must cover all {hparams.n_layers} layers"
+            )
+        found = weights.tensors[weight.source].shape
+        if found != weight.shape:
+            raise ConversionError(
+                f"{path}: tensor {weight.source}: expected shape {list(weight.shape)}, found {list(found)}: "
+                f"the adapter belongs to another model or {ADAPTER_CONFIG} to another adapter"
+            )
+    extra = set(weights.tensors) - {weight.source for weight in pairs}
+    if extra:
+        raise ConversionError(f"{path}: tensor {min(extra)} has no place in a LoRA on {TARGET_MODULE}")
