@@ -1,0 +1,87 @@
+"""Chat templates: messages to prompt text, as transformers renders the same template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+
+Message = Mapping[str, Any]
+"""{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str}}."""
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(fmt: str) -> str:
+    return datetime.now().strftime(fmt)
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+    """Jinja's own filter escapes HTML characters; transformers' does not."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def _environment() -> jinja2.Environment:
+    """The environment that transformers renders templates in (utils/chat_template_utils.py)."""
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """The message with its content as one string."""
+    if "role" not in message:
+        raise ValueError(f"a chat message needs a role: {dict(message)!r}")
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return {**message, "content": content or ""}
+    texts = []
+    for part in content:
+        if not isinstance(part, Mapping) or part.get("type") != "text":
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise ValueError(f"message content of type {kind!r} is not supported: only text is")
+        texts.append(str(part["text"]))
+    return {**message, "content": "".join(texts)}
+
+
+class ChatTemplate:
+    """A compiled template with the special tokens that it may name.
+
+    Raises ValueError if the template does not compile.
+    """
+
+    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+        self.source = source
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        try:
+            self._template = _environment().from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"the chat template does not compile: line {error.lineno}: {error.message}") from error
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any) -> str:
+        """The prompt text, special tokens spelled out.
+
+        Raises ValueError for messages that the template refuses.
+        """
+        if not messages:
+            raise ValueError("there are no messages")
+        try:
+            return self._template.render(
+                messages=[_plain(m) for m in messages],
+                add_generation_prompt=add_generation_prompt,
+                **self._tokens,
+                **variables,
+            )
+        except (jinja2.TemplateError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"the chat template refuses these messages: {error}") from error

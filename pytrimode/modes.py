@@ -1,0 +1,66 @@
+"""The decoding modes: names, aliases and defaults. Everything else takes them from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytrimode.convert import keys
+
+AR = "ar"
+DIFFUSION = "diffusion"
+SELF_SPEC = "self-spec"
+AUTO = "auto"
+
+MODES = (AR, DIFFUSION, SELF_SPEC)
+"""What the engine runs."""
+
+MODE_HELP = {
+    AR: "one token per forward pass, left to right",
+    DIFFUSION: "blocks of masked tokens, filled in by several passes",
+    SELF_SPEC: "one pass drafts a block, a second verifies it; greedy output equals ar",
+    AUTO: "self-spec where the file names a mask token, else ar",
+}
+
+ALIASES = {"dlm": DIFFUSION, "linear_spec": SELF_SPEC}
+"""Names that the model cards and other tools use."""
+
+MODE_NAMES = (*MODES, AUTO, *ALIASES)
+"""All names that a user may write."""
+
+DEFAULT_MODE = SELF_SPEC
+DEFAULT_BLOCK_LENGTH = 16
+DEFAULT_THRESHOLD = 0.9
+
+
+def resolve_mode(name: str, *, has_mask: bool) -> str:
+    """One of `MODES` for a name that a user wrote.
+
+    Raises ValueError for an unknown name, and for a mode that needs the mask token in a file without one.
+    """
+    mode = ALIASES.get(name, name)
+    if mode == AUTO:
+        return SELF_SPEC if has_mask else AR
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {name!r}: use one of {', '.join(MODE_NAMES)}")
+    if mode != AR and not has_mask:
+        raise ValueError(
+            f"mode {mode} needs a mask token, and the file names none ({keys.TOKENIZER_MASK}): "
+            f"only mode {AR} works. Files converted by trimode-convert from a tri-mode checkpoint name it."
+        )
+    return mode
+
+
+def default_block_length(mode: str, metadata: Mapping[str, str]) -> int:
+    """Tokens per block when the user names none.
+
+    Diffusion takes the length that the checkpoint was trained for, where the file tells it, since its answers depend on
+    it. The output of self-spec does not depend on it, only its speed: 16 there.
+    """
+    if mode == DIFFUSION and keys.TRIMODE_BLOCK_LENGTH in metadata:
+        return int(metadata[keys.TRIMODE_BLOCK_LENGTH])
+    return DEFAULT_BLOCK_LENGTH
+
+
+def default_threshold(metadata: Mapping[str, str]) -> float:
+    """The confidence from which diffusion keeps a token at once: the file's, else 0.9."""
+    return float(metadata.get(keys.TRIMODE_THRESHOLD, DEFAULT_THRESHOLD))

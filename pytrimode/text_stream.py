@@ -1,0 +1,62 @@
+"""Token pieces to text: whole UTF-8 characters only, and nothing of a stop string or after it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextStream:
+    """Feeds on the bytes of one token after another and gives out the text that is final.
+
+    The text given out is the same however the bytes are cut into pieces. Bytes that cannot be UTF-8 become U+FFFD; an
+    unfinished character waits for its other bytes, and only at the end counts as broken.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        if any(not s for s in stop):
+            raise ValueError("a stop string must not be empty")
+        self._stop = tuple(stop)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self.stopped = False
+        """A stop string was completed; no further text will come."""
+
+    def feed(self, piece: bytes) -> str:
+        """The text that became final with this piece; "" while a character or a possible stop string is unfinished."""
+        return "" if self.stopped else self._advance(self._decoder.decode(piece))
+
+    def finish(self) -> str:
+        """The text still held back, once no more pieces come."""
+        if self.stopped:
+            return ""
+        text = self._advance(self._decoder.decode(b"", final=True))
+        if self.stopped:
+            return text
+        text, self._held = text + self._held, ""
+        return text
+
+    def _advance(self, text: str) -> str:
+        self._held += text
+        match = self._first_match()
+        if match is not None:
+            self.stopped = True
+            text, self._held = self._held[:match], ""
+            return text
+        keep = self._possible_start()
+        text, self._held = self._held[:keep], self._held[keep:]
+        return text
+
+    def _first_match(self) -> int | None:
+        """Start of the stop string that is completed first (the longest, if several end together)."""
+        found = [(start + len(s), start) for s in self._stop if (start := self._held.find(s)) >= 0]
+        return min(found)[1] if found else None
+
+    def _possible_start(self) -> int:
+        """Where the longest tail begins that may still become a stop string."""
+        longest = max((len(s) - 1 for s in self._stop), default=0)
+        for start in range(max(0, len(self._held) - longest), len(self._held)):
+            tail = self._held[start:]
+            if any(s.startswith(tail) for s in self._stop):
+                return start
+        return len(self._held)

@@ -1,0 +1,345 @@
+"""TriMode: a loaded model, and everything an application does with it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pytrimode import _native, completion, model_file
+from pytrimode.completion import Step
+from pytrimode.convert import keys
+from pytrimode.engine_loop import EngineLoop
+from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions, Limits
+from pytrimode.modes import DEFAULT_MODE
+from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pytrimode.chat_template import ChatTemplate, Message
+
+DEFAULT_N_CTX = 4096
+"""Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
+
+REASONING_TAGS = ("<think>", "</think>")
+"""Special tokens of the chat templates that a reader needs to tell reasoning from the answer: part of the text."""
+
+
+class TriMode:
+    """A GGUF model ready to decode in every mode.
+
+    `n_ctx` 0 takes the model's own context, at most 4096 tokens. `lora_path` "auto" uses `<model>-drafter-lora.gguf`
+    beside the model if it is there; None uses none. `type_k`, `type_v`: types of the KV cache (f32, f16, bf16, q8_0,
+    q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `n_threads` None leaves the choice to the
+    engine. `seed` has no effect while decoding is greedy.
+
+    Objects may be shared between threads: requests then wait for each other. Use as a context manager, or `close()`.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is no model and for impossible options,
+    RuntimeError for a damaged or unsupported one.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        n_ctx: int = 0,
+        n_gpu_layers: int = 0,
+        n_threads: int | None = None,
+        n_batch: int = 512,
+        type_k: str = "f16",
+        type_v: str = "f16",
+        flash_attn: bool = True,
+        lora_path: str | Path | None = "auto",
+        seed: int = 0,
+        use_mmap: bool = True,
+        verbose: bool = False,
+    ) -> None:
+        if n_ctx < 0:
+            raise ValueError(f"n_ctx {n_ctx}: must be positive, or 0 for the model's own")
+        file = model_file.check_model_file(path)
+        lora = model_file.find_drafter_lora(file, lora_path)
+        _native.set_log_verbose(verbose)
+        self.model_path = str(path)
+        self.lora_path = str(lora) if lora else None
+        self.seed = seed
+        self._model = _native.Model(str(file), lora_path=self.lora_path, n_gpu_layers=n_gpu_layers, use_mmap=use_mmap)
+        engine = _native.Engine(
+            self._model,
+            n_ctx=n_ctx or min(self._model.n_ctx_train, DEFAULT_N_CTX),
+            n_batch=n_batch,
+            n_threads=n_threads or 0,
+            type_k=type_k,
+            type_v=type_v,
+            flash_attn=flash_attn,
+        )
+        self.memory = engine.memory
+        """Bytes of the `kv_cache` and of the `compute` buffers."""
+        self._limits = Limits(engine.n_ctx, n_batch, self._model.mask_token_id >= 0, self._model.metadata)
+        self._loop = EngineLoop(engine)
+
+    # --- The model -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> TriMode:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the KV cache and the compute buffers. Requests that still run end with RuntimeError."""
+        self._loop.close()
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return self._model.n_vocab
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that prompt and completion may have together."""
+        return self._limits.n_ctx
+
+    @property
+    def n_ctx_train(self) -> int:
+        """The context that the model was made for."""
+        return self._model.n_ctx_train
+
+    @property
+    def bos_token_id(self) -> int:
+        """-1 when the file names none."""
+        return self._model.bos_token_id
+
+    @property
+    def eos_token_id(self) -> int:
+        """-1 when the file names none."""
+        return self._model.eos_token_id
+
+    @property
+    def mask_token_id(self) -> int:
+        """-1 when the file names none: then only mode ar works."""
+        return self._model.mask_token_id
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether a drafter LoRA is loaded."""
+        return self._model.lora_rank > 0
+
+    @property
+    def lora_rank(self) -> int:
+        """0 without a drafter LoRA."""
+        return self._model.lora_rank
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The GGUF metadata, values as text."""
+        return dict(self._limits.metadata)
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+        return self._model.is_eog(token)
+
+    # --- Text and tokens -------------------------------------------------------------------------------------------
+
+    def tokenize(self, text: str | bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of a text. `special`: special tokens spelled out in the text become their ids."""
+        return self._model.tokenize(text.encode() if isinstance(text, str) else text, add_bos, special)
+
+    def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
+        """The bytes of tokens; special tokens give nothing unless asked for.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
+        for token in tokens:
+            if not 0 <= token < self.n_vocab:
+                raise ValueError(f"token id {token} is not in the vocabulary of {self.n_vocab}")
+        return b"".join(self._model.token_to_piece(token, special) for token in tokens)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """The file's chat template. Raises ValueError if it has none."""
+        from pytrimode.chat_template import ChatTemplate
+
+        source = self._limits.metadata.get(keys.CHAT_TEMPLATE)
+        if not source:
+            raise ValueError(f"{self.model_path} has no chat template: use plain completion (pytrimode generate)")
+        return ChatTemplate(
+            source, bos_token=self._special_text(self.bos_token_id), eos_token=self._special_text(self.eos_token_id)
+        )
+
+    def chat_tokens(
+        self, messages: Sequence[Message], *, enable_thinking: bool = False, **template_variables: Any
+    ) -> list[int]:
+        """The prompt of a conversation, up to where the assistant begins to answer.
+
+        Raises ValueError for messages that the template refuses.
+        """
+        text = self.chat_template.render(messages, enable_thinking=enable_thinking, **template_variables)
+        bos = self._special_text(self.bos_token_id)
+        return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
+
+    @cached_property
+    def _visible_specials(self) -> frozenset[int]:
+        tags = (self.tokenize(tag, add_bos=False, special=True) for tag in REASONING_TAGS)
+        return frozenset(ids[0] for ids in tags if len(ids) == 1)
+
+    def _special_text(self, token: int) -> str:
+        return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        """What `create_completion` makes of a prompt: special tokens spelled out in a text become their ids."""
+        if not isinstance(prompt, str):
+            return list(prompt)
+        bos = self._special_text(self.bos_token_id)
+        tokens = self.tokenize(prompt, add_bos=not (bos and prompt.startswith(bos)), special=True)
+        return tokens or ([self.bos_token_id] if self.bos_token_id >= 0 else [])
+
+    # --- Decoding --------------------------------------------------------------------------------------------------
+
+    def steps(self, tokens: Sequence[int], options: GenerationOptions) -> Generator[Step, None, None]:
+        """One `Step` per forward pass: new text, new tokens, and in diffusion the block as it stands.
+
+        Options are checked at the call, the engine starts with the first `next()`. Closing the generator, or an
+        exception such as KeyboardInterrupt in it, cancels the request; the object stays usable.
+        """
+        resolved = options.resolve(len(tokens), self._limits)
+        return completion.steps(self._loop, self._model, tokens, resolved, self._visible_specials)
+
+    def generate(
+        self,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        mode: str = DEFAULT_MODE,
+        block_length: int | None = None,
+        threshold: float | None = None,
+        ignore_eos: bool = False,
+        use_lora: bool = True,
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> Iterator[int]:
+        """Token ids as they become final, the end-of-generation token included. Options as `create_completion`'s."""
+        options = GenerationOptions(
+            max_tokens=max_tokens,
+            mode=mode,
+            block_length=block_length,
+            threshold=threshold,
+            ignore_eos=ignore_eos,
+            use_lora=use_lora,
+            temperature=temperature,
+            seed=seed,
+        )
+        resolved = options.resolve(len(tokens), self._limits)
+
+        def token_ids() -> Iterator[int]:
+            with contextlib.closing(self._loop.run(tokens, resolved)) as events:
+                for event, _ in events:
+                    yield from event.tokens
+
+        return token_ids()
+
+    def create_completion(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = DEFAULT_MAX_TOKENS,
+        mode: str = DEFAULT_MODE,
+        block_length: int | None = None,
+        threshold: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: bool = False,
+        echo: bool = False,
+        ignore_eos: bool = False,
+        use_lora: bool = True,
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> Completion | Iterator[Completion]:
+        """Continue a prompt: text (special tokens in it become their ids) or token ids.
+
+        Returns llama-cpp-python's dictionary with `timings` and a wider `usage`, or with `stream` an iterator of
+        chunks, the last of which has them and the finish reason. `max_tokens` None or -1: to the end of the context.
+        `mode`: see `pytrimode.modes`; `block_length`: tokens per block (default: 16 in self-spec; in diffusion the
+        file's); `threshold`: confidence from which diffusion keeps a token at once (default: the file's, or 0.9).
+
+        Raises ValueError for impossible options and for a prompt that does not fit the context.
+        """
+        tokens = self.prompt_tokens(prompt)
+        options = GenerationOptions(
+            max_tokens=max_tokens,
+            mode=mode,
+            block_length=block_length,
+            threshold=threshold,
+            stop=stop,
+            ignore_eos=ignore_eos,
+            use_lora=use_lora,
+            temperature=temperature,
+            seed=seed,
+        )
+        run = self.steps(tokens, options)
+        writer = ResultWriter(self.model_path)
+        shown = ""
+        if echo:
+            shown = prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace")
+        if stream:
+            return completion.completion_chunks(run, writer, shown)
+        text, reason, measured = completion.join(run)
+        return writer.completion(shown + text, reason, measured)
+
+    __call__ = create_completion
+
+    def create_chat_completion(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        mode: str = DEFAULT_MODE,
+        block_length: int | None = None,
+        threshold: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: bool = False,
+        enable_thinking: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        use_lora: bool = True,
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+        """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
+
+        `chat_template_kwargs`: further variables for the template. Raises ValueError also for messages that the
+        template refuses, and for a file without one.
+        """
+        tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
+        options = GenerationOptions(
+            max_tokens=max_tokens,
+            mode=mode,
+            block_length=block_length,
+            threshold=threshold,
+            stop=stop,
+            use_lora=use_lora,
+            temperature=temperature,
+            seed=seed,
+        )
+        run = self.steps(tokens, options)
+        writer = ResultWriter(self.model_path)
+        if stream:
+            return completion.chat_chunks(run, writer)
+        return writer.chat(*completion.join(run))
+
+    def logits(
+        self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False
+    ) -> NDArray[np.float32]:
+        """Logits of every row, float32 [len(tokens), n_vocab], computed without the requests' cache.
+
+        Rows are causal: row i predicts token i + 1. From `block_start` on, rows see each other in both directions and
+        row i predicts the token at i; with `lora` the drafter LoRA is on for these rows.
+        """
+        if block_start is not None and not 0 <= block_start < len(tokens):
+            raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
+        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora)
