@@ -1,0 +1,145 @@
+"""`pytrimode chat`: a conversation on a terminal, through a pipe, or scripted with -p."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from pytrimode.chat_session import ChatSession
+from pytrimode.cli.chat_commands import ChatCommands, LeaveChat
+from pytrimode.cli.load import load
+from pytrimode.cli.options import (
+    Decoding,
+    Loading,
+    decoding_options,
+    loading_options,
+    max_tokens_option,
+    model_argument,
+    system_option,
+    thinking_option,
+)
+from pytrimode.cli.reply import Reply, show_reply, writer_for
+from pytrimode.cli.stats_line import Totals, stats_line
+from pytrimode.generation_options import GenerationOptions
+from pytrimode.trimode import TriMode
+
+
+class Chat:
+    """One run of the command."""
+
+    def __init__(self, session: ChatSession, *, interactive: bool) -> None:
+        self._session = session
+        self._interactive = interactive
+        self._totals = Totals()
+        self.commands = ChatCommands(session, self._totals)
+
+    def turn(self, text: str) -> bool:
+        """Handle one line of the user: a command or a turn; False when the user leaves."""
+        try:
+            if text.startswith("/"):
+                self._note(self.commands.run(text))
+            elif text.strip():
+                self._answer(text)
+        except LeaveChat:
+            return False
+        except ValueError as error:
+            if not self._interactive:
+                raise
+            self._note(f"error: {self._advice(error)}")
+        return True
+
+    def _answer(self, text: str) -> None:
+        session = self._session
+        run = session.send(text)
+        writer = writer_for(sys.stdout, session.model, session.options.mode)
+        reply = show_reply(run, writer, interruptible=self._interactive)
+        if not reply.text.endswith("\n"):
+            print(flush=True)
+        if reply.timings:
+            self._totals.add(reply.timings)
+            self._note(stats_line(reply.timings, self._why_ended(reply)))
+        else:
+            self._note("[stopped]")
+
+    def _why_ended(self, reply: Reply) -> str:
+        if reply.finish_reason != "length":
+            return ""
+        wanted = self._session.options.max_tokens
+        full = wanted in (None, -1) or (reply.timings is not None and reply.timings["predicted_n"] < (wanted or 0))
+        return "[the context is full: /reset starts anew, -c enlarges it]" if full else "[cut off at -n]"
+
+    def _advice(self, error: ValueError) -> str:
+        if "exceed context window" in str(error):
+            return f"{error}: /reset starts anew, -c enlarges the context"
+        return str(error)
+
+    def _note(self, text: str) -> None:
+        """What is not the model's: dim on a terminal, and on stderr, so that a pipe gets replies only."""
+        click.secho(text, dim=True, err=True)
+
+
+def _typed_turns(chat: Chat) -> Iterator[str]:
+    from pytrimode.cli.prompt import LineEditor
+
+    editor = LineEditor(chat.commands.names)
+    while True:
+        try:
+            yield editor.read()
+        except (EOFError, KeyboardInterrupt):
+            return
+
+
+def _given_turns(lines: Iterator[str]) -> Iterator[str]:
+    """Turns that were not typed: shown, so that the output reads as a conversation."""
+    for line in lines:
+        turn = line.rstrip("\r\n")
+        if turn.strip():
+            print(f"> {turn}", flush=True)
+        yield turn
+
+
+def _banner(model: TriMode, mode: str) -> str:
+    drafter = f", drafter LoRA of rank {model.lora_rank}" if model.has_lora else ""
+    name = model.metadata.get("general.name", model.model_path)
+    return f"{name}: mode {mode}, context {model.n_ctx}{drafter}. /help lists the commands."
+
+
+@click.command(name="chat")
+@model_argument
+@decoding_options
+@max_tokens_option
+@system_option
+@thinking_option
+@click.option("-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="A turn; repeatable. Then exits.")
+@loading_options
+def command(
+    model: str | None,
+    decoding: Decoding,
+    max_tokens: int,
+    system: str | None,
+    enable_thinking: bool,
+    prompts: tuple[str, ...],
+    loading: Loading,
+) -> None:
+    """Chat with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode).
+
+    On a terminal: line editing, history, /help for the commands. Otherwise each line of the input is a turn.
+    Replies go to stdout, figures to stderr.
+    """
+    options = GenerationOptions(
+        max_tokens=max_tokens, mode=decoding.mode, block_length=decoding.block_length, threshold=decoding.threshold
+    )
+    with load(model, loading) as loaded:
+        session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
+        interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
+        chat = Chat(session, interactive=interactive)
+        if interactive:
+            click.secho(_banner(loaded, decoding.mode), dim=True, err=True)
+            turns = _typed_turns(chat)
+        else:
+            turns = _given_turns(iter(prompts) if prompts else iter(sys.stdin))
+        for turn in turns:
+            if not chat.turn(turn):
+                return

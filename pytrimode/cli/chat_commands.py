@@ -1,0 +1,72 @@
+"""The slash commands of the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pytrimode.chat_session import ChatSession
+from pytrimode.cli.stats_line import Totals
+from pytrimode.modes import MODE_HELP, MODE_NAMES, resolve_mode
+
+
+class LeaveChat(Exception):  # noqa: N818 - no error
+    """The user wants to leave the chat."""
+
+
+class ChatCommands:
+    """Runs `/name argument`; each method's first line is its help."""
+
+    def __init__(self, session: ChatSession, totals: Totals) -> None:
+        self._session = session
+        self._totals = totals
+        self._commands: dict[str, tuple[str, str, Callable[[str], str]]] = {
+            "/mode": ("[NAME]", "show or change the mode", self._mode),
+            "/stats": ("", "speed, tokens per forward and acceptance so far", self._stats),
+            "/system": ("[TEXT]", "set the system message and start anew; without a text: remove it", self._system),
+            "/reset": ("", "forget the conversation", self._reset),
+            "/help": ("", "this list", self._help),
+            "/quit": ("", "leave (also Ctrl-D)", self._quit),
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """All commands."""
+        return list(self._commands)
+
+    def run(self, line: str) -> str:
+        """What to print. Raises LeaveChat for /quit, ValueError for an unknown command or a bad argument."""
+        name, _, argument = line.strip().partition(" ")
+        if name not in self._commands:
+            raise ValueError(f"unknown command {name}: {', '.join(self._commands)}")
+        return self._commands[name][2](argument.strip())
+
+    def _mode(self, name: str) -> str:
+        session = self._session
+        if not name:
+            lines = [f"mode {session.options.mode}; there are:"]
+            return "\n".join(lines + [f"  {mode:<10} {text}" for mode, text in MODE_HELP.items()])
+        if name not in MODE_NAMES:
+            raise ValueError(f"unknown mode {name!r}: {', '.join(MODE_NAMES)}")
+        mode = resolve_mode(name, has_mask=session.model.mask_token_id >= 0)
+        session.options = replace(session.options, mode=mode)
+        return f"mode {mode}"
+
+    def _stats(self, _: str) -> str:
+        return "\n".join(self._totals.lines())
+
+    def _system(self, text: str) -> str:
+        self._session.system = text or None
+        self._session.reset()
+        return "system message set, conversation forgotten" if text else "no system message, conversation forgotten"
+
+    def _reset(self, _: str) -> str:
+        self._session.reset()
+        return "conversation forgotten"
+
+    def _help(self, _: str) -> str:
+        lines = [f"{name + ' ' + argument:<16} {text}" for name, (argument, text, _) in self._commands.items()]
+        return "\n".join([*lines, "Alt-Enter, or a backslash at the end, starts a new line. Ctrl-C stops a reply."])
+
+    def _quit(self, _: str) -> str:
+        raise LeaveChat

@@ -1,0 +1,117 @@
+"""`pytrimode info`: what a GGUF file holds, from its header alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytrimode.cli.options import model_argument
+from pytrimode.cli.terminal_text import for_terminal
+from pytrimode.file_info import file_info
+
+Row = tuple[str, str]
+LABEL_WIDTH = 14
+
+
+def _size(n_bytes: int) -> str:
+    """Binary units, as memory is counted."""
+    value = float(n_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.2f} GiB"
+
+
+def _count(n: int) -> str:
+    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if n >= limit:
+            return f"{n / limit:.2f} {unit}"
+    return str(n)
+
+
+def _file_rows(info: dict[str, Any]) -> Iterator[Row]:
+    yield "file", f"{info['file']} ({_size(info['file_bytes'])}, GGUF v{info['gguf_version']})"
+    yield "name", info["name"] or "not given"
+    yield "architecture", str(info["architecture"]) + ("" if info["kind"] == "model" else f" ({info['kind']})")
+    for key in ("license", "source"):
+        if info[key]:
+            yield key, info[key]
+    yield "parameters", f"{_count(info['n_params'])} in {info['n_tensors']} tensors"
+    types = ", ".join(f"{t['type']} x{t['tensors']} ({_size(t['bytes'])})" for t in info["tensor_types"])
+    yield "quantization", f"{types}; {info['bits_per_weight']} bits per weight"
+
+
+def _model_rows(info: dict[str, Any]) -> Iterator[Row]:
+    shape, rope, tokenizer = info["shape"], info["rope"], info["tokenizer"]
+    yield (
+        "layers",
+        (
+            f"{shape['layers']}, hidden {shape['hidden']}, feed-forward {shape['feed_forward']}, "
+            f"heads {shape['heads']} ({shape['kv_heads']} for keys and values) of {shape['head_dim']}"
+        ),
+    )
+    context = f"{shape['context_length']} tokens"
+    if shape["kv_cache_bytes_per_token_f16"]:
+        context += f"; KV cache {_size(shape['kv_cache_bytes_per_token_f16'])} per token in F16"
+    yield "context", context
+    scaling = f", {rope['scaling']} x{rope['factor']:g} from {rope['original_context']}" if rope["factor"] else ""
+    beta = rope["attention_temperature_scale"]
+    yield "RoPE", f"base {rope['freq_base']:g}{scaling}" + (f", query scale {beta:g}" if beta else "")
+    yield "tokenizer", f"{tokenizer['model']} / {tokenizer['pre']}, {tokenizer['vocabulary']} tokens"
+    ids = ", ".join(f"{name} {_or_none(tokenizer[f'{name}_token_id'])}" for name in ("bos", "eos", "mask"))
+    yield "token ids", ids
+    yield "chat template", "yes" if tokenizer["chat_template"] else "no: chat will not work, generate does"
+
+
+def _mode_rows(info: dict[str, Any]) -> Iterator[Row]:
+    found = info["modes"]
+    yield "modes", ", ".join(found["available"]) or "none"
+    for mode, why in found["missing"].items():
+        yield f"  not {mode}", why
+    if len(found["available"]) > 1:
+        lengths = ", ".join(f"{length} in {mode}" for mode, length in found["block_length"].items())
+        yield "  block length", lengths
+        yield "  threshold", f"{found['threshold']:g}"
+    yield "drafter LoRA", _drafter(info["drafter_lora"])
+
+
+def _drafter(lora: dict[str, Any] | None) -> str:
+    if lora is None:
+        return "none beside the file"
+    if "error" in lora:
+        return f"unusable: {lora['error']}"
+    rank = lora["rank"] if lora["rank"] is not None else "unclear"
+    types = "/".join(lora["types"])
+    return f"rank {rank}, alpha {_or_none(lora['alpha'])}, {types}, {_size(lora['file_bytes'])}: {lora['file']}"
+
+
+def _or_none(value: object) -> object:
+    return "none" if value is None else value
+
+
+@click.command(name="info")
+@model_argument
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(model: str | None, as_json: bool) -> None:
+    """Show what MODEL, a GGUF file, holds (default: the checkpoint that comes with pytrimode).
+
+    Reads the header only: size, quantization, shapes, modes and why others are missing, drafter LoRA.
+    """
+    if model is None:
+        from pytrimode.shipped_model import shipped_gguf
+
+        model = str(shipped_gguf(notice=lambda text: click.echo(text, err=True)))
+    info = file_info(Path(model))
+    if as_json:
+        print(json.dumps(info, ensure_ascii=False, indent=2))
+        return
+    rows = [*_file_rows(info)]
+    if info["kind"] == "model":
+        rows += [*_model_rows(info), *_mode_rows(info)]
+    for label, value in rows:
+        click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)} {for_terminal(str(value))}")

@@ -1,0 +1,77 @@
+"""The live view of diffusion: the block being unmasked, behind the text that is final."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pytrimode.cli.terminal_text import for_terminal
+from pytrimode.completion import Step
+from pytrimode.trimode import TriMode
+
+MASK = "▒"
+FRESH = "bold green"
+WAITING = "dim"
+
+
+class BlockView:
+    """Redraws the unfinished line with the block behind it; finished lines are printed once, as plain text.
+
+    On `close` the unfinished line is printed as plain text too, so that nothing of the view remains.
+    """
+
+    def __init__(self, out: TextIO, model: TriMode) -> None:
+        self._out = out
+        self._model = model
+        self._console = Console(file=out, highlight=False, markup=False, emoji=False)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._live.start()
+        self._line = ""
+        self._block: list[int] = []
+
+    def write(self, step: Step) -> None:
+        """Show the step: final text, tokens decided in this pass in another colour, masks."""
+        text = for_terminal(step.text)
+        self._line += text
+        finished, newline, self._line = self._line.rpartition("\n")
+        if newline:
+            self._console.print(Text(finished), soft_wrap=True)
+        self._live.update(self._picture(text, step.block), refresh=True)
+        self._block = step.block
+
+    def close(self) -> None:
+        """Remove the view and print the last line."""
+        self._live.stop()
+        self._out.write(self._line)
+        self._out.flush()
+
+    def _picture(self, fresh: str, block: list[int]) -> Text:
+        n_fresh = min(len(fresh.rpartition("\n")[2]), len(self._line))
+        picture = Text(self._line[: len(self._line) - n_fresh])
+        picture.append(self._line[len(self._line) - n_fresh :], style=FRESH)
+        for style, text in self._undecided(block):
+            picture.append(text, style=style)
+        # Rich redraws only what fits the screen: of a long line its end is shown.
+        room = self._console.width * max(1, self._console.height - 2)
+        return picture[-room:] if len(picture) > room else picture
+
+    def _undecided(self, block: list[int]) -> list[tuple[str, str]]:
+        """The block from its first mask on (what is before is final text), up to an end of generation."""
+        mask = self._model.mask_token_id
+        if mask not in block:
+            return []
+        parts = []
+        for i in range(block.index(mask), len(block)):
+            token = block[i]
+            if token == mask:
+                parts.append((WAITING, MASK))
+                continue
+            if self._model.is_eog(token):
+                break
+            known = i < len(self._block) and self._block[i] == token
+            text = self._model.detokenize([token]).decode("utf-8", "replace")
+            parts.append(("" if known else FRESH, for_terminal(text).replace("\n", "⏎")))
+        return parts

@@ -1,0 +1,31 @@
+"""Loading a model for a command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from pytrimode.cli.options import Loading
+from pytrimode.shipped_model import shipped_gguf
+from pytrimode.trimode import TriMode
+
+
+def load(model: str | None, loading: Loading) -> TriMode:
+    """The model that the user named, or the shipped one; raises as `TriMode` does."""
+    console = Console(stderr=True)
+    path = Path(model) if model else shipped_gguf(notice=lambda text: print(text, file=sys.stderr))
+    with console.status(f"loading {path.name}"):
+        return TriMode(
+            path,
+            n_ctx=loading.ctx_size,
+            n_gpu_layers=loading.n_gpu_layers,
+            n_threads=loading.threads,
+            n_batch=loading.batch_size,
+            type_k=loading.cache_type,
+            type_v=loading.cache_type,
+            flash_attn=loading.flash_attn == "on",
+            lora_path=loading.lora_path,
+            verbose=loading.verbose,
+        )

@@ -1,0 +1,111 @@
+"""The options that commands share: each is defined here once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from pytrimode import modes
+from pytrimode.trimode import DEFAULT_N_CTX
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MODE_HELP = "; ".join(
+    ["How to decode", *(f"{name}: {text}" for name, text in modes.MODE_HELP.items())]
+    + [f"{alias} means {name}" for alias, name in modes.ALIASES.items()]
+)
+
+model_argument = click.argument("model", required=False, type=click.Path())
+
+_LOADING = [
+    click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
+                 help=f"Context in tokens; 0: the model's, at most {DEFAULT_N_CTX}."),
+    click.option("-t", "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads."),
+    click.option("-ngl", "--n-gpu-layers", type=int, default=0, show_default=True, metavar="N",
+                 help="Layers to run on the GPU; -1: all."),
+    click.option("-b", "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, metavar="N",
+                 help="Most rows in one forward pass."),
+    click.option("-fa", "--flash-attn", type=click.Choice(["on", "off"]), default="on", show_default=True,
+                 help="Flash attention; off computes attention exactly."),
+    click.option("--cache-type", "-ct", default="f16", show_default=True, metavar="TYPE",
+                 help="Type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0."),
+    click.option("--lora", type=click.Path(), metavar="FILE",
+                 help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
+    click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
+    click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
+]  # fmt: skip
+
+_DECODING = [
+    click.option("-m", "--mode", default=modes.DEFAULT_MODE, show_default=True, metavar="MODE", help=MODE_HELP + "."),
+    click.option("-B", "--block-length", type=click.IntRange(min=1), metavar="N",
+                 help=f"Tokens per block (default: {modes.DEFAULT_BLOCK_LENGTH}; in diffusion the file's)."),
+    click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="P",
+                 help="Confidence from which diffusion keeps a token at once "
+                      f"(default: the file's, or {modes.DEFAULT_THRESHOLD})."),
+]  # fmt: skip
+
+max_tokens_option = click.option(
+    "-n", "--max-tokens", type=click.IntRange(min=-1), default=-1, metavar="N",
+    help="Most tokens in an answer; -1: to the end of the context.",
+)  # fmt: skip
+system_option = click.option("--system", metavar="TEXT", help="System message.")
+thinking_option = click.option("--enable-thinking", is_flag=True, help="Let the model reason before it answers.")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How to load the model."""
+
+    ctx_size: int
+    threads: int | None
+    n_gpu_layers: int
+    batch_size: int
+    flash_attn: str
+    cache_type: str
+    lora: str | None
+    no_lora: bool
+    verbose: bool
+
+    @property
+    def lora_path(self) -> str | None:
+        """`TriMode`'s argument."""
+        return None if self.no_lora else self.lora or "auto"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to decode."""
+
+    mode: str
+    block_length: int | None
+    threshold: float | None
+
+
+def _apply(options: list[Any], kind: type[Any], name: str) -> Callable[[F], F]:
+    """Add the options to a command, and hand them to it as one object."""
+
+    def decorate(function: F) -> F:
+        def command(**arguments: Any) -> Any:
+            fields = {key: arguments.pop(key) for key in kind.__dataclass_fields__}
+            return function(**arguments, **{name: kind(**fields)})
+
+        command.__doc__ = function.__doc__
+        command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+        for option in reversed(options):
+            command = option(command)
+        return command  # type: ignore[return-value]
+
+    return decorate
+
+
+def loading_options(function: F) -> F:
+    """Options of `Loading`, passed as `loading`."""
+    return _apply(_LOADING, Loading, "loading")(function)
+
+
+def decoding_options(function: F) -> F:
+    """Options of `Decoding`, passed as `decoding`."""
+    return _apply(_DECODING, Decoding, "decoding")(function)
