@@ -38,7 +38,8 @@ def encode_weight(weights: Weights, weight: Weight, kind: GgmlType, threads: int
                 encoded = _native.encode(rows, stored.dtype, kind.name, n_cols, threads)
             except ValueError as error:
                 at = _locate(str(error), first, n_cols, unit if weight.rope_heads else 0)
-                raise ConversionError(f"{file.path}: tensor {weight.source}: {at}: the checkpoint is damaged") from None
+                advice = "use --bf16" if "too large" in at else "the checkpoint is damaged, download it again"
+                raise ConversionError(f"{file.path}: tensor {weight.source}: {at}: {advice}") from None
         file.forget(stored, first * row_bytes, last * row_bytes)
         yield encoded
 
