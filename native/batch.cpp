@@ -1,19 +1,26 @@
 #include "batch.h"
 
+#include <stdexcept>
+
 namespace trimode {
 
 int Batch::add(const Sequence & sequence, const std::vector<llama_token> & tokens) {
     const int first = size();
     int32_t pos = sequence.size();
     for (const llama_token token : tokens) {
-        rows_.push_back({token, pos++, cache_.allocate(), &sequence, first, first, false, Want::nothing, false});
+        rows_.push_back({token, pos++, cache_.allocate(), &sequence, first, first, false, false, Want::nothing, false});
     }
     return first;
 }
 
-int Batch::add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last) {
+int Batch::add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last,
+                      bool tiled) {
     const int first = add(sequence, tokens);
+    if (tiled && first > 0 && !rows_[first - 1].tiled) {
+        throw std::logic_error("tiled rows must come before all others");
+    }
     for (int i = first; i < size(); ++i) {
+        rows_[i].tiled = tiled;
         rows_[i].sees_end = i + 1;
         rows_[i].want = i + 1 < size() ? others : last;
     }

@@ -22,6 +22,7 @@ struct Row {
     const Sequence * sequence;  // sees all its committed cells ...
     int sees_begin, sees_end;   // ... and the rows [begin, end) of this batch
     bool lora;
+    bool tiled;  // its attention takes the tiled kernel: see attention_pieces in graph.h
     Want want;
     bool committed;
 };
@@ -33,13 +34,16 @@ class Batch {
     Batch(const Batch &) = delete;
     Batch & operator=(const Batch &) = delete;
 
+    int capacity() const { return capacity_; }
     int room() const { return std::min(capacity_ - size(), cache_.n_free()); }
     int size() const { return static_cast<int>(rows_.size()); }
     const std::vector<Row> & rows() const { return rows_; }
 
     // Rows that follow `sequence`, each seeing it and this run up to itself (prefill, ar, verify, commit).
     // Returns the index of the first row; `last` is wanted of the last row, `others` of the rest.
-    int add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last);
+    // Tiled rows must come before all others.
+    int add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last,
+                   bool tiled = false);
 
     // Rows that follow `sequence`, each seeing it and the whole block (draft, denoise). `first` is wanted of the
     // first row, which in a draft is the known seed, `others` of the rest.

@@ -154,9 +154,11 @@ std::vector<Event> Engine::step() {
     const std::lock_guard<std::mutex> lock(mutex_);
     assign_slots();
     const auto start = std::chrono::steady_clock::now();
-    for (Slot & slot : slots_) {
-        if (slot.request >= 0) {
-            requests_.at(slot.request).decoder->plan(batch_);
+    for (const bool tiled : {true, false}) {
+        for (Slot & slot : slots_) {
+            if (slot.request >= 0) {
+                requests_.at(slot.request).decoder->plan(batch_, tiled);
+            }
         }
     }
     try {
@@ -265,7 +267,8 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
     const auto run = [&](int begin, int end, bool block) {
         const std::vector<llama_token> part(tokens.begin() + begin, tokens.begin() + end);
         const int first = block ? batch_.add_block(sequence, part, Want::logits, Want::logits, lora)
-                                : batch_.add_causal(sequence, part, Want::logits, Want::logits);
+                                : batch_.add_causal(sequence, part, Want::logits, Want::logits,
+                                                    /*tiled=*/end - begin >= TILE_ROWS);
         forward_.run(batch_);
         for (int i = begin; i < end; ++i) {
             forward_.copy_logits(first + i - begin, result.data() + size_t(i) * model_.n_vocab());

@@ -64,25 +64,27 @@ int highest_cell(const Batch & batch) {
     return highest;
 }
 
-// 0 where a cell is visible, -inf elsewhere, in the mask's own type.
+// 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
 template <typename T>
-void fill_mask(const Batch & batch, int n_kv, int n_rows, T visible, T hidden, T * mask) {
+void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, int n_kv, T visible, T hidden,
+               T * line) {
     const std::vector<Row> & rows = batch.rows();
     std::vector<T> committed;  // the mask of a sequence's committed cells, shared by consecutive rows
     const Sequence * of = nullptr;
-    for (int i = 0; i < n_rows; ++i) {
-        const Row & row = rows[std::min(i, batch.size() - 1)];  // padding repeats the last row
-        if (row.sequence != of) {
-            of = row.sequence;
-            committed.assign(n_kv, hidden);
-            for (const int32_t cell : of->cells) {
-                committed[cell] = visible;
+    for (const AttentionPiece & piece : pieces) {
+        for (int i = 0; i < piece.padded; ++i, line += n_kv) {
+            const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
+            if (row.sequence != of) {
+                of = row.sequence;
+                committed.assign(n_kv, hidden);
+                for (const int32_t cell : of->cells) {
+                    committed[cell] = visible;
+                }
             }
-        }
-        T * line = mask + size_t(i) * n_kv;
-        std::memcpy(line, committed.data(), n_kv * sizeof(T));
-        for (int j = row.sees_begin; j < row.sees_end; ++j) {
-            line[rows[j].cell] = visible;
+            std::memcpy(line, committed.data(), n_kv * sizeof(T));
+            for (int j = row.sees_begin; j < row.sees_end; ++j) {
+                line[rows[j].cell] = visible;
+            }
         }
     }
 }
@@ -109,12 +111,12 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     : model_(model), cache_(cache), options_(options), backends_(init_backends(model)) {
     const bool cpu_only = backends_.size() == 1;
     direct_ = cpu_only && !options.use_scheduler;
-    graph_options_ = {options.flash_attn, /*double_single_row=*/cpu_only};
+    graph_options_ = {options.flash_attn, /*bit_stable=*/cpu_only};
     set_threads(backends_.back(), options.n_threads);
     if (direct_) {
         allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.back()));
-        const GraphKey largest{options.n_batch, std::min(options.n_batch, RESERVED_OUTPUTS), cache.n_cells(),
-                               model.lora() != nullptr};
+        const GraphKey largest{options.n_batch, options.n_batch, std::min(options.n_batch, RESERVED_OUTPUTS),
+                               cache.n_cells(), model.lora() != nullptr};
         const Graph graph = build_graph(model, cache, graph_options_, largest);
         if (!ggml_gallocr_reserve(allocator_, graph.graph)) {
             throw std::runtime_error("out of memory: no room for the compute buffer; use a smaller batch or context");
@@ -184,7 +186,7 @@ Forward::Ready & Forward::ready(const GraphKey & key) {
 
 // Float weights on the CPU: two rows at least, in every product, so that a row's bits do not depend on its company.
 // The last row is repeated; the same values go to the same cell.
-int Forward::min_rows() const { return graph_options_.double_single_row && model_.has_float_weights() ? 2 : 1; }
+int Forward::min_rows() const { return graph_options_.bit_stable && model_.has_float_weights() ? 2 : 1; }
 
 void Forward::run(const Batch & batch) {
     if (batch.size() == 0) {
@@ -196,12 +198,14 @@ void Forward::run(const Batch & batch) {
     for (int i = 0; i < batch.size(); ++i) {
         const Row & row = batch.rows()[i];
         key.lora |= row.lora && model_.lora();
+        key.n_tiled += row.tiled;
         if (row.want != Want::nothing) {
             out_index_[i] = static_cast<int>(out_rows_.size());
             out_rows_.push_back(i);
         }
     }
     key.n_rows = std::max(batch.size(), min_rows());
+    key.n_tiled = graph_options_.bit_stable ? key.n_tiled : 0;
     key.n_out = out_rows_.empty() ? 0 : std::max(static_cast<int>(out_rows_.size()), min_rows());
     key.n_kv = std::min(static_cast<int>(GGML_PAD(highest_cell(batch) + 1, CELL_BUCKET)), cache_.n_cells());
 
@@ -243,13 +247,13 @@ void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey 
     if (!graph.mask->buffer) {
         return;
     }
-    const int n_rows = static_cast<int>(graph.mask->ne[1]);
+    const auto pieces = attention_pieces(key.n_rows, key.n_tiled, graph_options_.bit_stable);
     mask_buffer_.resize(ggml_nbytes(graph.mask));
     if (graph.mask->type == GGML_TYPE_F16) {
-        fill_mask<ggml_fp16_t>(batch, key.n_kv, n_rows, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
+        fill_mask<ggml_fp16_t>(batch, pieces, key.n_kv, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
                                reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
     } else {
-        fill_mask<float>(batch, key.n_kv, n_rows, 0.0f, -INFINITY, reinterpret_cast<float *>(mask_buffer_.data()));
+        fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, reinterpret_cast<float *>(mask_buffer_.data()));
     }
     ggml_backend_tensor_set(graph.mask, mask_buffer_.data(), 0, mask_buffer_.size());
 }

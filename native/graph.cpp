@@ -1,5 +1,6 @@
 #include "graph.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kv_cache.h"
@@ -10,13 +11,15 @@ namespace trimode {
 
 namespace {
 
-constexpr size_t NODES_PER_LAYER = 64;
+constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
+constexpr size_t NODES_PER_PIECE = 12;
 
 class Builder {
   public:
     Builder(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key)
         : model_(model), h_(model.hparams()), cache_(cache), options_(options), key_(key) {
-        const size_t max_nodes = NODES_PER_LAYER * (h_.n_layer + 1);
+        pieces_ = attention_pieces(key.n_rows, key.n_tiled, options.bit_stable);
+        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * pieces_.size()) * (h_.n_layer + 1);
         const size_t bytes = ggml_tensor_overhead() * max_nodes + ggml_graph_overhead_custom(max_nodes, false);
         g_.ctx.reset(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
         c_ = g_.ctx.get();
@@ -52,15 +55,17 @@ class Builder {
         return t;
     }
 
-    bool doubled() const { return options_.double_single_row && key_.n_rows == 1; }
-
     void make_inputs() {
         const int n = key_.n_rows;
         g_.tokens = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, n), "tokens");
         g_.positions = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, n), "positions");
         g_.cells = input(ggml_new_tensor_1d(c_, GGML_TYPE_I64, n), "cells");
+        int n_queries = 0;
+        for (const AttentionPiece & piece : pieces_) {
+            n_queries += piece.padded;
+        }
         const ggml_type mask_type = options_.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
-        g_.mask = input(ggml_new_tensor_2d(c_, mask_type, key_.n_kv, doubled() ? 2 : n), "mask");
+        g_.mask = input(ggml_new_tensor_2d(c_, mask_type, key_.n_kv, n_queries), "mask");
         if (h_.temperature_scale != 0.0f) {
             g_.query_scale = input(ggml_new_tensor_3d(c_, GGML_TYPE_F32, 1, 1, n), "query_scale");
         }
@@ -110,29 +115,50 @@ class Builder {
         if (g_.query_scale) {
             q = ggml_mul(c_, q, g_.query_scale);
         }
-        if (doubled()) {
-            q = ggml_concat(c_, q, q, 2);
+        return project(attend(q, cached(k), cached(v)), layer.wo, il);
+    }
+
+    // q [head_dim, n_head, n_rows] -> [n_head * head_dim, n_rows]
+    ggml_tensor * attend(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+        ggml_tensor * result = nullptr;
+        int first_query = 0;
+        for (const AttentionPiece & piece : pieces_) {
+            ggml_tensor * a = attend_piece(q, k, v, piece, first_query);
+            result = result ? ggml_concat(c_, result, a, 1) : a;
+            first_query += piece.padded;
         }
-        q = ggml_permute(c_, q, 0, 2, 1, 3);  // [head_dim, n_rows, n_head]
-        ggml_tensor * a = options_.flash_attn ? flash(q, cached(k), cached(v)) : exact(q, cached(k), cached(v));
-        if (doubled()) {
-            a = ggml_view_2d(c_, a, a->ne[0], 1, a->nb[1], 0);
+        return result;
+    }
+
+    ggml_tensor * attend_piece(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, const AttentionPiece & piece,
+                               int first_query) {
+        if (piece.count < key_.n_rows) {
+            q = ggml_view_3d(c_, q, q->ne[0], q->ne[1], piece.count, q->nb[1], q->nb[2], piece.begin * q->nb[2]);
         }
-        return project(a, layer.wo, il);
+        if (piece.padded > piece.count) {
+            q = ggml_pad(c_, q, 0, 0, piece.padded - piece.count, 0);
+        }
+        ggml_tensor * mask = g_.mask;
+        if (piece.padded < mask->ne[1]) {
+            mask = ggml_view_2d(c_, mask, mask->ne[0], piece.padded, mask->nb[1], first_query * mask->nb[1]);
+        }
+        q = ggml_permute(c_, q, 0, 2, 1, 3);  // [head_dim, padded, n_head]
+        ggml_tensor * a = options_.flash_attn ? flash(q, k, v, mask) : exact(q, k, v, mask);
+        return piece.padded > piece.count ? ggml_view_2d(c_, a, a->ne[0], piece.count, a->nb[1], 0) : a;
     }
 
     float kq_scale() const { return 1.0f / std::sqrt(static_cast<float>(h_.head_dim)); }
 
-    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
-        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, g_.mask, kq_scale(), 0.0f, 0.0f);
+    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
+        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, mask, kq_scale(), 0.0f, 0.0f);
         ggml_prec_set_acc(a, GGML_PREC_F32);
         return ggml_reshape_2d(c_, a, int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
     }
 
-    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
         ggml_tensor * scores = ggml_mul_mat(c_, k, q);
         ggml_prec_set_acc(scores, GGML_PREC_F32);
-        scores = ggml_soft_max_ext(c_, scores, g_.mask, kq_scale(), 0.0f);
+        scores = ggml_soft_max_ext(c_, scores, mask, kq_scale(), 0.0f);
         ggml_tensor * a = ggml_mul_mat(c_, ggml_cont(c_, ggml_transpose(c_, v)), scores);
         return ggml_cont_2d(c_, ggml_permute(c_, a, 0, 2, 1, 3), int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
     }
@@ -161,10 +187,26 @@ class Builder {
     const GraphOptions & options_;
     const GraphKey & key_;
     Graph g_;
+    std::vector<AttentionPiece> pieces_;
     ggml_context * c_ = nullptr;
 };
 
 }  // namespace
+
+std::vector<AttentionPiece> attention_pieces(int n_rows, int n_tiled, bool bit_stable) {
+    if (!bit_stable) {
+        return {{0, n_rows, n_rows}};
+    }
+    std::vector<AttentionPiece> pieces;
+    if (n_tiled > 0) {
+        pieces.push_back({0, n_tiled, std::max(n_tiled, TILE_ROWS)});
+    }
+    for (int begin = n_tiled; begin < n_rows; begin += TILE_ROWS - 1) {
+        const int count = std::min(n_rows - begin, TILE_ROWS - 1);
+        pieces.push_back({begin, count, std::max(count, 2)});
+    }
+    return pieces;
+}
 
 Graph build_graph(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key) {
     return Builder(model, cache, options, key).build();

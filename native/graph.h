@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <tuple>
+#include <vector>
 
 #include "ggml.h"
 
@@ -13,21 +14,36 @@ class Model;
 
 struct GraphKey {
     int n_rows;
-    int n_out;  // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
-    int n_kv;   // cells the attention reads
+    int n_tiled;  // leading rows whose attention runs in ggml's tiled kernel (prefill); 0 where that makes no difference
+    int n_out;    // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
+    int n_kv;     // cells the attention reads
     bool lora;
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, n_kv, lora) < std::tie(o.n_rows, o.n_out, o.n_kv, o.lora);
+        return std::tie(n_rows, n_tiled, n_out, n_kv, lora) <
+               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora);
     }
 };
 
 struct GraphOptions {
     bool flash_attn = true;
-    // Attend with every query row doubled where a pass has one: ggml's CPU kernel splits the cells of a single row
-    // among threads at 512 cells and more, which is not bit-equal to the same row among others.
-    bool double_single_row = true;
+    bool bit_stable = true;  // see attention_pieces
 };
+
+// Rows whose attention is one operation: [begin, begin + count), computed with `padded` >= count query rows.
+struct AttentionPiece {
+    int begin;
+    int count;
+    int padded;
+};
+
+// ggml's CPU attention has three kernels, chosen by the number of query rows, which do not agree to the bit: one row
+// at 512 cells and more (cells split among threads), tiles from 64 rows on, and row by row in between. With
+// `bit_stable` the leading `n_tiled` rows always take the tiles and the others always go row by row, whatever else is
+// in the pass; so a token's logits do not depend on its company. On other devices (not bit_stable): one piece.
+std::vector<AttentionPiece> attention_pieces(int n_rows, int n_tiled, bool bit_stable);
+
+constexpr int TILE_ROWS = 64;  // GGML_FA_TILE_Q of ggml-cpu
 
 struct Graph {
     struct Free {
@@ -40,7 +56,7 @@ struct Graph {
     ggml_tensor * tokens = nullptr;       // I32 [n_rows]
     ggml_tensor * positions = nullptr;    // I32 [n_rows]
     ggml_tensor * cells = nullptr;        // I64 [n_rows], where keys and values go
-    ggml_tensor * mask = nullptr;         // F16 (F32 without flash attention) [n_kv, n_rows or 2]: 0 visible, -inf not
+    ggml_tensor * mask = nullptr;         // F16 (F32 without flash attention) [n_kv, padded rows]: 0 visible, -inf not
     ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
     ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted

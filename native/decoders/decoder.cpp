@@ -31,10 +31,25 @@ std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request) {
     throw std::logic_error("no decoder for this mode");
 }
 
-void Decoder::plan(Batch & batch) {
+// A prompt is cut at multiples of the batch size wherever its prefill begins, and each part keeps the attention kernel
+// that it has in a prefill from nothing: a prompt found in the cache gives the same bits as a new one.
+int Decoder::prefill_chunk_end(int capacity) const {
+    const int done = request_.sequence->size();
+    return std::min(static_cast<int>(request_.prompt.size()), (done / capacity + 1) * capacity);
+}
+
+bool Decoder::is_tiled(int capacity) const {
+    const int chunk_begin = request_.sequence->size() / capacity * capacity;
+    return prefilling() && prefill_chunk_end(capacity) - chunk_begin >= TILE_ROWS;
+}
+
+void Decoder::plan(Batch & batch, bool tiled) {
+    if (finished() || is_tiled(batch.capacity()) != tiled) {
+        return;
+    }
     first_row_ = -1;
     prefill_rows_ = 0;
-    if (finished() || batch.room() == 0) {
+    if (batch.room() == 0) {
         return;
     }
     if (!prefilling()) {
@@ -42,15 +57,15 @@ void Decoder::plan(Batch & batch) {
         return;
     }
     const int done = request_.sequence->size();
-    const int rest = static_cast<int>(request_.prompt.size()) - done;
-    prefill_rows_ = std::min(rest, batch.room());
+    prefill_rows_ = std::min(prefill_chunk_end(batch.capacity()) - done, batch.room());
     const auto begin = request_.prompt.begin() + done;
-    const Want last = prefill_rows_ == rest ? Want::token : Want::nothing;
-    first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing, last);
+    const bool complete = done + prefill_rows_ == static_cast<int>(request_.prompt.size());
+    first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing,
+                                  complete ? Want::token : Want::nothing, tiled);
 }
 
 void Decoder::consume(Batch & batch, const Forward & forward) {
-    if (first_row_ < 0) {
+    if (finished() || first_row_ < 0) {
         return;
     }
     if (prefill_rows_ == 0) {

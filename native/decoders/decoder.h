@@ -15,8 +15,9 @@ class Decoder {
     Decoder(const Model & model, Request & request) : model_(model), request_(request) {}
     virtual ~Decoder() = default;
 
-    // Adds rows, as many as the batch has room for; possibly none.
-    void plan(Batch & batch);
+    // Adds rows, as many as the batch has room for; possibly none. Called twice for each pass: first for those whose
+    // next rows are tiled (long prefills), then for the rest.
+    void plan(Batch & batch, bool tiled);
 
     // Takes the results of the rows planned last: commits cells, emits tokens, may finish the request.
     void consume(Batch & batch, const Forward & forward);
@@ -37,6 +38,9 @@ class Decoder {
 
   private:
     bool prefilling() const { return request_.sequence->size() < static_cast<int>(request_.prompt.size()); }
+    int prefill_chunk_end(int capacity) const;
+    bool is_tiled(int capacity) const;
+
     int prefill_rows_ = 0;  // planned in the current batch
 };
 

@@ -1,0 +1,126 @@
+"""Logits against transformers' Ministral3 and against stock llama.cpp, for all three row kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llama_cpp import Llama
+from reference import ministral3, reference_logits
+from synthetic import make_checkpoint
+
+from pytrimode import TriMode
+from pytrimode.convert import convert
+
+ORIGINAL_MAX = 64
+N_TOKENS = 200  # far beyond ORIGINAL_MAX: YaRN and the query scale matter
+BLOCK_START = 150
+
+# (theta, factor): 3B and 8B, 14B, 3B-Base
+ROPES = [(1e6, 16.0), (1e9, 16.0), (1e6, 0.25), (1e9, 8.0)]
+
+
+@pytest.fixture(scope="module", params=ROPES, ids=lambda p: f"theta{p[0]:g}-factor{p[1]:g}")
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """transformers' model and the F32 GGUF of the same random checkpoint."""
+    theta, factor = request.param
+    root = tmp_path_factory.mktemp("parity")
+    source = make_checkpoint(
+        root / "model", hidden=128, layers=3, heads=4, kv_heads=2, head_dim=64, ffn=256, rope_theta=theta,
+        factor=factor, original_max=ORIGINAL_MAX, beta=0.1 if factor > 1 else 0.25, dtype="f32",
+    )  # fmt: skip
+    gguf = root / "model.gguf"
+    convert(source, gguf, "f32")
+    return ministral3(source), gguf
+
+
+def tokens(n: int = N_TOKENS, seed: int = 0) -> list[int]:
+    return [1, *(int(t) for t in np.random.default_rng(seed).integers(128, 500, n - 1))]
+
+
+@pytest.mark.parametrize("block_start", [None, BLOCK_START, ORIGINAL_MAX - 16], ids=["causal", "block", "block-early"])
+def test_exact_attention_equals_transformers(pair: tuple[Any, Path], block_start: int | None) -> None:
+    reference, gguf = pair
+    with TriMode(gguf, n_ctx=512, flash_attn=False, type_k="f32", type_v="f32", n_threads=1) as model:
+        ours = model.logits(tokens(), block_start=block_start)
+    expected = reference_logits(reference, tokens(), block_start)
+    assert np.abs(expected).max() > 3, "the logits should have a realistic range"
+    assert np.abs(ours - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize("block_start", [None, BLOCK_START], ids=["causal", "block"])
+def test_flash_attention_is_near_transformers(pair: tuple[Any, Path], block_start: int | None) -> None:
+    reference, gguf = pair
+    with TriMode(gguf, n_ctx=512, n_threads=1) as model:
+        ours = model.logits(tokens(), block_start=block_start)
+    expected = reference_logits(reference, tokens(), block_start)
+    # F16 keys, values and queries: 5e-3 where logits range over +-5 (stock llama.cpp shows 3.6e-3 there).
+    assert np.abs(ours - expected).max() <= 5e-3 * max(1, np.abs(expected).max() / 5)
+
+
+def test_query_scale_and_rope_matter_here(pair: tuple[Any, Path]) -> None:
+    """The reference itself must react to position beyond original_max, or the tests above prove nothing."""
+    reference, _ = pair
+    expected = reference_logits(reference, tokens())
+    scale = reference.config.rope_parameters["llama_4_scaling_beta"]
+    reference.config.rope_parameters["llama_4_scaling_beta"] = 0.0
+    try:
+        without = reference_logits(reference, tokens())
+    finally:
+        reference.config.rope_parameters["llama_4_scaling_beta"] = scale
+    assert np.abs(expected[:ORIGINAL_MAX] - without[:ORIGINAL_MAX]).max() == 0
+    assert np.abs(expected - without).max() > 1e-2
+
+
+def test_a_block_row_sees_what_follows_it(pair: tuple[Any, Path]) -> None:
+    _, gguf = pair
+    with TriMode(gguf, n_ctx=512, n_threads=1) as model:
+        causal = model.logits(tokens())
+        block = model.logits(tokens(), block_start=BLOCK_START)
+    assert np.array_equal(causal[:BLOCK_START], block[:BLOCK_START])
+    # All but the last row of the block see more than before; the last row sees the same cells, whose keys changed.
+    assert all(np.abs(causal[i] - block[i]).max() > 1e-3 for i in range(BLOCK_START, N_TOKENS))
+
+
+def stock_logits(gguf: Path, ids: list[int], one_by_one: int = 0) -> np.ndarray:
+    """Stock llama.cpp: a prompt in one batch, then `one_by_one` tokens in passes of their own."""
+    llama = Llama(
+        str(gguf), n_ctx=2048, n_batch=512, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True,
+        verbose=False,
+    )  # fmt: skip
+    llama.eval(ids[: len(ids) - one_by_one])
+    for token in ids[len(ids) - one_by_one :]:
+        llama.eval([token])
+    return np.array(llama.scores[: len(ids)])
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0", "q4_0"])
+def test_logits_equal_stock_llama_cpp(tiny: dict[str, Path], outtype: str) -> None:
+    ids = tokens(300, seed=3)
+    with TriMode(tiny[outtype], n_ctx=2048, n_threads=1, lora_path=None) as model:
+        ours = model.logits(ids)
+    assert np.abs(ours - stock_logits(tiny[outtype], ids)).max() <= 1e-5
+
+
+def test_logits_beyond_512_cells_differ_no_more_than_stock_from_itself(tiny: dict[str, Path]) -> None:
+    """At 512 cells and more ggml computes a single row in another order than several (split-KV)."""
+    ids = tokens(900, seed=4)
+    together = stock_logits(tiny["q8_0"], ids)
+    alone = stock_logits(tiny["q8_0"], ids, one_by_one=40)
+    own_difference = np.abs(together[-40:] - alone[-40:]).max()
+    with TriMode(tiny["q8_0"], n_ctx=2048, n_threads=1, lora_path=None) as model:
+        ours = model.logits(ids)
+    assert np.abs(ours - together).max() <= 1e-5
+    assert np.abs(ours[-40:] - alone[-40:]).max() <= own_difference + 1e-5
+
+
+def test_scheduler_path_is_bit_equal_to_the_direct_one(tiny: dict[str, Path]) -> None:
+    from pytrimode import _native
+
+    model = _native.Model(str(tiny["q8_0"]))
+    direct = _native.Engine(model, n_ctx=512, n_threads=1)
+    scheduled = _native.Engine(model, n_ctx=512, n_threads=1, use_scheduler=True)
+    assert np.array_equal(direct.logits(tokens(100)), scheduled.logits(tokens(100)))
+    assert np.array_equal(direct.logits(tokens(100), 80), scheduled.logits(tokens(100), 80))
