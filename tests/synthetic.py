@@ -32,7 +32,7 @@ CORPUS = """def add(a, b): return a + b
 The quick brown fox jumps over the lazy dog, and the other foxes watch the dog sleep.
 Numbers such as 12345 are split into digits; words are not. Please convert the model and write the file.
 for i in range(10): print(i)  class Model: def forward(self, tokens): return self.head(tokens)
-Привет, мир! Это проверка. Ça va très bien, merci. Größe und Überfluss. 你好 世界。こんにちは
+Ça va très bien, merci. Größe und Überfluss. 你好 世界。こんにちは
 """
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 # Elements drawn at random per tensor; a bigger tensor repeats them, so that 14B shapes take seconds.
