@@ -1,0 +1,66 @@
+"""Fixtures of all tests: the shipped checkpoint, converted once per session, and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytrimode.convert import convert
+from synthetic import make_checkpoint
+
+from pytrimode import TriMode
+from pytrimode.shipped_model import shipped_checkpoint
+
+TEST_CONTEXT = 1024
+TEST_THREADS = 1
+"""A model this small gains nothing from a second thread, and on a busy machine threads wait for each other."""
+
+
+@pytest.fixture(scope="session")
+def checkpoint_dir() -> Path:
+    """models/trimode-tiny, or what $PYTRIMODE_MODEL_DIR names."""
+    return shipped_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Path of the shipped checkpoint in a type ("f32", "f16", "q8_0", ...), its drafter LoRA beside it."""
+    directory = tmp_path_factory.mktemp("gguf")
+
+    def path(outtype: str) -> Path:
+        file = directory / f"tiny-{outtype}.gguf"
+        if not file.exists():
+            convert(checkpoint_dir, file, outtype)
+        return file
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights: emits any token there is, parts of UTF-8 characters too, and hardly ever ends."""
+    directory = tmp_path_factory.mktemp("random")
+    return convert(make_checkpoint(directory / "random", hidden=256), directory / "random.gguf", "f16").path
+
+
+@pytest.fixture(scope="session")
+def q8_gguf(tiny_gguf: Callable[[str], Path]) -> Path:
+    return tiny_gguf("q8_0")
+
+
+@pytest.fixture(scope="session")
+def f16_gguf(tiny_gguf: Callable[[str], Path]) -> Path:
+    return tiny_gguf("f16")
+
+
+@pytest.fixture(scope="session")
+def f32_gguf(tiny_gguf: Callable[[str], Path]) -> Path:
+    return tiny_gguf("f32")
+
+
+@pytest.fixture(scope="session")
+def model(q8_gguf: Path) -> Iterator[TriMode]:
+    """The Q8_0 model, shared: a test must leave no request running."""
+    with TriMode(q8_gguf, n_ctx=TEST_CONTEXT, n_threads=TEST_THREADS) as loaded:
+        yield loaded
