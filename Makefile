@@ -1,0 +1,75 @@
+# make run    sets up .venv, converts the shipped checkpoint and chats with it
+# make test   sets up .venv with the test tools, runs linters, type checks and all tests
+#
+# A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
+# CMAKE_ARGS="-DGGML_CUDA=on" builds for a GPU (README.md).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+MODEL := build/trimode-tiny-Q8_0.gguf
+CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
+SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
+PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
+
+.PHONY: run test lint format clean prerequisites
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.installed
+	@mkdir -p build
+	$(BIN)/trimode-convert models/trimode-tiny $(MODEL) --q8_0 --force
+	@if [ -t 0 ] && [ -t 1 ]; then \
+	    exec $(BIN)/pytrimode chat $(MODEL); \
+	else \
+	    exec $(BIN)/pytrimode chat $(MODEL) -n 200 -p "Hello" -p "Sort these numbers: 7, 3, 9, 1" \
+	        -p "/mode ar" -p "What is the mode self-spec?" -p "/mode diffusion" -p "How are you?" -p "/stats"; \
+	fi
+
+test: $(VENV)/.test-installed lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+	@# convert/ and quantize/ install as subpackages of pytrimode: show mypy the tree as it will be.
+	@rm -rf build/types && mkdir -p build/types/pytrimode
+	@ln -s $(CURDIR)/pytrimode/* $(CURDIR)/convert $(CURDIR)/quantize build/types/pytrimode/
+	cd build/types && $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p pytrimode
+
+format: $(VENV)/.test-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+
+# The tests run from the source tree, so they need an editable installation; it serves `make run` too.
+$(VENV)/.test-installed: $(SOURCES) | $(BIN)/pip
+	$(BIN)/pip install -e ".[test]"
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed: $(SOURCES) $(PYTHON_SOURCES) | $(BIN)/pip
+	@if [ -e $(VENV)/.test-installed ]; then \
+	    $(MAKE) $(VENV)/.test-installed; \
+	else \
+	    $(BIN)/pip install .; \
+	fi
+	@touch $@
+
+$(BIN)/pip: | prerequisites
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --upgrade pip
+
+# CMake and Ninja come from pip; what cannot is named here, before minutes have gone by.
+prerequisites:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: sudo apt install python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "error: Python 3.10 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@missing=""; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(PYTHON) -c 'import pathlib, sysconfig, sys; \
+	    sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' || missing="$$missing python3-dev"; \
+	command -v "$${CXX:-c++}" >/dev/null || missing="$$missing build-essential"; \
+	[ -z "$$missing" ] || { echo "error: missing:$$missing. On Debian or Ubuntu: sudo apt install$$missing" >&2; exit 1; }
