@@ -21,10 +21,14 @@ namespace {
 
 const char * finish_name(Finish finish) {
     switch (finish) {
-        case Finish::none: return "";
-        case Finish::stop: return "stop";
-        case Finish::length: return "length";
-        case Finish::cancelled: return "cancelled";
+        case Finish::none:
+            return "";
+        case Finish::stop:
+            return "stop";
+        case Finish::length:
+            return "length";
+        case Finish::cancelled:
+            return "cancelled";
     }
     return "";
 }

@@ -9,8 +9,9 @@ namespace trimode {
 namespace {
 
 constexpr int CELL_BUCKET = 256;
+constexpr int MAX_CELLS = 1 << 24;
 
-ggml_type parse_cache_type(const std::string & name, const char * option, bool flash_attn) {
+ggml_type parse_cache_type(const std::string & name, const char * option, bool flash_attn, int head_dim) {
     static const std::map<std::string, ggml_type> TYPES = {
         {"f32", GGML_TYPE_F32},   {"f16", GGML_TYPE_F16},   {"bf16", GGML_TYPE_BF16}, {"q8_0", GGML_TYPE_Q8_0},
         {"q4_0", GGML_TYPE_Q4_0}, {"q4_1", GGML_TYPE_Q4_1}, {"q5_0", GGML_TYPE_Q5_0}, {"q5_1", GGML_TYPE_Q5_1},
@@ -23,6 +24,12 @@ ggml_type parse_cache_type(const std::string & name, const char * option, bool f
     if (!flash_attn && ggml_is_quantized(found->second)) {
         throw std::invalid_argument(std::string(option) + ": a quantized cache (" + name + ") needs flash attention");
     }
+    const int64_t block = ggml_blck_size(found->second);
+    if (head_dim % block != 0) {
+        throw std::invalid_argument(std::string(option) + ": cache type " + name + " works in blocks of " +
+                                    std::to_string(block) + ", which do not divide the head size of " +
+                                    std::to_string(head_dim));
+    }
     return found->second;
 }
 
@@ -30,11 +37,18 @@ EngineOptions checked(const Model & model, EngineOptions options) {
     if (model.vocab_only()) {
         throw std::invalid_argument("the model was loaded with vocab_only: it has no weights to run");
     }
-    if (options.n_ctx < 1) {
-        throw std::invalid_argument("n_ctx is " + std::to_string(options.n_ctx) + "; it must be at least 1");
-    }
-    if (options.n_batch < 1 || options.n_parallel < 1) {
-        throw std::invalid_argument("n_batch and n_parallel must be at least 1");
+    const auto positive = [](const char * name, int value) {
+        if (value < 1) {
+            throw std::invalid_argument(std::string(name) + " is " + std::to_string(value) + "; it must be at least 1");
+        }
+    };
+    positive("n_ctx", options.n_ctx);
+    positive("n_batch", options.n_batch);
+    positive("n_parallel", options.n_parallel);
+    if (int64_t(options.n_ctx) * options.n_parallel > MAX_CELLS) {
+        throw std::invalid_argument("n_ctx is " + std::to_string(options.n_ctx) + " for each of " +
+                                    std::to_string(options.n_parallel) + " slots; the cache can have at most " +
+                                    std::to_string(MAX_CELLS) + " cells");
     }
     return options;
 }
@@ -58,8 +72,8 @@ Engine::Engine(const Model & model, const EngineOptions & options)
     : model_(model),
       options_(checked(model, options)),
       cache_(model, static_cast<int>(GGML_PAD(options.n_ctx * options.n_parallel, CELL_BUCKET)),
-             parse_cache_type(options.type_k, "type_k", options.flash_attn),
-             parse_cache_type(options.type_v, "type_v", options.flash_attn)),
+             parse_cache_type(options.type_k, "type_k", options.flash_attn, model.hparams().head_dim),
+             parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       forward_(model, cache_, {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler}),
       batch_(cache_, options.n_batch),
       slots_(options.n_parallel) {}
@@ -186,8 +200,8 @@ std::vector<Event> Engine::collect(double seconds) {
         }
         (active.prefilled ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
         active.prefilled = request.stats.completion_tokens > 0;
-        events.push_back({id, std::move(request.emitted), std::move(request.block), std::move(request.confidence),
-                          request.finish});
+        events.push_back(
+            {id, std::move(request.emitted), std::move(request.block), std::move(request.confidence), request.finish});
         request.emitted.clear();
         request.block.clear();
         request.confidence.clear();

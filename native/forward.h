@@ -16,9 +16,9 @@ namespace trimode {
 class Model;
 
 struct Output {
-    llama_token token = -1;   // argmax, the mask id excluded; the lowest id among equals
-    float logit = 0.0f;       // of `token`
-    float probability = 0.0f; // of `token`; only where confidence was wanted
+    llama_token token = -1;    // argmax, the mask id excluded; the lowest id among equals
+    float logit = 0.0f;        // of `token`
+    float probability = 0.0f;  // of `token`; only where confidence was wanted
 };
 
 struct ForwardOptions {
@@ -64,11 +64,11 @@ class Forward {
     std::map<GraphKey, std::unique_ptr<Ready>> graphs_;
     std::list<GraphKey> recent_;  // most recently used first
 
-    std::vector<int> out_rows_;     // batch rows with logits, in order
-    std::vector<int> out_index_;    // batch row -> index among them, -1
-    std::vector<Output> outputs_;   // by batch row
+    std::vector<int> out_rows_;    // batch rows with logits, in order
+    std::vector<int> out_index_;   // batch row -> index among them, -1
+    std::vector<Output> outputs_;  // by batch row
     const float * logits_ = nullptr;
-    std::vector<float> staging_;    // logits fetched from a device
+    std::vector<float> staging_;  // logits fetched from a device
     std::vector<char> mask_buffer_;
 };
 

@@ -48,18 +48,30 @@ std::optional<double> GgufFile::number(const std::string & key) const {
         return std::nullopt;
     }
     switch (gguf_get_kv_type(g, id)) {
-        case GGUF_TYPE_UINT8: return gguf_get_val_u8(g, id);
-        case GGUF_TYPE_INT8: return gguf_get_val_i8(g, id);
-        case GGUF_TYPE_UINT16: return gguf_get_val_u16(g, id);
-        case GGUF_TYPE_INT16: return gguf_get_val_i16(g, id);
-        case GGUF_TYPE_UINT32: return gguf_get_val_u32(g, id);
-        case GGUF_TYPE_INT32: return gguf_get_val_i32(g, id);
-        case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(g, id);
-        case GGUF_TYPE_UINT64: return static_cast<double>(gguf_get_val_u64(g, id));
-        case GGUF_TYPE_INT64: return static_cast<double>(gguf_get_val_i64(g, id));
-        case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(g, id);
-        case GGUF_TYPE_BOOL: return gguf_get_val_bool(g, id);
-        default: return std::nullopt;
+        case GGUF_TYPE_UINT8:
+            return gguf_get_val_u8(g, id);
+        case GGUF_TYPE_INT8:
+            return gguf_get_val_i8(g, id);
+        case GGUF_TYPE_UINT16:
+            return gguf_get_val_u16(g, id);
+        case GGUF_TYPE_INT16:
+            return gguf_get_val_i16(g, id);
+        case GGUF_TYPE_UINT32:
+            return gguf_get_val_u32(g, id);
+        case GGUF_TYPE_INT32:
+            return gguf_get_val_i32(g, id);
+        case GGUF_TYPE_FLOAT32:
+            return gguf_get_val_f32(g, id);
+        case GGUF_TYPE_UINT64:
+            return static_cast<double>(gguf_get_val_u64(g, id));
+        case GGUF_TYPE_INT64:
+            return static_cast<double>(gguf_get_val_i64(g, id));
+        case GGUF_TYPE_FLOAT64:
+            return gguf_get_val_f64(g, id);
+        case GGUF_TYPE_BOOL:
+            return gguf_get_val_bool(g, id);
+        default:
+            return std::nullopt;
     }
 }
 
@@ -67,7 +79,8 @@ double GgufFile::require(const std::string & key) const {
     if (const auto value = number(key)) {
         return *value;
     }
-    throw std::runtime_error(path_ + ": metadata key " + key + " is missing; convert the checkpoint with trimode-convert");
+    throw std::runtime_error(path_ + ": metadata key " + key +
+                             " is missing; convert the checkpoint with trimode-convert");
 }
 
 }  // namespace trimode

@@ -14,14 +14,14 @@ class Model;
 
 struct GraphKey {
     int n_rows;
-    int n_tiled;  // leading rows whose attention runs in ggml's tiled kernel (prefill); 0 where that makes no difference
+    int n_tiled;  // leading rows whose attention runs in ggml's tiled kernel (prefill); 0 where that makes no
+                  // difference
     int n_out;    // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
     int n_kv;     // cells the attention reads
     bool lora;
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_tiled, n_out, n_kv, lora) <
-               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora);
+        return std::tie(n_rows, n_tiled, n_out, n_kv, lora) < std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora);
     }
 };
 

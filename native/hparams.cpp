@@ -60,8 +60,8 @@ Hparams Hparams::read(const GgufFile & file) {
     h.n_ff = required("feed_forward_length");
     h.n_head = required("attention.head_count");
     h.n_head_kv = static_cast<int>(file.number(arch + ".attention.head_count_kv").value_or(h.n_head));
-    h.head_dim = static_cast<int>(
-        file.number(arch + ".attention.key_length").value_or(h.n_head > 0 ? h.n_embd / h.n_head : 0));
+    h.head_dim =
+        static_cast<int>(file.number(arch + ".attention.key_length").value_or(h.n_head > 0 ? h.n_embd / h.n_head : 0));
     h.n_ctx_train = required("context_length");
     h.rms_eps = static_cast<float>(file.require(arch + ".attention.layer_norm_rms_epsilon"));
     h.temperature_scale = static_cast<float>(file.number(arch + ".attention.temperature_scale").value_or(0.0));

@@ -35,7 +35,8 @@ const ggml_tensor * find(const GgufFile & file, const std::string & name, int64_
 void read_data(std::ifstream & stream, const GgufFile & file, ggml_tensor * t) {
     const int64_t id = gguf_find_tensor(file.raw(), ggml_get_name(t));
     std::vector<char> data(ggml_nbytes(t));
-    stream.seekg(static_cast<std::streamoff>(gguf_get_data_offset(file.raw()) + gguf_get_tensor_offset(file.raw(), id)));
+    stream.seekg(
+        static_cast<std::streamoff>(gguf_get_data_offset(file.raw()) + gguf_get_tensor_offset(file.raw(), id)));
     if (!stream.read(data.data(), static_cast<std::streamsize>(data.size()))) {
         throw std::runtime_error(file.path() + ": truncated in tensor " + ggml_get_name(t));
     }

@@ -119,7 +119,8 @@ void Model::resolve_tensors() {
         layer.ffn_gate = take("ffn_gate", h.n_embd, h.n_ff);
         layer.ffn_up = take("ffn_up", h.n_embd, h.n_ff);
         layer.ffn_down = take("ffn_down", h.n_ff, h.n_embd);
-        for (const ggml_tensor * w : {layer.wq, layer.wk, layer.wv, layer.wo, layer.ffn_gate, layer.ffn_up, layer.ffn_down}) {
+        for (const ggml_tensor * w :
+             {layer.wq, layer.wk, layer.wv, layer.wo, layer.ffn_gate, layer.ffn_up, layer.ffn_down}) {
             has_float_weights_ |= is_float(w);
         }
         layers_.push_back(layer);

@@ -33,8 +33,9 @@ std::vector<ggml_backend_buffer_t> Placement::allocate() {
             for (ggml_backend_buffer_t b : buffers) {
                 ggml_backend_buffer_free(b);
             }
-            throw std::runtime_error(std::string("out of memory: ") + ggml_backend_buft_name(type) + " has no room for " +
-                                     std::to_string(size >> 20) + " MiB; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
+            throw std::runtime_error(std::string("out of memory: ") + ggml_backend_buft_name(type) +
+                                     " has no room for " + std::to_string(size >> 20) +
+                                     " MiB; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
         }
         ggml_backend_buffer_clear(buffer, 0);  // masked cells must be finite
         ggml_tallocr alloc = ggml_tallocr_new(buffer);

@@ -121,6 +121,12 @@ def _stream_safetensors(
             file.write(array_of(name).data)
 
 
+def edit_weights(directory: Path, change: Callable[[str, NDArray[np.float32]], NDArray[np.float32]]) -> None:
+    """Replace every weight of a single-file checkpoint by change(name, weight); stored as F32."""
+    weights = {name: change(name, weight).astype(np.float32) for name, weight in load_weights(directory).items()}
+    write_safetensors(directory / "model.safetensors", weights)
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     """Change keys of a JSON file; a value of ... removes the key. `a__b` is key b within a."""
     data = json.loads(path.read_text())

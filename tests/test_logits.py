@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,29 +98,29 @@ def stock_logits(gguf: Path, ids: list[int], one_by_one: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0", "q4_0"])
-def test_logits_equal_stock_llama_cpp(tiny: dict[str, Path], outtype: str) -> None:
+def test_logits_equal_stock_llama_cpp(tiny_gguf: Callable[[str], Path], outtype: str) -> None:
     ids = tokens(300, seed=3)
-    with TriMode(tiny[outtype], n_ctx=2048, n_threads=1, lora_path=None) as model:
+    with TriMode(tiny_gguf(outtype), n_ctx=2048, n_threads=1, lora_path=None) as model:
         ours = model.logits(ids)
-    assert np.abs(ours - stock_logits(tiny[outtype], ids)).max() <= 1e-5
+    assert np.abs(ours - stock_logits(tiny_gguf(outtype), ids)).max() <= 1e-5
 
 
-def test_logits_beyond_512_cells_differ_no_more_than_stock_from_itself(tiny: dict[str, Path]) -> None:
+def test_logits_beyond_512_cells_differ_no_more_than_stock_from_itself(q8_gguf: Path) -> None:
     """At 512 cells and more ggml computes a single row in another order than several (split-KV)."""
     ids = tokens(900, seed=4)
-    together = stock_logits(tiny["q8_0"], ids)
-    alone = stock_logits(tiny["q8_0"], ids, one_by_one=40)
+    together = stock_logits(q8_gguf, ids)
+    alone = stock_logits(q8_gguf, ids, one_by_one=40)
     own_difference = np.abs(together[-40:] - alone[-40:]).max()
-    with TriMode(tiny["q8_0"], n_ctx=2048, n_threads=1, lora_path=None) as model:
+    with TriMode(q8_gguf, n_ctx=2048, n_threads=1, lora_path=None) as model:
         ours = model.logits(ids)
     assert np.abs(ours - together).max() <= 1e-5
     assert np.abs(ours[-40:] - alone[-40:]).max() <= own_difference + 1e-5
 
 
-def test_scheduler_path_is_bit_equal_to_the_direct_one(tiny: dict[str, Path]) -> None:
+def test_scheduler_path_is_bit_equal_to_the_direct_one(q8_gguf: Path) -> None:
     from pytrimode import _native
 
-    model = _native.Model(str(tiny["q8_0"]))
+    model = _native.Model(str(q8_gguf))
     direct = _native.Engine(model, n_ctx=512, n_threads=1)
     scheduled = _native.Engine(model, n_ctx=512, n_threads=1, use_scheduler=True)
     assert np.array_equal(direct.logits(tokens(100)), scheduled.logits(tokens(100)))

@@ -24,9 +24,12 @@ Mode parse_mode(const std::string & name) {
 
 std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request) {
     switch (request.options.mode) {
-        case Mode::ar: return std::make_unique<ArDecoder>(model, request);
-        case Mode::diffusion: return std::make_unique<DiffusionDecoder>(model, request);
-        case Mode::self_spec: return std::make_unique<SelfSpecDecoder>(model, request);
+        case Mode::ar:
+            return std::make_unique<ArDecoder>(model, request);
+        case Mode::diffusion:
+            return std::make_unique<DiffusionDecoder>(model, request);
+        case Mode::self_spec:
+            return std::make_unique<SelfSpecDecoder>(model, request);
     }
     throw std::logic_error("no decoder for this mode");
 }

@@ -33,8 +33,8 @@ class Decoder {
 
     const Model & model_;
     Request & request_;
-    int first_row_ = -1;      // of this request in the current batch; -1: none
-    llama_token last_ = -1;   // emitted, not in the cache yet: the seed of what follows
+    int first_row_ = -1;     // of this request in the current batch; -1: none
+    llama_token last_ = -1;  // emitted, not in the cache yet: the seed of what follows
 
   private:
     bool prefilling() const { return request_.sequence->size() < static_cast<int>(request_.prompt.size()); }

@@ -47,8 +47,8 @@ void DiffusionDecoder::denoise(const Forward & forward) {
     const int length = static_cast<int>(block_.size());
     int best = -1;
     for (int i = 1; i < length; ++i) {
-        if (masked_[i] && (best < 0 || forward.output(first_row_ + i).probability >
-                                           forward.output(first_row_ + best).probability)) {
+        if (masked_[i] &&
+            (best < 0 || forward.output(first_row_ + i).probability > forward.output(first_row_ + best).probability)) {
             best = i;
         }
     }

@@ -1,0 +1,47 @@
+"""Running requests in tests: tokens and counters without text in between, and prompts to run them on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from pytrimode import TriMode
+from pytrimode._native import Stats
+from pytrimode.generation_options import GenerationOptions
+
+
+def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[int], Stats]:
+    """Emitted tokens, the end-of-generation token included, and the counters of one request."""
+    resolved = GenerationOptions(**options).resolve(len(tokens), model._limits)
+    emitted: list[int] = []
+    for event, stats in model._loop.run(tokens, resolved):
+        emitted += event.tokens
+        last = stats
+    return emitted, last
+
+
+def heldout(checkpoint: Path) -> list[dict[str, Any]]:
+    """The prompts that training never saw: task, messages, answer."""
+    return json.loads((checkpoint / "heldout.json").read_text())
+
+
+def chat_prompts(model: TriMode, checkpoint: Path, n: int, long_tokens: int = 0) -> list[list[int]]:
+    """The first n held-out prompts as tokens. Every second one stands behind a conversation so long that the prompt
+    has at least `long_tokens` tokens, of which the lengths vary a little."""
+    items = heldout(checkpoint)
+    prompts = []
+    for i, item in enumerate(items[:n]):
+        history: list[dict[str, str]] = []
+        others = cycle(items[i + 1 :] + items[:i])
+        wanted = long_tokens + (i * 7) % 40 if i % 2 else 0
+        while True:
+            tokens = model.chat_tokens([*history, item["messages"][-1]] if history else item["messages"])
+            if len(tokens) >= wanted:
+                prompts.append(tokens)
+                break
+            other = next(others)
+            history += [other["messages"][-1], {"role": "assistant", "content": other["answer"]}]
+    return prompts

@@ -1,0 +1,118 @@
+"""Exactness is the product: greedy self-speculation emits exactly what greedy AR emits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decoding import chat_prompts, decode
+from llama_cpp import Llama
+from reference import argmax, diffusion
+
+from pytrimode import TriMode
+
+N_PROMPTS = 100
+BLOCK_LENGTHS = (2, 3, 4, 8, 16, 32)
+MAX_TOKENS = 60
+NEAR_TIE = 1e-3
+
+
+def load(path: Path, **options: object) -> TriMode:
+    return TriMode(path, n_ctx=1024, n_threads=1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
+def test_greedy_self_spec_equals_greedy_ar(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
+) -> None:
+    drafted = accepted = crossing = 0
+    with load(tiny_gguf(outtype)) as model:
+        assert model.has_lora
+        for prompt in chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=490):
+            expected, _ = decode(model, prompt, mode="ar", max_tokens=MAX_TOKENS)
+            crossing += len(prompt) < 512 < len(prompt) + len(expected)
+            for block_length in BLOCK_LENGTHS:
+                for use_lora in (True, False):
+                    tokens, stats = decode(
+                        model, prompt, mode="self-spec", max_tokens=MAX_TOKENS, block_length=block_length,
+                        use_lora=use_lora,
+                    )  # fmt: skip
+                    assert tokens == expected, f"B {block_length}, LoRA {use_lora}, prompt of {len(prompt)} tokens"
+                    drafted += stats.drafted
+                    accepted += stats.accepted
+    assert crossing >= 5, "some contexts must cross 512 cells, where ggml changes kernels"
+    assert accepted > 0.2 * drafted, "the drafts must matter, or equality proves nothing"
+
+
+@pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q4_1", "q5_0", "q5_1"])
+def test_other_types_differ_only_at_near_ties(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
+) -> None:
+    differences = runs = 0
+    with load(tiny_gguf(outtype)) as model:
+        for prompt in chat_prompts(model, checkpoint_dir, 40, long_tokens=490):
+            expected, _ = decode(model, prompt, mode="ar", max_tokens=MAX_TOKENS)
+            for block_length in (3, 8, 16):
+                tokens, _ = decode(model, prompt, mode="self-spec", max_tokens=MAX_TOKENS, block_length=block_length)
+                runs += 1
+                if tokens != expected:
+                    differences += 1
+                    same = next(i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b)
+                    row = np.sort(model.logits([*prompt, *expected[:same]])[-1])
+                    assert row[-1] - row[-2] <= NEAR_TIE
+    assert differences <= 0.01 * runs
+
+
+def test_the_same_prompt_again_gives_the_same_bits(q8_gguf: Path, checkpoint_dir: Path) -> None:
+    """The second time the prompt is found in the cache; the kernels that ran on it must have been the same."""
+    with load(q8_gguf) as model:
+        for prompt in chat_prompts(model, checkpoint_dir, 20, long_tokens=600):
+            first, cold = decode(model, prompt, mode="ar", max_tokens=30)
+            again, warm = decode(model, prompt, mode="ar", max_tokens=30)
+            assert cold.cached_tokens < warm.cached_tokens == len(prompt) - 1
+            assert again == first
+
+
+def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -> None:
+    stock = Llama(
+        str(q8_gguf), n_ctx=512, n_batch=512, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False
+    )
+    with load(q8_gguf) as model:
+        for prompt in chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=300):
+            expected: list[int] = []
+            for token in stock.generate(prompt, temp=0.0, reset=True):
+                expected.append(token)
+                if model.is_eog(token) or len(expected) == MAX_TOKENS:
+                    break
+            assert decode(model, prompt, mode="ar", max_tokens=MAX_TOKENS)[0] == expected
+
+
+@pytest.mark.parametrize(("block", "threshold"), [(8, 0.9), (16, 0.9), (16, 0.5), (32, 0.99), (5, 1.0), (1, 0.9)])
+def test_diffusion_equals_the_plain_python_algorithm(
+    f32_gguf: Path, checkpoint_dir: Path, block: int, threshold: float
+) -> None:
+    # Exact attention: the reference computes everything anew in one pass, with other kernels under flash attention.
+    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
+        ends = {t for t in range(model.n_vocab) if model.is_eog(t)}
+        for prompt in chat_prompts(model, checkpoint_dir, 10):
+            expected = diffusion(
+                model.logits, prompt, block=block, threshold=threshold, max_tokens=30, mask=model.mask_token_id,
+                ends=ends,
+            )  # fmt: skip
+            tokens, stats = decode(
+                model, prompt, mode="diffusion", max_tokens=30, block_length=block, threshold=threshold
+            )
+            assert (tokens, stats.forward_passes) == expected
+
+
+def test_ar_equals_argmax_over_logits(f32_gguf: Path, checkpoint_dir: Path) -> None:
+    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
+        for prompt in chat_prompts(model, checkpoint_dir, 3):
+            tokens, stats = decode(model, prompt, mode="ar", max_tokens=20)
+            known = list(prompt)
+            for token in tokens:
+                assert token == argmax(model.logits(known)[-1], model.mask_token_id)
+                known.append(token)
+            assert stats.forward_passes == len(tokens) - 1
