@@ -70,7 +70,7 @@ def main(
         with _terminable(), _progress(quiet) as advance:
             result = convert(model_dir, out, chosen, force=force, threads=threads, lora=not no_lora, progress=advance)
     except ConversionError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(_printable(str(error))) from None
     except KeyboardInterrupt:
         click.echo("Interrupted: nothing was written.", err=True)
         sys.exit(INTERRUPTED)
@@ -124,6 +124,11 @@ def _report(result: ConversionResult) -> None:
     if result.lora_path:
         click.echo(f"{result.lora_path}: drafter LoRA")
     click.echo(f"Try it: pytrimode chat {result.path}")
+
+
+def _printable(text: str) -> str:
+    """One line that any terminal takes, whatever names a damaged checkpoint has."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _size(n_bytes: float) -> str:

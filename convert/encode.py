@@ -32,6 +32,7 @@ def encode_weight(weights: Weights, weight: Weight, kind: GgmlType, threads: int
     rows_per_chunk = max(1, CHUNK_BYTES // (row_bytes * unit)) * unit
     for first in range(0, n_rows, rows_per_chunk):
         last = min(first + rows_per_chunk, n_rows)
+        file.prefetch(stored, last * row_bytes, (last + rows_per_chunk) * row_bytes)
         with file.read(stored, first * row_bytes, last * row_bytes) as source:
             rows = _interleave_rope(source, row_bytes, unit) if weight.rope_heads else source
             try:

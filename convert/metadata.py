@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .errors import ConversionError
+
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
 
@@ -35,12 +37,12 @@ class Metadata:
         self._add(key, BOOL, struct.pack("<?", value))
 
     def string(self, key: str, value: str) -> None:
-        """Add a string."""
-        self._add(key, STRING, encode_string(value))
+        """Add a string. Raises ConversionError when it is not Unicode text."""
+        self._add(key, STRING, _encode_strings(key, [value]))
 
     def strings(self, key: str, values: list[str]) -> None:
-        """Add an array of strings."""
-        self._add(key, ARRAY, struct.pack("<IQ", STRING, len(values)) + b"".join(map(encode_string, values)))
+        """Add an array of strings. Raises ConversionError when one is not Unicode text."""
+        self._add(key, ARRAY, struct.pack("<IQ", STRING, len(values)) + _encode_strings(key, values))
 
     def i32s(self, key: str, values: Iterable[int]) -> None:
         """Add an array of signed 32-bit integers."""
@@ -55,6 +57,13 @@ class Metadata:
         if key in self._entries:
             raise ValueError(f"GGUF key {key} is added twice")
         self._entries[key] = encode_string(key) + struct.pack("<I", kind) + value
+
+
+def _encode_strings(key: str, values: list[str]) -> bytes:
+    try:
+        return b"".join(map(encode_string, values))
+    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair
+        raise ConversionError(f"{key}: {error.object!r} from the checkpoint is not valid Unicode text") from None
 
 
 def encode_string(text: str) -> bytes:

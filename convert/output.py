@@ -28,12 +28,27 @@ class OutputFile:
         self.path = path
         self._force = force
         self._part: Path | None = None
+        self._written = 0
         check_output(path, force=force)
         try:
             _remove_abandoned(path)
             self.file: BinaryIO = self._open()
         except OSError as error:
             raise output_error(path, error) from None
+
+    def write(self, data: bytes) -> None:
+        """Append `data` and let the kernel start to write it to the disk. Raises ConversionError when that fails."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self.file.write(view) :]
+            if hasattr(os, "posix_fadvise"):
+                # Without this, all of a file that fits into memory is written in `publish`. On Linux "not needed"
+                # starts the writing of changed pages and does not wait (mm/fadvise.c).
+                os.posix_fadvise(self.file.fileno(), self._written, len(data), os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            raise output_error(self.path, error) from None
+        self._written += len(data)
 
     def publish(self) -> None:
         """Flush to the disk and give the file its name."""
@@ -115,7 +130,7 @@ def check_space(path: Path, n_bytes: int) -> None:
 
 
 def output_error(path: Path, error: OSError) -> ConversionError:
-    """The error for a failed write."""
+    """The error for an output that the system refuses."""
     return ConversionError(f"{path}: cannot be written: {error.strerror}: nothing was left behind")
 
 

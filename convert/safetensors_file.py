@@ -55,14 +55,20 @@ class SafetensorsFile:
 
     def forget(self, tensor: StoredTensor, start: int, end: int) -> None:
         """Let the kernel take back the pages of [start, end): they no longer count as this process's memory."""
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        first = (tensor.offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_DONTNEED, first, tensor.offset + end - first)
+        self._advise("MADV_DONTNEED", tensor, start, end)
+
+    def prefetch(self, tensor: StoredTensor, start: int, end: int) -> None:
+        """Let the kernel start to read [start, end), cut to the tensor's data; does not wait."""
+        self._advise("MADV_WILLNEED", tensor, start, min(end, tensor.n_bytes))
 
     def close(self) -> None:
         """Unmap the file."""
         self._map.close()
+
+    def _advise(self, advice: str, tensor: StoredTensor, start: int, end: int) -> None:
+        first = (tensor.offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, advice) and start < end:
+            self._map.madvise(getattr(mmap, advice), first, tensor.offset + end - first)
 
     def _fail(self, what: str) -> ConversionError:
         return ConversionError(f"{self.path}: {what}: the file is truncated or corrupt, download it again")
@@ -114,7 +120,7 @@ class SafetensorsFile:
         begin, end = offsets
         if data_start + end > self._size:
             raise self._fail(f"tensor {name} ends at byte {data_start + end}, the file has {self._size}")
-        if dtype not in ELEMENT_BYTES:
+        if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
             raise ConversionError(
                 f"{self.path}: tensor {name}: dtype {dtype!r} is not supported, expected one of "
                 f"{', '.join(ELEMENT_BYTES)}: start from the unquantized checkpoint"

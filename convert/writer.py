@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .ggml import GgmlType
 from .metadata import Metadata, encode_string
-from .output import OutputFile, check_space, output_error
+from .output import OutputFile, check_space
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -51,15 +51,15 @@ def write_gguf(
     header = encode_header(metadata, tensors)
     total = len(header) + sum(_padded(tensor.n_bytes) for tensor in tensors)
     check_space(output.path, total)
-    _write(output, header, progress)
+    _append(output, header, progress)
     for tensor in tensors:
         written = 0
         for chunk in tensor.chunks():
-            _write(output, chunk, progress)
+            _append(output, chunk, progress)
             written += len(chunk)
         if written != tensor.n_bytes:
             raise AssertionError(f"{tensor.name}: {written} bytes encoded, {tensor.n_bytes} announced")
-        _write(output, bytes(_padded(written) - written), progress)
+        _append(output, bytes(_padded(written) - written), progress)
     return total
 
 
@@ -80,11 +80,6 @@ def _padded(n_bytes: int) -> int:
     return (n_bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
-def _write(output: OutputFile, data: bytes, progress: Callable[[int], None]) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[output.file.write(view) :]
-    except OSError as error:
-        raise output_error(output.path, error) from None
+def _append(output: OutputFile, data: bytes, progress: Callable[[int], None]) -> None:
+    output.write(data)
     progress(len(data))

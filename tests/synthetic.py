@@ -348,4 +348,4 @@ def _decode(data: bytes, dtype: str) -> NDArray[np.float32]:
 
 
 def _write_json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=1, ensure_ascii=False))
+    path.write_text(json.dumps(data, indent=1))
