@@ -12,7 +12,7 @@ enum class Want {
     nothing,
     token,       // argmax
     confidence,  // argmax and its probability
-    logits,      // argmax; the full row is fetched afterwards
+    logits,      // argmax, and the full row for whoever samples
 };
 
 struct Row {

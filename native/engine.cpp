@@ -115,13 +115,15 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options) 
     const int room = options_.n_ctx - static_cast<int>(prompt.size());
     options.max_tokens = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
 
+    auto sampler = std::make_unique<Sampler>(model_, options.sampler, options_.n_ctx);
+
     const int64_t id = next_id_++;
     Active & active = requests_[id];
     active.request.id = id;
     active.request.stats.prompt_tokens = static_cast<int>(prompt.size());
     active.request.prompt = std::move(prompt);
     active.request.options = options;
-    active.decoder = make_decoder(model_, active.request);
+    active.decoder = make_decoder(model_, active.request, std::move(sampler));
     if (options.max_tokens == 0) {
         active.request.finish = Finish::length;
     }
@@ -285,7 +287,8 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
                                                     /*tiled=*/end - begin >= TILE_ROWS);
         forward_.run(batch_);
         for (int i = begin; i < end; ++i) {
-            forward_.copy_logits(first + i - begin, result.data() + size_t(i) * model_.n_vocab());
+            const float * row = forward_.logits(first + i - begin);
+            std::copy(row, row + model_.n_vocab(), result.begin() + size_t(i) * model_.n_vocab());
         }
         batch_.commit(sequence, first, end - begin);
         batch_.clear();

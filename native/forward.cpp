@@ -283,9 +283,4 @@ void Forward::read_outputs(const Graph & graph, const Batch & batch) {
     }
 }
 
-void Forward::copy_logits(int row, float * destination) const {
-    const size_t n_vocab = model_.n_vocab();
-    std::memcpy(destination, logits_ + out_index_.at(row) * n_vocab, n_vocab * sizeof(float));
-}
-
 }  // namespace trimode

@@ -10,10 +10,9 @@
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "graph.h"
+#include "model.h"
 
 namespace trimode {
-
-class Model;
 
 struct Output {
     llama_token token = -1;    // argmax, the mask id excluded; the lowest id among equals
@@ -41,7 +40,7 @@ class Forward {
     const Output & output(int row) const { return outputs_[row]; }
 
     // The full logits, n_vocab floats, of a row that wanted something; valid until the next run.
-    void copy_logits(int row, float * destination) const;
+    const float * logits(int row) const { return logits_ + size_t(out_index_.at(row)) * model_.n_vocab(); }
 
     size_t compute_bytes() const;
 

@@ -22,14 +22,14 @@ Mode parse_mode(const std::string & name) {
     throw std::invalid_argument("unknown mode \"" + name + "\"; modes: ar, diffusion, self-spec");
 }
 
-std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request) {
+std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler) {
     switch (request.options.mode) {
         case Mode::ar:
-            return std::make_unique<ArDecoder>(model, request);
+            return std::make_unique<ArDecoder>(model, request, std::move(sampler));
         case Mode::diffusion:
-            return std::make_unique<DiffusionDecoder>(model, request);
+            return std::make_unique<DiffusionDecoder>(model, request, std::move(sampler));
         case Mode::self_spec:
-            return std::make_unique<SelfSpecDecoder>(model, request);
+            return std::make_unique<SelfSpecDecoder>(model, request, std::move(sampler));
     }
     throw std::logic_error("no decoder for this mode");
 }
@@ -64,7 +64,7 @@ void Decoder::plan(Batch & batch, bool tiled) {
     const auto begin = request_.prompt.begin() + done;
     const bool complete = done + prefill_rows_ == static_cast<int>(request_.prompt.size());
     first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing,
-                                  complete ? Want::token : Want::nothing, tiled);
+                                  complete ? sampled() : Want::nothing, tiled);
 }
 
 void Decoder::consume(Batch & batch, const Forward & forward) {
@@ -79,13 +79,20 @@ void Decoder::consume(Batch & batch, const Forward & forward) {
     ++request_.stats.prefill_passes;
     batch.commit(*request_.sequence, first_row_, prefill_rows_);
     if (!prefilling()) {
-        emit(forward.output(first_row_ + prefill_rows_ - 1).token);
+        emit(sample(forward, first_row_ + prefill_rows_ - 1, request_.sequence->size()));
     }
+}
+
+llama_token Decoder::sample(const Forward & forward, int row, int32_t position) {
+    return plain_argmax_ ? forward.output(row).token : sampler_->draw(sampler_->target(forward.logits(row)), position);
 }
 
 void Decoder::emit(llama_token token) {
     if (finished()) {
         return;
+    }
+    if (!plain_argmax_) {
+        sampler_->accept(token);
     }
     last_ = token;
     request_.emitted.push_back(token);

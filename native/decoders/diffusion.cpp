@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "../reduce.h"
+
 namespace trimode {
 
 // The block is no longer than what is still wanted: max_tokens is exact.
@@ -17,6 +19,7 @@ bool DiffusionDecoder::start_block(const Batch & batch) {
     confidence_[0] = 1.0f;
     masked_[0] = false;
     n_masked_ = length - 1;
+    pass_ = 0;
     n_emitted_ = 1;
     ++request_.stats.cycles;
     return true;
@@ -27,9 +30,10 @@ int DiffusionDecoder::plan_decode(Batch & batch) {
         return -1;  // the pass is full: go on in the next one
     }
     if (n_masked_ == 0) {
-        return batch.add_causal(*request_.sequence, block_, Want::nothing, Want::token);
+        return batch.add_causal(*request_.sequence, block_, Want::nothing, sampled());
     }
-    return batch.add_block(*request_.sequence, block_, Want::nothing, Want::confidence, /*lora=*/false);
+    const Want want = request_.options.sampler.greedy() ? Want::confidence : Want::logits;
+    return batch.add_block(*request_.sequence, block_, Want::nothing, want, /*lora=*/false);
 }
 
 void DiffusionDecoder::consume_decode(Batch & batch, const Forward & forward) {
@@ -43,24 +47,36 @@ void DiffusionDecoder::consume_decode(Batch & batch, const Forward & forward) {
     emit_revealed();
 }
 
+Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
+    const int row = first_row_ + i;
+    if (request_.options.sampler.greedy()) {
+        return forward.output(row);
+    }
+    const float * logits = forward.logits(row);
+    const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);
+    const float p = probability(logits, model_.n_vocab(), model_.mask_token(), {token, logits[token]});
+    return {token, logits[token], p};
+}
+
 void DiffusionDecoder::denoise(const Forward & forward) {
     const int length = static_cast<int>(block_.size());
+    std::vector<Output> candidates(length);
     int best = -1;
     for (int i = 1; i < length; ++i) {
-        if (masked_[i] &&
-            (best < 0 || forward.output(first_row_ + i).probability > forward.output(first_row_ + best).probability)) {
-            best = i;
+        if (masked_[i]) {
+            candidates[i] = candidate(forward, i);
+            best = best < 0 || candidates[i].probability > candidates[best].probability ? i : best;
         }
     }
     for (int i = 1; i < length; ++i) {
-        const Output & candidate = forward.output(first_row_ + i);
-        if (masked_[i] && (i == best || candidate.probability >= request_.options.threshold)) {
-            block_[i] = candidate.token;
-            confidence_[i] = candidate.probability;
+        if (masked_[i] && (i == best || candidates[i].probability >= request_.options.threshold)) {
+            block_[i] = candidates[i].token;
+            confidence_[i] = candidates[i].probability;
             masked_[i] = false;
             --n_masked_;
         }
     }
+    ++pass_;
 }
 
 // Committed tokens are final, so those with nothing masked before them can go out at once; an end-of-generation token
@@ -75,7 +91,7 @@ void DiffusionDecoder::commit_block(Batch & batch, const Forward & forward) {
     const int length = static_cast<int>(block_.size());
     batch.commit(*request_.sequence, first_row_, length);
     block_.clear();
-    emit(forward.output(first_row_ + length - 1).token);
+    emit(sample(forward, first_row_ + length - 1, request_.sequence->size()));
 }
 
 }  // namespace trimode

@@ -1,6 +1,7 @@
 // Block diffusion: a block of masks behind a known seed is denoised in parallel; a causal pass then writes the cache
 // and its last logits give the next seed. Nemotron-Labs-Diffusion's dlm mode with confidence threshold
 // (as Fast-dLLM, Wu et al. 2025): every pass commits the most confident masked position and all at or above it.
+// With a temperature the candidates are drawn; their confidence is still that of the softmax without temperature.
 #pragma once
 
 #include "decoder.h"
@@ -17,6 +18,7 @@ class DiffusionDecoder : public Decoder {
 
   private:
     bool start_block(const Batch & batch);
+    Output candidate(const Forward & forward, int i) const;
     void denoise(const Forward & forward);
     void emit_revealed();
     void commit_block(Batch & batch, const Forward & forward);
@@ -25,6 +27,7 @@ class DiffusionDecoder : public Decoder {
     std::vector<float> confidence_;   // per position; 0 where masked
     std::vector<bool> masked_;
     int n_masked_ = 0;
+    int pass_ = 0;  // denoising passes of this block so far
     int n_emitted_ = 0;  // leading tokens of the block already emitted; the seed is
 };
 

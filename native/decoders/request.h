@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../kv_cache.h"
+#include "../sampling/sampler.h"
 
 namespace trimode {
 
@@ -21,6 +22,7 @@ struct RequestOptions {
     float threshold = 0.9f;
     bool ignore_eos = false;
     bool use_lora = true;
+    SamplerOptions sampler;
 };
 
 struct Stats {

@@ -23,14 +23,14 @@ int SelfSpecDecoder::plan_decode(Batch & batch) {
         tokens.pop_back();  // nothing follows an end-of-generation token: its own logits are not needed
     }
     rows_ = static_cast<int>(tokens.size());
-    return batch.add_causal(*request_.sequence, tokens, Want::token, Want::token);
+    return batch.add_causal(*request_.sequence, tokens, sampled(), sampled());
 }
 
 int SelfSpecDecoder::plan_draft(Batch & batch, int length) {
     std::vector<llama_token> block(length, model_.mask_token());
     block[0] = last_;
     rows_ = length;
-    return batch.add_block(*request_.sequence, block, Want::nothing, Want::token, request_.options.use_lora);
+    return batch.add_block(*request_.sequence, block, Want::nothing, sampled(), request_.options.use_lora);
 }
 
 void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
@@ -45,29 +45,50 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
 
 void SelfSpecDecoder::take_draft(const Forward & forward) {
     draft_.clear();
+    proposals_.clear();
     for (int i = 1; i < rows_; ++i) {
-        draft_.push_back(forward.output(first_row_ + i).token);
+        const int row = first_row_ + i;
+        if (plain_argmax_) {
+            draft_.push_back(forward.output(row).token);
+        } else {
+            proposals_.push_back(sampler_->proposal(forward.logits(row)));
+            draft_.push_back(sampler_->draw_draft(proposals_.back(), request_.sequence->size() + i));
+        }
         if (is_end(draft_.back())) {
             break;  // what a draft says behind the end is not worth verifying
         }
     }
 }
 
+// Row i stands at position size + i; its logits predict the next one, where draft i would stand.
+Sampler::Verdict SelfSpecDecoder::check(const Forward & forward, int i) {
+    if (plain_argmax_) {
+        const llama_token token = forward.output(first_row_ + i).token;
+        return {token == draft_[i], token};
+    }
+    const Distribution target = sampler_->target(forward.logits(first_row_ + i));
+    return sampler_->verify(target, proposals_[i], draft_[i], request_.sequence->size() + i + 1);
+}
+
 void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     const int n_draft = static_cast<int>(draft_.size());
     int accepted = 0;
-    while (accepted < n_draft && forward.output(first_row_ + accepted).token == draft_[accepted]) {
-        ++accepted;
+    int emitted = 0;
+    // Each row's target depends on the tokens emitted before it (penalties, grammar): one after the other.
+    for (bool go_on = true; go_on && emitted < rows_; ++emitted) {
+        if (emitted < n_draft) {
+            const Sampler::Verdict verdict = check(forward, emitted);
+            emit(verdict.token);
+            accepted += verdict.accepted;
+            go_on = verdict.accepted;
+        } else {
+            emit(sample(forward, first_row_ + emitted, request_.sequence->size() + emitted + 1));
+        }
     }
-    // The token of row i follows row i; the last one emitted is not in the cache.
-    const int emitted = std::min(accepted + 1, rows_);
-    batch.commit(*request_.sequence, first_row_, emitted);
+    batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
     request_.stats.drafted += n_draft;
     request_.stats.accepted += accepted;
     request_.stats.cycles += n_draft > 0;
-    for (int i = 0; i < emitted; ++i) {
-        emit(forward.output(first_row_ + i).token);
-    }
 }
 
 }  // namespace trimode

@@ -1,6 +1,7 @@
 // Linear self-speculation: a block pass drafts (drafter LoRA on), a causal pass verifies (off).
-// Greedy: the longest prefix whose argmax equals the draft is accepted, plus one more token from the verify logits,
-// so the output is that of AR. Cycle of Nemotron-Labs-Diffusion's linear_spec; acceptance of Leviathan et al. 2023.
+// The longest prefix of the draft that verification accepts is emitted, plus one more token from the verify logits;
+// the output is that of AR, token by token when greedy, in distribution with a temperature.
+// Cycle of Nemotron-Labs-Diffusion's linear_spec; acceptance of Leviathan et al. 2023 (see sampling/sampler.h).
 #pragma once
 
 #include "decoder.h"
@@ -21,10 +22,12 @@ class SelfSpecDecoder : public Decoder {
     int plan_draft(Batch & batch, int length);
     void take_draft(const Forward & forward);
     void verify(Batch & batch, const Forward & forward);
+    Sampler::Verdict check(const Forward & forward, int i);
 
     Phase phase_ = Phase::draft;
     int rows_ = 0;                    // planned in the current batch
-    std::vector<llama_token> draft_;  // what the verify pass checks
+    std::vector<llama_token> draft_;       // what the verify pass checks
+    std::vector<Distribution> proposals_;  // what each of its tokens was drawn from; empty when greedy
 };
 
 }  // namespace trimode
