@@ -102,23 +102,40 @@ SamplerOptions sampler_options(const nb::kwargs & kwargs) {
     const auto read = [](auto & field, nb::handle value) { field = nb::cast<std::decay_t<decltype(field)>>(value); };
     for (const auto & [key, value] : kwargs) {
         const std::string name = nb::cast<std::string>(key);
-        if (name == "temperature") read(o.temperature, value);
-        else if (name == "top_k") read(o.top_k, value);
-        else if (name == "top_p") read(o.top_p, value);
-        else if (name == "min_p") read(o.min_p, value);
-        else if (name == "typical_p") read(o.typical_p, value);
-        else if (name == "repeat_penalty") read(o.repeat_penalty, value);
-        else if (name == "frequency_penalty") read(o.frequency_penalty, value);
-        else if (name == "presence_penalty") read(o.presence_penalty, value);
-        else if (name == "penalty_last_n") read(o.penalty_last_n, value);
-        else if (name == "dry_multiplier") read(o.dry_multiplier, value);
-        else if (name == "dry_base") read(o.dry_base, value);
-        else if (name == "dry_allowed_length") read(o.dry_allowed_length, value);
-        else if (name == "dry_penalty_last_n") read(o.dry_penalty_last_n, value);
-        else if (name == "dry_sequence_breakers") read(o.dry_sequence_breakers, value);
-        else if (name == "grammar") read(o.grammar, value);
-        else if (name == "seed") read(o.seed, value);
-        else if (name == "coupled") read(o.coupled, value);
+        if (name == "temperature")
+            read(o.temperature, value);
+        else if (name == "top_k")
+            read(o.top_k, value);
+        else if (name == "top_p")
+            read(o.top_p, value);
+        else if (name == "min_p")
+            read(o.min_p, value);
+        else if (name == "typical_p")
+            read(o.typical_p, value);
+        else if (name == "repeat_penalty")
+            read(o.repeat_penalty, value);
+        else if (name == "frequency_penalty")
+            read(o.frequency_penalty, value);
+        else if (name == "presence_penalty")
+            read(o.presence_penalty, value);
+        else if (name == "penalty_last_n")
+            read(o.penalty_last_n, value);
+        else if (name == "dry_multiplier")
+            read(o.dry_multiplier, value);
+        else if (name == "dry_base")
+            read(o.dry_base, value);
+        else if (name == "dry_allowed_length")
+            read(o.dry_allowed_length, value);
+        else if (name == "dry_penalty_last_n")
+            read(o.dry_penalty_last_n, value);
+        else if (name == "dry_sequence_breakers")
+            read(o.dry_sequence_breakers, value);
+        else if (name == "grammar")
+            read(o.grammar, value);
+        else if (name == "seed")
+            read(o.seed, value);
+        else if (name == "coupled")
+            read(o.coupled, value);
         else if (name == "logit_bias") {
             for (const auto & [token, bias] : nb::cast<std::unordered_map<llama_token, float>>(value)) {
                 o.logit_bias.push_back({token, bias});
@@ -131,12 +148,15 @@ SamplerOptions sampler_options(const nb::kwargs & kwargs) {
 }
 
 int64_t submit(Engine & engine, std::vector<llama_token> tokens, const std::string & mode, int max_tokens,
-               int block_length, float threshold, bool ignore_eos, bool use_lora, const nb::kwargs & sampler) {
+               int block_length, float threshold, int steps, const std::string & reveal, bool ignore_eos, bool use_lora,
+               const nb::kwargs & sampler) {
     RequestOptions options;
     options.mode = parse_mode(mode);
     options.max_tokens = max_tokens;
     options.block_length = block_length;
     options.threshold = threshold;
+    options.steps = steps;
+    options.reveal = parse_reveal(reveal);
     options.ignore_eos = ignore_eos;
     options.use_lora = use_lora;
     options.sampler = sampler_options(sampler);
@@ -175,7 +195,8 @@ void bind_engine(nb::module_ & m) {
                                                                         {"compute", engine.compute_bytes()}};
                      })
         .def("submit", &submit, "tokens"_a, nb::kw_only(), "mode"_a, "max_tokens"_a, "block_length"_a = 16,
-             "threshold"_a = 0.9f, "ignore_eos"_a = false, "use_lora"_a = true, "sampler"_a)
+             "threshold"_a = 0.9f, "steps"_a = 0, "reveal"_a = "confidence", "ignore_eos"_a = false,
+             "use_lora"_a = true, "sampler"_a)
         .def("step", &Engine::step, released())
         .def("cancel", &Engine::cancel, "request_id"_a, released())
         .def("stats", &Engine::stats, "request_id"_a, released())

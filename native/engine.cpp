@@ -102,6 +102,10 @@ void Engine::check_options(const RequestOptions & options) const {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) +
                                     "; it must be between 1 and n_batch (" + std::to_string(options_.n_batch) + ")");
     }
+    if (options.steps < 0) {
+        throw std::invalid_argument("steps is " + std::to_string(options.steps) +
+                                    "; it must be 0 (by threshold) or more");
+    }
     if (!(options.threshold >= 0.0f && options.threshold <= 1.0f)) {
         throw std::invalid_argument("threshold is " + std::to_string(options.threshold) +
                                     "; it must be between 0 and 1");

@@ -144,10 +144,35 @@ class Engine:
         max_tokens: int,
         block_length: int = 16,
         threshold: float = 0.9,
+        steps: int = 0,
+        reveal: str = "confidence",
         ignore_eos: bool = False,
         use_lora: bool = True,
+        temperature: float = 0.0,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        penalty_last_n: int = 64,
+        dry_multiplier: float = 0.0,
+        dry_base: float = 1.75,
+        dry_allowed_length: int = 2,
+        dry_penalty_last_n: int = -1,
+        dry_sequence_breakers: Sequence[str] = ("\\n", ":", '"', "*"),
+        logit_bias: dict[int, float] = {},
+        grammar: str = "",
+        seed: int = 0,
+        coupled: bool = False,
     ) -> int:
-        """`max_tokens` -1: to the end of the context."""
+        """`max_tokens` -1: to the end of the context. `temperature` 0: greedy.
+
+        `steps`: denoising passes per block in mode diffusion, 0: by `threshold`; `reveal`: "confidence" or "leftmost".
+        `grammar`: GBNF. `coupled`: Gumbel-max with noise shared by draft and target instead of rejection sampling.
+        Raises ValueError for options out of range and for a grammar that does not parse.
+        """
     def step(self) -> list[Event]:
         """One forward pass for whatever the active requests plan. The GIL is released."""
     def cancel(self, request_id: int) -> None: ...

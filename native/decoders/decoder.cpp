@@ -22,6 +22,16 @@ Mode parse_mode(const std::string & name) {
     throw std::invalid_argument("unknown mode \"" + name + "\"; modes: ar, diffusion, self-spec");
 }
 
+Reveal parse_reveal(const std::string & name) {
+    if (name == "confidence") {
+        return Reveal::confidence;
+    }
+    if (name == "leftmost") {
+        return Reveal::leftmost;
+    }
+    throw std::invalid_argument("unknown reveal order \"" + name + "\"; orders: confidence, leftmost");
+}
+
 std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler) {
     switch (request.options.mode) {
         case Mode::ar:

@@ -44,7 +44,7 @@ class Decoder {
     const Model & model_;
     Request & request_;
     std::unique_ptr<Sampler> sampler_;
-    bool plain_argmax_;       // no sampler is needed
+    bool plain_argmax_;      // no sampler is needed
     int first_row_ = -1;     // of this request in the current batch; -1: none
     llama_token last_ = -1;  // emitted, not in the cache yet: the seed of what follows
 

@@ -61,22 +61,41 @@ Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
 void DiffusionDecoder::denoise(const Forward & forward) {
     const int length = static_cast<int>(block_.size());
     std::vector<Output> candidates(length);
-    int best = -1;
+    std::vector<int> order;  // masked positions, in the order in which they are revealed
     for (int i = 1; i < length; ++i) {
         if (masked_[i]) {
             candidates[i] = candidate(forward, i);
-            best = best < 0 || candidates[i].probability > candidates[best].probability ? i : best;
+            order.push_back(i);
         }
     }
-    for (int i = 1; i < length; ++i) {
-        if (masked_[i] && (i == best || candidates[i].probability >= request_.options.threshold)) {
-            block_[i] = candidates[i].token;
-            confidence_[i] = candidates[i].probability;
-            masked_[i] = false;
-            --n_masked_;
-        }
+    if (request_.options.reveal == Reveal::confidence) {
+        std::stable_sort(order.begin(), order.end(),
+                         [&](int a, int b) { return candidates[a].probability > candidates[b].probability; });
     }
+    const int wanted = n_revealed(candidates, order);
+    for (int k = 0; k < wanted; ++k) {
+        const int i = order[k];
+        block_[i] = candidates[i].token;
+        confidence_[i] = candidates[i].probability;
+        masked_[i] = false;
+    }
+    n_masked_ -= wanted;
     ++pass_;
+}
+
+// The first one always, so that every pass makes progress; then those at or above the threshold, up to the first that
+// is not. Or an equal share of what is left for each of the remaining steps.
+int DiffusionDecoder::n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const {
+    const int n = static_cast<int>(order.size());
+    if (request_.options.steps > 0) {
+        const int left = std::max(request_.options.steps - pass_, 1);
+        return (n + left - 1) / left;
+    }
+    int wanted = 1;
+    while (wanted < n && candidates[order[wanted]].probability >= request_.options.threshold) {
+        ++wanted;
+    }
+    return wanted;
 }
 
 // Committed tokens are final, so those with nothing masked before them can go out at once; an end-of-generation token

@@ -20,6 +20,7 @@ class DiffusionDecoder : public Decoder {
     bool start_block(const Batch & batch);
     Output candidate(const Forward & forward, int i) const;
     void denoise(const Forward & forward);
+    int n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const;
     void emit_revealed();
     void commit_block(Batch & batch, const Forward & forward);
 
@@ -27,7 +28,7 @@ class DiffusionDecoder : public Decoder {
     std::vector<float> confidence_;   // per position; 0 where masked
     std::vector<bool> masked_;
     int n_masked_ = 0;
-    int pass_ = 0;  // denoising passes of this block so far
+    int pass_ = 0;       // denoising passes of this block so far
     int n_emitted_ = 0;  // leading tokens of the block already emitted; the seed is
 };
 

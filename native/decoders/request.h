@@ -12,14 +12,20 @@ namespace trimode {
 
 enum class Mode { ar, diffusion, self_spec };
 
-// "ar", "diffusion" or "self-spec"; std::invalid_argument for anything else.
+// In which order block diffusion commits: the most confident positions first (the reference), or from left to right.
+enum class Reveal { confidence, leftmost };
+
+// By name ("ar", "diffusion", "self-spec"; "confidence", "leftmost"); std::invalid_argument for anything else.
 Mode parse_mode(const std::string & name);
+Reveal parse_reveal(const std::string & name);
 
 struct RequestOptions {
     Mode mode = Mode::self_spec;
     int max_tokens = 0;
     int block_length = 16;
     float threshold = 0.9f;
+    int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold
+    Reveal reveal = Reveal::confidence;
     bool ignore_eos = false;
     bool use_lora = true;
     SamplerOptions sampler;

@@ -25,7 +25,7 @@ class SelfSpecDecoder : public Decoder {
     Sampler::Verdict check(const Forward & forward, int i);
 
     Phase phase_ = Phase::draft;
-    int rows_ = 0;                    // planned in the current batch
+    int rows_ = 0;                         // planned in the current batch
     std::vector<llama_token> draft_;       // what the verify pass checks
     std::vector<Distribution> proposals_;  // what each of its tokens was drawn from; empty when greedy
 };

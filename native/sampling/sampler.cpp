@@ -54,7 +54,8 @@ Sampler::Sampler(const Model & model, SamplerOptions options, int n_ctx)
     build_penalties(model, n_ctx);
     if (!options_.grammar.empty()) {
         Log::clear_error();
-        grammar_.reset(llama_sampler_init_grammar(llama_model_get_vocab(model.raw()), options_.grammar.c_str(), "root"));
+        grammar_.reset(
+            llama_sampler_init_grammar(llama_model_get_vocab(model.raw()), options_.grammar.c_str(), "root"));
         if (!grammar_) {
             throw std::invalid_argument("grammar: cannot be parsed: " + Log::last_error());
         }
@@ -67,12 +68,14 @@ void Sampler::build_penalties(const Model & model, int n_ctx) {
     const int n_vocab = model.n_vocab();
     history_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     if (!o.logit_bias.empty()) {
-        llama_sampler_chain_add(history_.get(), llama_sampler_init_logit_bias(
-                                                    n_vocab, static_cast<int32_t>(o.logit_bias.size()), o.logit_bias.data()));
+        llama_sampler_chain_add(
+            history_.get(),
+            llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(o.logit_bias.size()), o.logit_bias.data()));
     }
     if (has_penalties(o)) {
-        llama_sampler_chain_add(history_.get(), llama_sampler_init_penalties(n_vocab, o.penalty_last_n, o.repeat_penalty,
-                                                                             o.frequency_penalty, o.presence_penalty));
+        llama_sampler_chain_add(history_.get(),
+                                llama_sampler_init_penalties(n_vocab, o.penalty_last_n, o.repeat_penalty,
+                                                             o.frequency_penalty, o.presence_penalty));
     }
     if (o.dry_multiplier > 0.0f) {
         std::vector<const char *> breakers;
