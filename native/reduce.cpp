@@ -8,14 +8,29 @@ namespace trimode {
 namespace {
 
 constexpr int BLOCK = 1024;  // a maximum per block first: that loop vectorizes, a search for the index does not
+constexpr int LANES = 16;    // independent maxima, which the compiler keeps in vector registers
+
+float highest_of(const float * logits, int n) {
+    float lanes[LANES];
+    std::fill(lanes, lanes + LANES, -INFINITY);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int lane = 0; lane < LANES; ++lane) {
+            const float x = logits[i + lane];
+            lanes[lane] = x > lanes[lane] ? x : lanes[lane];
+        }
+    }
+    float highest = *std::max_element(lanes, lanes + LANES);
+    for (; i < n; ++i) {
+        highest = std::max(highest, logits[i]);
+    }
+    return highest;
+}
 
 Top argmax_range(const float * logits, int begin, int end, Top best) {
     for (int b = begin; b < end; b += BLOCK) {
         const int e = std::min(end, b + BLOCK);
-        float highest = logits[b];
-        for (int i = b + 1; i < e; ++i) {
-            highest = std::max(highest, logits[i]);
-        }
+        const float highest = highest_of(logits + b, e - b);
         if (highest > best.logit) {
             best = {static_cast<llama_token>(std::find(logits + b, logits + e, highest) - logits), highest};
         }
