@@ -241,6 +241,7 @@ def test_bad_models_are_one_line_errors(q8_gguf: Path, tmp_path: Path, checkpoin
             assert result.returncode == 1, (command, name)
             assert result.stderr.startswith("error: ") and message in result.stderr
             assert "Traceback" not in result.stderr and result.stderr.count("\n") == 1
+    assert re.search(r"tensor \S+ ends at byte \d+, .* truncated", run("info", tmp_path / "cut.gguf").stderr)
     assert "trimode-convert" in run("chat", checkpoint_dir, "-p", "x").stderr
     other = run("generate", tmp_path / "other.gguf", "-p", "x")
     assert other.returncode == 1 and "mistralX" in other.stderr

@@ -23,6 +23,7 @@ from pytrimode.cli.options import (
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.modes import resolve_mode
 from pytrimode.trimode import TriMode
 
 
@@ -132,11 +133,13 @@ def command(
         max_tokens=max_tokens, mode=decoding.mode, block_length=decoding.block_length, threshold=decoding.threshold
     )
     with load(model, loading) as loaded:
+        mode = resolve_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
+        session.check()
         interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
         chat = Chat(session, interactive=interactive)
         if interactive:
-            click.secho(_banner(loaded, decoding.mode), dim=True, err=True)
+            click.secho(_banner(loaded, mode), dim=True, err=True)
             turns = _typed_turns(chat)
         else:
             turns = _given_turns(iter(prompts) if prompts else iter(sys.stdin))
