@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import click
 
 from pytrimode.chat_session import ChatSession
 from pytrimode.cli.chat_commands import ChatCommands, LeaveChat
+from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     Decoding,
@@ -42,7 +44,8 @@ class Chat:
             if text.startswith("/"):
                 self._note(self.commands.run(text))
             elif text.strip():
-                self._answer(text)
+                with Interrupt() if self._interactive else nullcontext() as stop:
+                    self._answer(text, stop)
         except LeaveChat:
             return False
         except ValueError as error:
@@ -51,11 +54,11 @@ class Chat:
             self._note(f"error: {self._advice(error)}")
         return True
 
-    def _answer(self, text: str) -> None:
+    def _answer(self, text: str, stop: Interrupt | None) -> None:
         session = self._session
         run = session.send(text)
         writer = writer_for(sys.stdout, session.model, session.options.mode)
-        reply = show_reply(run, writer, interruptible=self._interactive)
+        reply = show_reply(run, writer, stop)
         if not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:
