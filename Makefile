@@ -7,7 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-MODEL := build/trimode-tiny-Q8_0.gguf
+CHECKPOINT ?= models/trimode-tiny
+MODEL := build/$(notdir $(CHECKPOINT))-Q8_0.gguf
 CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
 PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
@@ -17,7 +18,7 @@ PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
 
 run: $(VENV)/.installed
 	@mkdir -p build
-	$(BIN)/trimode-convert models/trimode-tiny $(MODEL) --q8_0 --force
+	$(BIN)/trimode-convert $(CHECKPOINT) $(MODEL) --q8_0 --force
 	@if [ -t 0 ] && [ -t 1 ]; then \
 	    exec $(BIN)/pytrimode chat $(MODEL); \
 	else \

@@ -69,9 +69,6 @@ const float * to_f32(const encode_job & job, int64_t first, int64_t n, std::vect
     return scratch.data();
 }
 
-// The largest magnitude in a row that the type cannot represent shows as an infinite scale (or value) in the result.
-bool overflows(const encode_job & job) { return job.dst_type != GGML_TYPE_F32 && job.dst_type != GGML_TYPE_BF16; }
-
 bool has_infinite_f16(const ggml_fp16_t * x, int64_t n) {
     uint16_t bad = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -80,14 +77,29 @@ bool has_infinite_f16(const ggml_fp16_t * x, int64_t n) {
     return bad != 0;
 }
 
-bool result_is_finite(const encode_job & job, const void * dst, int64_t n_rows) {
-    if (!overflows(job)) {
-        return true;
+float max_abs(const float * x, int64_t n) {
+    float top = 0;
+    for (int64_t i = 0; i < n; i++) {
+        top = std::max(top, std::abs(x[i]));
     }
-    if (job.dst_type == GGML_TYPE_F16) {
-        return !has_infinite_f16((const ggml_fp16_t *)dst, n_rows * job.n_cols);
+    return top;
+}
+
+// Whether the type could represent the values. What is too large shows as an infinite scale or value in the result,
+// but in Q6_K as zeros: its search for scales sums up powers of the values. Its largest value is 65504 * 128 * 32.
+bool fits(const encode_job & job, const float * src, const void * dst, int64_t n_rows) {
+    const int64_t n = n_rows * job.n_cols;
+    switch (job.dst_type) {
+        case GGML_TYPE_F32:
+        case GGML_TYPE_BF16:
+            return true;
+        case GGML_TYPE_F16:
+            return !has_infinite_f16((const ggml_fp16_t *)dst, n);
+        case GGML_TYPE_Q6_K:
+            return max_abs(src, n) <= 65504.0f * 128 * 32;
+        default:
+            return ggml_validate_row_data(job.dst_type, dst, n_rows * ggml_row_size(job.dst_type, job.n_cols));
     }
-    return ggml_validate_row_data(job.dst_type, dst, n_rows * ggml_row_size(job.dst_type, job.n_cols));
 }
 
 struct failure {
@@ -120,7 +132,7 @@ void encode_group(const encode_job & job, int64_t row, int64_t n_rows, char * ds
     }
     char * out = dst + row * ggml_row_size(job.dst_type, job.n_cols);
     ggml_quantize_chunk(job.dst_type, x, out, 0, n_rows, job.n_cols, nullptr);
-    if (!result_is_finite(job, out, n_rows)) {
+    if (!fits(job, x, out, n_rows)) {
         const float * top = std::max_element(x, x + n, [](float a, float b) { return std::abs(a) < std::abs(b); });
         const int64_t at = first + (top - x);
         fail.record(at, "element " + std::to_string(at) + " is " + shown(*top) + ", too large for " +

@@ -31,6 +31,10 @@ class ChatSession:
         head = [{"role": "system", "content": self.system}] if self.system else []
         return head + self.turns
 
+    def check(self) -> None:
+        """Raise ValueError if the file has no chat template, before anybody has typed anything."""
+        _ = self.model.chat_template
+
     def reset(self) -> None:
         """Forget the turns; the system message stays."""
         self.turns.clear()

@@ -146,7 +146,9 @@ def read_gguf_header(path: Path) -> GgufHeader:
             key = reader.text()
             metadata[key] = reader.value()
         tensors = [reader.tensor() for _ in range(n_tensors)]
-        alignment = int(metadata.get("general.alignment", DEFAULT_ALIGNMENT)) or DEFAULT_ALIGNMENT
+        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise reader.error(f"general.alignment is {alignment!r}")
         data_start = -(-reader.position // alignment) * alignment
         for tensor in tensors:
             end = data_start + tensor.offset + (tensor.n_bytes or 0)

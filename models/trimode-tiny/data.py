@@ -9,7 +9,7 @@ import numpy as np
 from code_tasks import function, python_class
 from qa_tasks import question_answer, small_talk
 from tasks import Turn, arithmetic, count_words, follow_up, is_heldout, reverse, sort_numbers, sort_words, spell
-from tokenizer import EOS, MASK
+from tokenizer import EOS, MASK, N_SPECIAL
 from tokenizers import Tokenizer
 
 # generator, share of the training turns, number of held-out prompts
@@ -123,6 +123,7 @@ class ChatStream:
         self.tokenizer, self.rng = tokenizer, random.Random(seed)
         self.special = {t: tokenizer.token_to_id(t) for t in ("<think>", "</think>")}
         self.buffer: dict[int, list[Chat]] = {}
+        self.drills = 0.0  # share of rows that are copying drills
 
     def draw(self, max_length: int, n: int = 256) -> list[Chat]:
         """About n conversations of at most `max_length` tokens; long rows get conversations of many turns."""
@@ -137,8 +138,17 @@ class ChatStream:
                 chats.append(Chat(np.array(encoding.ids), answer_mask(encoding.ids, self.special)))
         return chats
 
+    def drill(self, length: int) -> Chat:
+        """Random tokens repeated over and over: the quickest way to learn to look up what followed a token before."""
+        vocabulary = range(N_SPECIAL, self.tokenizer.get_vocab_size())
+        part = self.rng.choices(vocabulary, k=self.rng.randint(4, length // 2))
+        ids = (part * length)[:length]
+        return Chat(np.array(ids), np.arange(length) >= len(part))
+
     def row(self, length: int) -> list[Chat]:
         """Conversations that together fill a row of `length` tokens as well as a small buffer allows (best fit)."""
+        if self.rng.random() < self.drills:
+            return [self.drill(n) for n in [length // 4] * 4]
         buffer = self.buffer.setdefault(length, [])
         if len(buffer) < 64:
             buffer += self.draw(length)

@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from copying import write_copying
 from torch import Tensor, nn
 
 
@@ -128,6 +129,9 @@ class TriMode(nn.Module):
                     weight, std=std / depth if name.endswith(("o_proj.weight", "down_proj.weight")) else std
                 )
 
+        with torch.no_grad():
+            write_copying(self)
+
     def rope(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """cos, sin [R, 1, n, d] and the query scale 1 + beta ln(1 + floor(pos / original)) [R, 1, n, 1]."""
         rope = self.config["rope_parameters"]
@@ -143,7 +147,7 @@ class TriMode(nn.Module):
         """Final hidden states and keys/values.
 
         ids, position [R, n] int64; visible [R, n, m] bool with m = cached + n; past: per layer (k, v). The drafter LoRA
-        is applied to the rows from `lora_from` on (None: nowhere). Returns [R, n, hidden], normed, and per layer (k, v).
+        is applied to the rows from `lora_from` on (None: nowhere). Returns normed [R, n, hidden] and per layer (k, v).
         """
         mask = torch.zeros(visible.shape, dtype=torch.float32).masked_fill_(~visible, -torch.inf)[:, None]
         rope = self.rope(position)

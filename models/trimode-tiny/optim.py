@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from parallel import shared_map
 from torch import Tensor, nn
 
 
@@ -40,7 +41,7 @@ class Muon(torch.optim.Optimizer):
                     buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                     buffer.lerp_(p.grad, 1 - group["momentum"])
                     updates.append(p.grad.lerp(buffer, group["momentum"]))
-                update = orthogonalise(torch.stack(updates)) * max(1.0, shape[0] / shape[1]) ** 0.5
+                update = shared_map(orthogonalise, torch.stack(updates)) * max(1.0, shape[0] / shape[1]) ** 0.5
                 for p, u in zip(params, update, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(u, alpha=-group["lr"])
 

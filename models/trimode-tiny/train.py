@@ -21,6 +21,7 @@ from data import Batch, ChatStream, conversation, heldout_prompts, make_batch, r
 from lora import attach, draft_loss
 from model import TriMode
 from optim import Optimizers
+from parallel import mean_gradients, rank, run, world
 from quick import quick_check
 from tokenizer import save_tokenizer, train_tokenizer
 from tokenizers import Tokenizer
@@ -48,6 +49,9 @@ def arguments() -> argparse.Namespace:
     p.add_argument(
         "--noisy", type=int, default=128, help="rows of block passes behind each packed row (default: %(default)s)"
     )
+    p.add_argument(
+        "--drill-steps", type=int, default=500, help="first steps with copying drills (default: %(default)s)"
+    )
     p.add_argument("--muon-lr", type=float, default=0.02, help="learning rate of Muon (default: %(default)s)")
     p.add_argument("--adam-lr", type=float, default=0.003, help="learning rate of AdamW (default: %(default)s)")
     p.add_argument(
@@ -55,7 +59,7 @@ def arguments() -> argparse.Namespace:
     )
     p.add_argument("--vocab", type=int, default=2048, help="largest vocabulary (default: %(default)s)")
     p.add_argument("--seed", type=int, default=1, help="seed of data, weights and order (default: %(default)s)")
-    p.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    p.add_argument("--processes", type=int, default=2, help="processes of one thread each (default: %(default)s)")
     p.add_argument(
         "--check-every", type=int, default=200, help="steps between checks and saved states (default: %(default)s)"
     )
@@ -63,17 +67,24 @@ def arguments() -> argparse.Namespace:
 
 
 def say(work: Path, text: str) -> None:
-    """Print and log a line."""
+    """Print and log a line (first process only)."""
+    if rank():
+        return
     print(text, flush=True)
     with (work / "train.log").open("a") as f:
         f.write(text + "\n")
 
 
-def prepare(args: argparse.Namespace) -> Tokenizer:
+def stream_seed(args: argparse.Namespace, extra: int) -> int:
+    """Seed of this process's data."""
+    return args.seed * 1000 + extra + 1_000_000 * rank()
+
+
+def prepare(args: argparse.Namespace) -> None:
     """Stage 1: train the tokenizer on 20,000 generated conversations and write it with the held-out prompts."""
     path = args.out / "tokenizer.json"
     if args.resume and path.exists():
-        return Tokenizer.from_file(str(path))
+        return
     rng = random.Random(args.seed)
     texts = []
     for _ in range(20000):
@@ -82,7 +93,6 @@ def prepare(args: argparse.Namespace) -> Tokenizer:
     tokenizer = train_tokenizer(texts, args.vocab)
     save_tokenizer(tokenizer, HERE / "chat_template.jinja", args.out, MAX_POSITION)
     (args.out / "heldout.json").write_text(json.dumps(heldout_prompts(), indent=1) + "\n")
-    return tokenizer
 
 
 def learning_rate(step: int, total: int, warmup: int, decay_from: float, last: float = 0.02) -> float:
@@ -122,14 +132,17 @@ def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
 def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStream, rng: np.random.Generator) -> Batch:
     """The batch of a step. Every 12th is made of long rows with conversations of many turns."""
     noisy = 0 if stage == AR else args.noisy
+    stream.drills = 0.1 if stage == AR and step < args.drill_steps else 0.0
     rows, length = args.rows, args.length
     if step % 12 == 11 and (stage != AR or step > 600):
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
-    return make_batch(stream, rng, rows, length, noisy, all_masked=1.0 if stage == LORA else 0.5)
+    return make_batch(stream, rng, max(rows // world(), 1), length, noisy, all_masked=1.0 if stage == LORA else 0.5)
 
 
 def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
-    """Save the training state of a stage."""
+    """Save the training state of a stage (first process only)."""
+    if rank():
+        return
     state = {"stage": stage, "step": step, "model": model.state_dict(), "optimizers": optimizers.state_dict()}
     torch.save(state, args.work / "state.tmp")
     (args.work / "state.tmp").replace(args.work / f"state-{stage}.pt")
@@ -150,14 +163,15 @@ def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode
     """Stages 2 and 3: AR alone, then AR and block diffusion together."""
     optimizers = Optimizers(model, args.muon_lr, args.adam_lr)
     step = load(args, stage, model, optimizers)
-    stream = ChatStream(tokenizer, args.seed * 1000 + (stage == JOINT) * 100 + step)
-    rng = np.random.default_rng(args.seed + step)
-    warmup, decay_from = (40, 1.0) if stage == AR else (40, 0.45)
+    stream = ChatStream(tokenizer, stream_seed(args, 100 * (stage == JOINT) + step))
+    rng = np.random.default_rng(stream_seed(args, step))
+    warmup, decay_from = (40, 1.0) if stage == AR else (20, 0.45)
     began, ar_mean, block_mean = time.time(), 0.0, 0.0
     first = step
     while step < total:
         ar, block = losses(model, next_batch(args, stage, step, stream, rng))
         (ar + args.diffusion_weight * block).backward()
+        mean_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizers.step(learning_rate(step, total, warmup, decay_from))
         step += 1
@@ -172,7 +186,8 @@ def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode
             )
         if step % args.check_every == 0 or step == total:
             save(args, stage, step, model, optimizers)
-            say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage == JOINT)}")
+            if rank() == 0:
+                say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage == JOINT)}")
 
 
 def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
@@ -181,7 +196,7 @@ def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: 
     loras = attach(model)
     parameters = [p for lora in loras for p in lora.parameters()]
     optimizer = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.99), weight_decay=0.0)
-    stream, rng = ChatStream(tokenizer, args.seed * 1000 + 777), np.random.default_rng(args.seed + 777)
+    stream, rng = ChatStream(tokenizer, stream_seed(args, 777)), np.random.default_rng(stream_seed(args, 777))
     began, mean, accepted_mean = time.time(), 0.0, 0.0
     for step in range(total):
         batch = next_batch(args, LORA, step, stream, rng)
@@ -195,6 +210,7 @@ def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: 
         block = torch.from_numpy(batch.block)[rows] + 1000 * r
         loss, accepted = draft_loss(model.diffusion_head(hidden[rows]), causal, block)
         loss.backward()
+        mean_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * learning_rate(step, total, 20, 0.3)
@@ -207,17 +223,23 @@ def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: 
                 f"lora {step + 1}/{total} kl {mean:.3f} accepted {accepted_mean:.2f} "
                 f"{(time.time() - began) / (step + 1):.2f} s/step",
             )
-    export_lora([(lora.a, lora.b) for lora in loras], args.out)
+    if rank() == 0:
+        export_lora([(lora.a, lora.b) for lora in loras], args.out)
 
 
 def main() -> None:
-    """All stages."""
+    """Prepare, then train in processes."""
     args = arguments()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     args.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = prepare(args)
+    prepare(args)
+    run(train, args.processes, args)
+
+
+def train(args: argparse.Namespace) -> None:
+    """All stages, in each process."""
+    torch.manual_seed(args.seed)
+    tokenizer = Tokenizer.from_file(str(args.out / "tokenizer.json"))
     model = TriMode(model_config(tokenizer.get_vocab_size()))
     say(
         args.work,
@@ -227,7 +249,8 @@ def main() -> None:
         train_stage(args, AR, args.steps[0], model, tokenizer)
     train_stage(args, JOINT, args.steps[1], model, tokenizer)
     round_bf16(model)
-    export_model(model, args.out)
+    if rank() == 0:
+        export_model(model, args.out)
     train_lora(args, args.steps[2], model, tokenizer)
     say(args.work, f"checkpoint in {args.out}; now run evaluate.py")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import click
 
 from pytrimode.chat_session import ChatSession
 from pytrimode.cli.chat_commands import ChatCommands, LeaveChat
+from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     Decoding,
@@ -23,6 +25,7 @@ from pytrimode.cli.options import (
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.modes import resolve_mode
 from pytrimode.trimode import TriMode
 
 
@@ -41,7 +44,8 @@ class Chat:
             if text.startswith("/"):
                 self._note(self.commands.run(text))
             elif text.strip():
-                self._answer(text)
+                with Interrupt() if self._interactive else nullcontext() as stop:
+                    self._answer(text, stop)
         except LeaveChat:
             return False
         except ValueError as error:
@@ -50,11 +54,11 @@ class Chat:
             self._note(f"error: {self._advice(error)}")
         return True
 
-    def _answer(self, text: str) -> None:
+    def _answer(self, text: str, stop: Interrupt | None) -> None:
         session = self._session
         run = session.send(text)
         writer = writer_for(sys.stdout, session.model, session.options.mode)
-        reply = show_reply(run, writer, interruptible=self._interactive)
+        reply = show_reply(run, writer, stop)
         if not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:
@@ -132,11 +136,13 @@ def command(
         max_tokens=max_tokens, mode=decoding.mode, block_length=decoding.block_length, threshold=decoding.threshold
     )
     with load(model, loading) as loaded:
+        mode = resolve_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
+        session.check()
         interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
         chat = Chat(session, interactive=interactive)
         if interactive:
-            click.secho(_banner(loaded, decoding.mode), dim=True, err=True)
+            click.secho(_banner(loaded, mode), dim=True, err=True)
             turns = _typed_turns(chat)
         else:
             turns = _given_turns(iter(prompts) if prompts else iter(sys.stdin))

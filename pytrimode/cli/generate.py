@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pytrimode import completion
+from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     Decoding,
@@ -98,8 +99,11 @@ def command(
             result = (writer.chat if chat else writer.completion)(*completion.join(run))
             print(json.dumps(result, ensure_ascii=False, indent=2))
             return
-        reply = show_reply(run, writer_for(sys.stdout, loaded, decoding.mode), interruptible=False)
+        with Interrupt() as interrupt:
+            reply = show_reply(run, writer_for(sys.stdout, loaded, decoding.mode), interrupt)
         if sys.stdout.isatty() and not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:
             click.secho(stats_line(reply.timings, f"[{reply.finish_reason}]"), dim=True, err=True)
+        elif interrupt:
+            raise KeyboardInterrupt

@@ -59,11 +59,13 @@ def _model_rows(info: dict[str, Any]) -> Iterator[Row]:
     if shape["kv_cache_bytes_per_token_f16"]:
         context += f"; KV cache {_size(shape['kv_cache_bytes_per_token_f16'])} per token in F16"
     yield "context", context
-    scaling = f", {rope['scaling']} x{rope['factor']:g} from {rope['original_context']}" if rope["factor"] else ""
+    scaling = (
+        f", {rope['scaling']} x{_number(rope['factor'])} from {rope['original_context']}" if rope["factor"] else ""
+    )
     beta = rope["attention_temperature_scale"]
-    yield "RoPE", f"base {rope['freq_base']:g}{scaling}" + (f", query scale {beta:g}" if beta else "")
+    yield "RoPE", f"base {_number(rope['freq_base'])}{scaling}" + (f", query scale {_number(beta)}" if beta else "")
     yield "tokenizer", f"{tokenizer['model']} / {tokenizer['pre']}, {tokenizer['vocabulary']} tokens"
-    ids = ", ".join(f"{name} {_or_none(tokenizer[f'{name}_token_id'])}" for name in ("bos", "eos", "mask"))
+    ids = ", ".join(f"{name} {_number(tokenizer[f'{name}_token_id'])}" for name in ("bos", "eos", "mask"))
     yield "token ids", ids
     yield "chat template", "yes" if tokenizer["chat_template"] else "no: chat will not work, generate does"
 
@@ -87,11 +89,14 @@ def _drafter(lora: dict[str, Any] | None) -> str:
         return f"unusable: {lora['error']}"
     rank = lora["rank"] if lora["rank"] is not None else "unclear"
     types = "/".join(lora["types"])
-    return f"rank {rank}, alpha {_or_none(lora['alpha'])}, {types}, {_size(lora['file_bytes'])}: {lora['file']}"
+    return f"rank {rank}, alpha {_number(lora['alpha'])}, {types}, {_size(lora['file_bytes'])}: {lora['file']}"
 
 
-def _or_none(value: object) -> object:
-    return "none" if value is None else value
+def _number(value: object) -> str:
+    """A number as short as it is exact to 6 digits; what else a file may hold there as it is."""
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @click.command(name="info")

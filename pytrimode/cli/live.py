@@ -28,12 +28,13 @@ class BlockView:
         self._model = model
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
-        self._live.start()
         self._line = ""
         self._block: list[int] = []
 
     def write(self, step: Step) -> None:
         """Show the step: final text, tokens decided in this pass in another colour, masks."""
+        if not self._live.is_started:
+            self._live.start()
         text = for_terminal(step.text)
         self._line += text
         finished, newline, self._line = self._line.rpartition("\n")

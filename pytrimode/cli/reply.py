@@ -8,6 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.live import BlockView
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.completion import Step
@@ -60,19 +61,16 @@ def writer_for(out: TextIO, model: TriMode, mode: str) -> Writer:
     return PlainWriter(out)
 
 
-def show_reply(run: Generator[Step, None, None], writer: Writer, *, interruptible: bool) -> Reply:
-    """Show an answer while it is made, and return it. If `interruptible`, Ctrl-C ends it early."""
+def show_reply(run: Generator[Step, None, None], writer: Writer, stop: Interrupt | None = None) -> Reply:
+    """Show an answer while it is made, and return it. It ends early when `stop` says so, within one step."""
     reply = Reply()
     with contextlib.closing(writer), contextlib.closing(run):
-        try:
-            for step in run:
-                writer.write(step)
-                reply.text += step.text
-                reply.finish_reason = step.finish_reason
-                if step.measured:
-                    reply.timings = step.measured["timings"]
-        except KeyboardInterrupt:
-            if not interruptible:
-                raise
-            reply.finish_reason = None
+        for step in run:
+            writer.write(step)
+            reply.text += step.text
+            reply.finish_reason = step.finish_reason
+            if step.measured:
+                reply.timings = step.measured["timings"]
+            if stop:
+                break
     return reply
