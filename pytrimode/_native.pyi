@@ -84,7 +84,7 @@ class Event:
         """Probability of each committed token of `block`, 0 where masked, 1 for the seed."""
     @property
     def finish_reason(self) -> str:
-        """"" while running, else "stop" (an end-of-generation token), "length" or "cancelled"."""
+        """ "" while running, else "stop" (an end-of-generation token), "length" or "cancelled"."""
 
 class Stats:
     """Counters of one request. Times in seconds."""

@@ -70,6 +70,9 @@ class EngineLoop:
                 threshold=options.threshold,
                 ignore_eos=options.ignore_eos,
                 use_lora=options.use_lora,
+                steps=options.steps,
+                reveal=options.reveal,
+                **options.sampling,
             )
             self._queues[request] = deque()
             return request

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pytrimode import modes
+from pytrimode.sampling import Sampling
 
 DEFAULT_MAX_TOKENS = 16
 """`create_completion`'s, as in llama-cpp-python; a chat answers to the end of the context."""
@@ -22,6 +24,10 @@ class ResolvedOptions:
     stop: tuple[str, ...]
     ignore_eos: bool
     use_lora: bool
+    steps: int
+    reveal: str
+    sampling: Mapping[str, Any]
+    """Keyword arguments of the engine's `submit`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Limits:
 
     n_ctx: int
     n_batch: int
+    n_vocab: int
     has_mask: bool
     metadata: Mapping[str, str]
 
@@ -49,13 +56,12 @@ class GenerationOptions:
     stop: str | Sequence[str] | None = None
     ignore_eos: bool = False
     use_lora: bool = True
-    temperature: float = 0.0
-    seed: int | None = None
-    """Has no effect while decoding is greedy."""
+    steps: int | None = None
+    """Denoising passes per block in diffusion, instead of the threshold."""
+    reveal: str = modes.REVEAL_CONFIDENCE
+    sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        if self.temperature != 0:
-            raise ValueError(f"temperature {self.temperature}: sampling is not implemented yet, only 0 (greedy) works")
         if self.max_tokens is not None and (self.max_tokens < -1 or self.max_tokens == 0):
             raise ValueError(
                 f"max_tokens {self.max_tokens}: must be positive, or None or -1 for the rest of the context"
@@ -64,6 +70,10 @@ class GenerationOptions:
             raise ValueError(f"block_length {self.block_length}: must be at least 1")
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"threshold {self.threshold}: must be between 0 and 1")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps {self.steps}: must be at least 1")
+        if self.reveal not in modes.REVEAL_ORDERS:
+            raise ValueError(f"unknown reveal order {self.reveal!r}: use one of {', '.join(modes.REVEAL_ORDERS)}")
         if any(not s for s in self.stop_strings):
             raise ValueError("a stop string must not be empty")
 
@@ -97,4 +107,7 @@ class GenerationOptions:
             stop=self.stop_strings,
             ignore_eos=self.ignore_eos,
             use_lora=self.use_lora,
+            steps=self.steps or 0,
+            reveal=self.reveal,
+            sampling=self.sampling.engine_arguments(limits.n_vocab),
         )

@@ -27,6 +27,13 @@ ALIASES = {"dlm": DIFFUSION, "linear_spec": SELF_SPEC}
 MODE_NAMES = (*MODES, AUTO, *ALIASES)
 """All names that a user may write."""
 
+REVEAL_CONFIDENCE = "confidence"
+REVEAL_ORDERS = {
+    REVEAL_CONFIDENCE: "the most confident positions of a block first",
+    "leftmost": "from left to right",
+}
+"""In which order diffusion fills in a block."""
+
 DEFAULT_MODE = SELF_SPEC
 DEFAULT_BLOCK_LENGTH = 16
 DEFAULT_THRESHOLD = 0.9

@@ -14,12 +14,16 @@ from pytrimode.completion import Step
 from pytrimode.convert import keys
 from pytrimode.engine_loop import EngineLoop
 from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions, Limits
-from pytrimode.modes import DEFAULT_MODE
+from pytrimode.modes import DEFAULT_MODE, REVEAL_CONFIDENCE
+from pytrimode.response_format import grammar_of
 from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
+from pytrimode.sampling import Sampling, SamplingArguments
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from typing_extensions import Unpack
 
     from pytrimode.chat_template import ChatTemplate, Message
 
@@ -36,7 +40,8 @@ class TriMode:
     `n_ctx` 0 takes the model's own context, at most 4096 tokens. `lora_path` "auto" uses `<model>-drafter-lora.gguf`
     beside the model if it is there; None uses none. `type_k`, `type_v`: types of the KV cache (f32, f16, bf16, q8_0,
     q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `n_threads` None leaves the choice to the
-    engine. `seed` has no effect while decoding is greedy.
+    engine. `seed` is that of every request that names none;
+    None draws a new one for each.
 
     Objects may be shared between threads: requests then wait for each other. Use as a context manager, or `close()`.
 
@@ -56,7 +61,7 @@ class TriMode:
         type_v: str = "f16",
         flash_attn: bool = True,
         lora_path: str | Path | None = "auto",
-        seed: int = 0,
+        seed: int | None = None,
         use_mmap: bool = True,
         verbose: bool = False,
     ) -> None:
@@ -80,7 +85,9 @@ class TriMode:
         )
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""
-        self._limits = Limits(engine.n_ctx, n_batch, self._model.mask_token_id >= 0, self._model.metadata)
+        self._limits = Limits(
+            engine.n_ctx, n_batch, self._model.n_vocab, self._model.mask_token_id >= 0, self._model.metadata
+        )
         self._loop = EngineLoop(engine)
 
     # --- The model -------------------------------------------------------------------------------------------------
@@ -201,6 +208,9 @@ class TriMode:
         tokens = self.tokenize(prompt, add_bos=not (bos and prompt.startswith(bos)), special=True)
         return tokens or ([self.bos_token_id] if self.bos_token_id >= 0 else [])
 
+    def _sampling(self, arguments: SamplingArguments) -> Sampling:
+        return Sampling(**{"seed": self.seed, **arguments})
+
     # --- Decoding --------------------------------------------------------------------------------------------------
 
     def steps(self, tokens: Sequence[int], options: GenerationOptions) -> Generator[Step, None, None]:
@@ -222,8 +232,9 @@ class TriMode:
         threshold: float | None = None,
         ignore_eos: bool = False,
         use_lora: bool = True,
-        temperature: float = 0.0,
-        seed: int | None = None,
+        steps: int | None = None,
+        reveal: str = REVEAL_CONFIDENCE,
+        **sampling: Unpack[SamplingArguments],
     ) -> Iterator[int]:
         """Token ids as they become final, the end-of-generation token included. Options as `create_completion`'s."""
         options = GenerationOptions(
@@ -233,8 +244,9 @@ class TriMode:
             threshold=threshold,
             ignore_eos=ignore_eos,
             use_lora=use_lora,
-            temperature=temperature,
-            seed=seed,
+            steps=steps,
+            reveal=reveal,
+            sampling=self._sampling(sampling),
         )
         resolved = options.resolve(len(tokens), self._limits)
 
@@ -258,15 +270,17 @@ class TriMode:
         echo: bool = False,
         ignore_eos: bool = False,
         use_lora: bool = True,
-        temperature: float = 0.0,
-        seed: int | None = None,
+        steps: int | None = None,
+        reveal: str = REVEAL_CONFIDENCE,
+        **sampling: Unpack[SamplingArguments],
     ) -> Completion | Iterator[Completion]:
         """Continue a prompt: text (special tokens in it become their ids) or token ids.
 
         Returns llama-cpp-python's dictionary with `timings` and a wider `usage`, or with `stream` an iterator of
         chunks, the last of which has them and the finish reason. `max_tokens` None or -1: to the end of the context.
         `mode`: see `pytrimode.modes`; `block_length`: tokens per block (default: 16 in self-spec; in diffusion the
-        file's); `threshold`: confidence from which diffusion keeps a token at once (default: the file's, or 0.9).
+        file's); `threshold`: confidence from which diffusion keeps a token at once (default: the file's, or 0.9), or
+        `steps`: passes for each block; `reveal`: "confidence" or "leftmost". `sampling`: see `pytrimode.sampling`.
 
         Raises ValueError for impossible options and for a prompt that does not fit the context.
         """
@@ -279,8 +293,9 @@ class TriMode:
             stop=stop,
             ignore_eos=ignore_eos,
             use_lora=use_lora,
-            temperature=temperature,
-            seed=seed,
+            steps=steps,
+            reveal=reveal,
+            sampling=self._sampling(sampling),
         )
         run = self.steps(tokens, options)
         writer = ResultWriter(self.model_path)
@@ -306,16 +321,21 @@ class TriMode:
         stream: bool = False,
         enable_thinking: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
         use_lora: bool = True,
-        temperature: float = 0.0,
-        seed: int | None = None,
+        steps: int | None = None,
+        reveal: str = REVEAL_CONFIDENCE,
+        **sampling: Unpack[SamplingArguments],
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
 
-        `chat_template_kwargs`: further variables for the template. Raises ValueError also for messages that the
+        `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
+        optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`. Raises ValueError also for messages that the
         template refuses, and for a file without one.
         """
         tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
+        if grammar := grammar_of(response_format):
+            sampling["grammar"] = grammar
         options = GenerationOptions(
             max_tokens=max_tokens,
             mode=mode,
@@ -323,8 +343,9 @@ class TriMode:
             threshold=threshold,
             stop=stop,
             use_lora=use_lora,
-            temperature=temperature,
-            seed=seed,
+            steps=steps,
+            reveal=reveal,
+            sampling=self._sampling(sampling),
         )
         run = self.steps(tokens, options)
         writer = ResultWriter(self.model_path)

@@ -19,6 +19,7 @@ from pytrimode.cli.options import (
     loading_options,
     max_tokens_option,
     model_argument,
+    sampling_options,
     system_option,
     thinking_option,
 )
@@ -26,6 +27,7 @@ from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.modes import resolve_mode
+from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 
@@ -113,6 +115,7 @@ def _banner(model: TriMode, mode: str) -> str:
 @click.command(name="chat")
 @model_argument
 @decoding_options
+@sampling_options
 @max_tokens_option
 @system_option
 @thinking_option
@@ -121,6 +124,7 @@ def _banner(model: TriMode, mode: str) -> str:
 def command(
     model: str | None,
     decoding: Decoding,
+    sampling: Sampling,
     max_tokens: int,
     system: str | None,
     enable_thinking: bool,
@@ -133,7 +137,13 @@ def command(
     Replies go to stdout, figures to stderr.
     """
     options = GenerationOptions(
-        max_tokens=max_tokens, mode=decoding.mode, block_length=decoding.block_length, threshold=decoding.threshold
+        max_tokens=max_tokens,
+        mode=decoding.mode,
+        block_length=decoding.block_length,
+        threshold=decoding.threshold,
+        steps=decoding.steps,
+        reveal=decoding.reveal,
+        sampling=sampling,
     )
     with load(model, loading) as loaded:
         mode = resolve_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)

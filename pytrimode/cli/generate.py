@@ -18,6 +18,7 @@ from pytrimode.cli.options import (
     loading_options,
     max_tokens_option,
     model_argument,
+    sampling_options,
     system_option,
     thinking_option,
 )
@@ -25,6 +26,7 @@ from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.results import ResultWriter
+from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 
@@ -58,6 +60,7 @@ def _prompt_tokens(model: TriMode, text: str, chat: bool, system: str | None, en
 @system_option
 @thinking_option
 @decoding_options
+@sampling_options
 @max_tokens_option
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after an end-of-generation token.")
@@ -71,6 +74,7 @@ def command(
     system: str | None,
     enable_thinking: bool,
     decoding: Decoding,
+    sampling: Sampling,
     max_tokens: int,
     stop: tuple[str, ...],
     ignore_eos: bool,
@@ -89,8 +93,11 @@ def command(
         mode=decoding.mode,
         block_length=decoding.block_length,
         threshold=decoding.threshold,
+        steps=decoding.steps,
+        reveal=decoding.reveal,
         stop=stop,
         ignore_eos=ignore_eos,
+        sampling=sampling,
     )
     with load(model, loading) as loaded:
         run = loaded.steps(_prompt_tokens(loaded, text, chat, system, enable_thinking), options)

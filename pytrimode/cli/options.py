@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from pytrimode import modes
+from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
 from pytrimode.trimode import DEFAULT_N_CTX
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +46,30 @@ _DECODING = [
     click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="P",
                  help="Confidence from which diffusion keeps a token at once "
                       f"(default: the file's, or {modes.DEFAULT_THRESHOLD})."),
+    click.option("--steps", type=click.IntRange(min=1), metavar="N",
+                 help="Passes for each block in diffusion, instead of the threshold."),
+    click.option("--reveal", type=click.Choice(list(modes.REVEAL_ORDERS)), default=modes.REVEAL_CONFIDENCE,
+                 show_default=True,
+                 help="Order in diffusion; " + "; ".join(f"{k}: {v}" for k, v in modes.REVEAL_ORDERS.items()) + "."),
+]  # fmt: skip
+
+_SAMPLING = [
+    click.option("--temp", "--temperature", "temperature", type=click.FloatRange(min=0.0), default=0.0,
+                 show_default=True, metavar="T", help="Temperature; 0: greedy."),
+    click.option("--top-k", type=int, default=40, show_default=True, metavar="N", help="Keep the N likeliest; 0: all."),
+    click.option("--top-p", type=click.FloatRange(0.0, 1.0), default=0.95, show_default=True, metavar="P",
+                 help="Keep the likeliest that together have probability P; 1: all."),
+    click.option("--min-p", type=click.FloatRange(0.0, 1.0), default=0.05, show_default=True, metavar="P",
+                 help="Keep those with at least P times the probability of the likeliest; 0: all."),
+    click.option("--repeat-penalty", type=float, default=1.0, show_default=True, metavar="X",
+                 help="Divide the logits of recent tokens; 1: off."),
+    click.option("--frequency-penalty", type=float, default=0.0, show_default=True, metavar="X",
+                 help="Take X off a token's logit for each recent occurrence."),
+    click.option("--presence-penalty", type=float, default=0.0, show_default=True, metavar="X",
+                 help="Take X off the logits of recent tokens."),
+    click.option("--sampler", type=click.Choice(list(SAMPLERS)), default=REJECTION, show_default=True,
+                 help="; ".join(f"{name}: {text}" for name, text in SAMPLERS.items()) + "."),
+    click.option("-s", "--seed", type=int, metavar="N", help="Seed of the random numbers (default: a new one)."),
 ]  # fmt: skip
 
 max_tokens_option = click.option(
@@ -82,6 +107,8 @@ class Decoding:
     mode: str
     block_length: int | None
     threshold: float | None
+    steps: int | None
+    reveal: str
 
 
 def _apply(options: list[Any], kind: type[Any], name: str) -> Callable[[F], F]:
@@ -89,13 +116,15 @@ def _apply(options: list[Any], kind: type[Any], name: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         def command(**arguments: Any) -> Any:
-            fields = {key: arguments.pop(key) for key in kind.__dataclass_fields__}
+            fields = {key: arguments.pop(key) for key in names}
             return function(**arguments, **{name: kind(**fields)})
 
+        inner = list(getattr(function, "__click_params__", []))
         command.__doc__ = function.__doc__
-        command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+        command.__click_params__ = list(inner)  # type: ignore[attr-defined]
         for option in reversed(options):
             command = option(command)
+        names = [parameter.name for parameter in command.__click_params__[len(inner) :]]  # type: ignore[attr-defined]
         return command  # type: ignore[return-value]
 
     return decorate
@@ -109,3 +138,8 @@ def loading_options(function: F) -> F:
 def decoding_options(function: F) -> F:
     """Options of `Decoding`, passed as `decoding`."""
     return _apply(_DECODING, Decoding, "decoding")(function)
+
+
+def sampling_options(function: F) -> F:
+    """Options of `Sampling`, passed as `sampling`."""
+    return _apply(_SAMPLING, Sampling, "sampling")(function)

@@ -1,0 +1,35 @@
+"""OpenAI's `response_format` as a grammar. The schema is translated by llama-cpp-python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def grammar_of(response_format: Mapping[str, Any] | None) -> str:
+    """GBNF for a `response_format`; empty for none and for type "text".
+
+    {"type": "json_object"}, with an optional "schema" as in llama-cpp-python; {"type": "json_schema", "json_schema":
+    {"schema": ...}} as in OpenAI's API. Raises ValueError for another type and for a schema that cannot be translated.
+    """
+    kind = (response_format or {}).get("type", "text")
+    if response_format is None or kind == "text":
+        return ""
+    if kind == "json_object":
+        schema = response_format.get("schema")
+    elif kind == "json_schema":
+        schema = response_format.get("json_schema", {}).get("schema")
+        if schema is None:
+            raise ValueError("response_format: json_schema has no schema")
+    else:
+        raise ValueError(f"response_format: unknown type {kind!r}: use text, json_object or json_schema")
+    # Imported late: it loads llama-cpp-python's own instance of libllama.
+    from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
+
+    if schema is None:
+        return str(JSON_GBNF)
+    try:
+        return str(json_schema_to_gbnf(json.dumps(schema)))
+    except Exception as error:
+        raise ValueError(f"response_format: the schema cannot be translated: {error}") from error
