@@ -1,4 +1,4 @@
-"""The compiled engine (`native/`): llama.cpp's model loading and kernels under pytrimode's own graph, cache and decoders.
+"""The compiled engine (`native/`): llama.cpp's model loading and kernels under our graph, cache and decoders.
 
 Low-level and unstable: applications use `pytrimode.TriMode`.
 """
@@ -181,4 +181,4 @@ class Engine:
         """Forget a finished request (its cells stay for prefix reuse)."""
     def clear_cache(self) -> None: ...
     def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
-        """[n, vocab]: causal rows; rows from `block_start` on see each other in both directions (LoRA on these only)."""
+        """[n, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only)."""

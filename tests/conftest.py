@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pytrimode.convert import convert
 from synthetic import make_checkpoint
 
 from pytrimode import TriMode
+from pytrimode.convert import convert
 from pytrimode.shipped_model import shipped_checkpoint
 
 TEST_CONTEXT = 1024

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from convert_helpers import dequantize, permute_rope, read_metadata, read_tensors, run_convert
 from numpy.typing import NDArray
-from pytrimode.convert import convert
 from synthetic import edit_json, load_weights, make_checkpoint
+
+from pytrimode.convert import convert
 
 HEADS, KV_HEADS, LAYERS = 4, 2, 2
 TARGETS = {

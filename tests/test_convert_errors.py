@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from convert_helpers import files_in, run_convert
+from synthetic import edit_json, load_weights, make_checkpoint, to_bf16, write_safetensors
+
 from pytrimode.convert import ConversionError, convert
 from pytrimode.convert.cli import main
-from synthetic import edit_json, load_weights, make_checkpoint, to_bf16, write_safetensors
 
 WEIGHTS = "model.safetensors"
 LORA = "linear_spec_lora"

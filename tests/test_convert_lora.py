@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from convert_helpers import dequantize, read_metadata, read_tensors
 from numpy.typing import NDArray
-from pytrimode.convert import ConversionResult, convert
 from synthetic import load_weights, make_checkpoint, to_bf16, write_safetensors
+
+from pytrimode.convert import ConversionResult, convert
 
 RANK = 4
 LORA_DIR = "linear_spec_lora"

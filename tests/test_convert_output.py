@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from convert_helpers import COMMAND, files_in, read_tensors, run_convert
+from synthetic import make_checkpoint
+
 from pytrimode.convert import ConversionError, convert
 from pytrimode.convert.output import OutputFile
-from synthetic import make_checkpoint
 
 # Converts, and stands still in the middle of the model's tensors until it is killed.
 STALL = """

@@ -76,9 +76,7 @@ def test_the_same_prompt_again_gives_the_same_bits(q8_gguf: Path, checkpoint_dir
 
 
 def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -> None:
-    stock = Llama(
-        str(q8_gguf), n_ctx=512, n_batch=512, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False
-    )
+    stock = Llama(str(q8_gguf), n_ctx=512, n_batch=512, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False)
     with load(q8_gguf) as model:
         for prompt in chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=300):
             expected: list[int] = []

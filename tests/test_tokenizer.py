@@ -8,12 +8,12 @@ from pathlib import Path
 
 import llama_cpp
 import pytest
-from pytrimode.convert import convert
 from synthetic import edit_json, make_checkpoint
 from token_strings import make_strings
 from tokenizers import Tokenizer
 
 from pytrimode import TriMode
+from pytrimode.convert import convert
 
 N_STRINGS = 2000
 
