@@ -1,4 +1,4 @@
-"""What a request asks of the sampler: names and defaults of llama-cpp-python, except that decoding is greedy by default.
+"""What a request asks of the sampler: names and defaults of llama-cpp-python, but greedy unless asked.
 
 The target distribution is llama.cpp's sampler chain over a row of logits, in this order: logit bias, penalties, DRY,
 grammar, top-k, typical, top-p, min-p, temperature. Every mode keeps it (see `native/sampling/`).

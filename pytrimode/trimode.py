@@ -22,7 +22,6 @@ from pytrimode.sampling import Sampling, SamplingArguments
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
     from typing_extensions import Unpack
 
     from pytrimode.chat_template import ChatTemplate, Message
@@ -209,7 +208,7 @@ class TriMode:
         return tokens or ([self.bos_token_id] if self.bos_token_id >= 0 else [])
 
     def _sampling(self, arguments: SamplingArguments) -> Sampling:
-        return Sampling(**{"seed": self.seed, **arguments})
+        return Sampling(**{"seed": self.seed, **arguments})  # type: ignore[arg-type]
 
     # --- Decoding --------------------------------------------------------------------------------------------------
 
@@ -330,8 +329,9 @@ class TriMode:
         """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
 
         `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
-        optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`. Raises ValueError also for messages that the
-        template refuses, and for a file without one.
+        optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`.
+
+        Raises ValueError also for messages that the template refuses, and for a file without one.
         """
         tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
         if grammar := grammar_of(response_format):
