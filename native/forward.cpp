@@ -115,8 +115,12 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     set_threads(backends_.back(), options.n_threads);
     if (direct_) {
         allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.back()));
-        const GraphKey largest{options.n_batch, options.n_batch, std::min(options.n_batch, RESERVED_OUTPUTS),
-                               cache.n_cells(), model.lora() != nullptr};
+        GraphKey largest{};
+        largest.n_rows = largest.n_tiled = options.n_batch;
+        largest.n_out = std::min(options.n_batch, RESERVED_OUTPUTS);
+        largest.n_kv = cache.n_cells();
+        largest.lora = model.lora() != nullptr;
+        largest.select = true;
         const Graph graph = build_graph(model, cache, graph_options_, largest);
         if (!ggml_gallocr_reserve(allocator_, graph.graph)) {
             throw std::runtime_error("out of memory: no room for the compute buffer; use a smaller batch or context");
@@ -206,6 +210,7 @@ void Forward::run(const Batch & batch) {
     }
     key.n_rows = std::max(batch.size(), min_rows());
     key.n_tiled = graph_options_.bit_stable ? key.n_tiled : 0;
+    key.select = static_cast<int>(out_rows_.size()) < batch.size();
     key.n_out = out_rows_.empty() ? 0 : std::max(static_cast<int>(out_rows_.size()), min_rows());
     key.n_kv = std::min(static_cast<int>(GGML_PAD(highest_cell(batch) + 1, CELL_BUCKET)), cache_.n_cells());
 

@@ -72,7 +72,7 @@ class Builder {
         if (key_.lora) {
             g_.lora_scale = input(ggml_new_tensor_2d(c_, GGML_TYPE_F32, 1, n), "lora_scale");
         }
-        if (key_.n_out > 0 && key_.n_out < n) {
+        if (key_.select && key_.n_out > 0) {
             g_.out_rows = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, key_.n_out), "out_rows");
         }
     }

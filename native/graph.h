@@ -19,9 +19,11 @@ struct GraphKey {
     int n_out;    // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
     int n_kv;     // cells the attention reads
     bool lora;
+    bool select;  // logits of some rows only
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_tiled, n_out, n_kv, lora) < std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora);
+        return std::tie(n_rows, n_tiled, n_out, n_kv, lora, select) <
+               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora, o.select);
     }
 };
 

@@ -65,6 +65,20 @@ def test_other_types_differ_only_at_near_ties(
     assert differences <= 0.01 * runs
 
 
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
+def test_the_first_token_follows_the_last_of_the_prompt(tiny_gguf: Callable[[str], Path], outtype: str) -> None:
+    """However few rows the last pass of the prefill has, from nothing and behind a cached prefix."""
+    prompt = [1, *range(130, 140)]
+    with load(tiny_gguf(outtype)) as model:
+        expected = [argmax(model.logits(prompt[:n])[-1], model.mask_token_id) for n in range(1, len(prompt) + 1)]
+        for rows in range(1, 5):
+            for n in range(rows, len(prompt) + 1):
+                decode(model, [*prompt[: n - rows], 0], mode="ar", max_tokens=1)
+                tokens, stats = decode(model, prompt[:n], mode="ar", max_tokens=1)
+                assert stats.prompt_tokens - stats.cached_tokens <= max(rows, 1)
+                assert tokens == [expected[n - 1]]
+
+
 def test_the_same_prompt_again_gives_the_same_bits(q8_gguf: Path, checkpoint_dir: Path) -> None:
     """The second time the prompt is found in the cache; the kernels that ran on it must have been the same."""
     with load(q8_gguf) as model:
