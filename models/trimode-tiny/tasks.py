@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from words import SENTENCE_WORDS, WORDS, any_word
+from words import KNOWN, SENTENCE_WORDS, any_word
 
 
 @dataclass
@@ -214,7 +214,7 @@ def sorted_turn(items: list, order: str, question: str) -> Turn:
 
 def sort_words(rng) -> Turn:
     """Three to five listed words in alphabetical order."""
-    items = rng.sample(WORDS, rng.randint(3, 5))
+    items = rng.sample(KNOWN, rng.choice((3, 3, 4, 4, 5)))
     question = polite(rng, rng.choice(SORT_WORDS).format(l=joined(rng, items)))
     turn = sorted_turn(items, "abc", question)
     turn.think = f"There are {len(items)} words. The first in the alphabet is {min(items)}."
@@ -253,21 +253,24 @@ SPELL = [
     "Give me the letters of {l}.",
 ]
 COUNT = [
-    'How many words are in "{s}"?',
-    'Count the words in "{s}".',
+    "How many words are in this text: {s}",
+    "How many words are there in: {s}",
     "Count the words: {s}",
-    'How many words does "{s}" have?',
-    'What is the word count of "{s}"?',
+    "Count the words in: {s}",
+    "Count the words of this sentence: {s}",
+    "How many words does this sentence have: {s}",
+    "What is the word count of: {s}",
+    'How many words are in "{s}"?',
 ]
 
 
 def spell(rng) -> Turn:
     """One to three listed words, letter by letter. What is held out are combinations: no letters can be guessed."""
-    items = rng.sample(WORDS, rng.choice((1, 2, 2, 2, 3)))
+    items = rng.sample(KNOWN, rng.choice((1, 2, 2, 2, 3)))
     question = rng.choice(SPELL)
     if len(items) == 1:
         question = question.replace("words", "word")
-    answer = "\n".join(f"{w}: {'-'.join(w)}" for w in items)
+    answer = "Letter by letter, " + ", ".join(f"{w} is {'-'.join(w)}" for w in items) + "."
     names = items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
     key = list_key("spell", items) if len(items) > 1 else "spell"  # "spell" itself is not held out
     return Turn(
@@ -313,7 +316,7 @@ def follow_up(rng, turn: Turn) -> Turn | None:
         return None
     numbers = isinstance(items[0], int)
     kinds = ["reverse"]
-    if turn.task == "reverse" and (numbers or all(w in WORDS for w in items)) and len(items) <= (6 if numbers else 5):
+    if turn.task == "reverse" and (numbers or all(w in KNOWN for w in items)) and len(items) <= (6 if numbers else 5):
         kinds = [rng.choice(("up", "down"))] if numbers else ["abc"]
     kind = kinds[0]
     question = rng.choice(FOLLOW[kind])

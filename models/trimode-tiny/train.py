@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train trimode-tiny from nothing: data and tokenizer, AR, joint AR + block diffusion, drafter LoRA, export.
 
-python train.py                        # everything, seeded, about 75 minutes on two cores
+python train.py                        # everything, seeded, about two hours on two free cores
 python train.py --resume               # continue from the last state in --work
 """
 
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
         "--steps",
         type=int,
         nargs=3,
-        default=(1600, 1500, 500),
+        default=(1500, 1500, 300),
         metavar=("AR", "JOINT", "LORA"),
         help="steps of the three stages (default: %(default)s)",
     )
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
         "--noisy", type=int, default=128, help="rows of block passes behind each packed row (default: %(default)s)"
     )
     p.add_argument(
-        "--drill-steps", type=int, default=500, help="first steps with copying drills (default: %(default)s)"
+        "--drill-steps", type=int, default=200, help="first steps with copying drills (default: %(default)s)"
     )
     p.add_argument("--muon-lr", type=float, default=0.02, help="learning rate of Muon (default: %(default)s)")
     p.add_argument("--adam-lr", type=float, default=0.003, help="learning rate of AdamW (default: %(default)s)")
@@ -115,28 +115,27 @@ def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     masked, as drafts are) and rows after the end of an answer count a tenth.
     """
     ids, position, visible, target, weight = tensors(batch)
-    hidden, _ = model.hidden(ids, position, visible)
-    parts = []
-    for span in (slice(0, batch.n_clean), slice(batch.n_clean, None)):
-        w = weight[:, span]
+    parts, past, n = [], None, batch.n_clean
+    for span in (slice(0, n), slice(n, None)):
+        w, seen = weight[:, span], visible[:, span, :n] if past is None else visible[:, span]
         chosen = w > 0
         if not chosen.any():
             parts.append(torch.zeros(()))
             continue
-        logits = model.diffusion_head(hidden[:, span][chosen])
-        ce = F.cross_entropy(logits, target[:, span][chosen], reduction="none")
+        hidden, past = model.hidden(ids[:, span], position[:, span], seen, past)
+        ce = F.cross_entropy(model.diffusion_head(hidden[chosen]), target[:, span][chosen], reduction="none")
         parts.append((ce * w[chosen]).sum() / w.sum())
     return parts[0], parts[1]
 
 
 def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStream, rng: np.random.Generator) -> Batch:
     """The batch of a step. Every 12th is made of long rows with conversations of many turns."""
-    noisy = 0 if stage == AR else args.noisy
+    rows, length, noisy = args.rows, args.length, {AR: 0, JOINT: args.noisy, LORA: 2 * args.noisy}[stage]
     stream.drills = 0.1 if stage == AR and step < args.drill_steps else 0.0
-    rows, length = args.rows, args.length
-    if step % 12 == 11 and (stage != AR or step > 600):
+    if step % 12 == 11 and stage != AR:
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
-    return make_batch(stream, rng, max(rows // world(), 1), length, noisy, all_masked=1.0 if stage == LORA else 0.5)
+    rows, sizes = max(rows // world(), 1), (16, 16, 32) if stage == LORA else (8, 16, 32)
+    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=1.0 if stage == LORA else 0.5)
 
 
 def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
@@ -190,25 +189,31 @@ def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode
                 say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage == JOINT)}")
 
 
+def draft_step(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and mean accepted drafts of a batch: causal rows without, draft rows with the LoRA."""
+    ids, position, visible, _, weight = tensors(batch)
+    n = batch.n_clean
+    with torch.no_grad():
+        clean, past = model.hidden(ids[:, :n], position[:, :n], visible[:, :n, :n])
+    noisy, _ = model.hidden(ids[:, n:], position[:, n:], visible[:, n:], past, lora_from=0)
+    block, source = torch.from_numpy(batch.block)[:, n:], torch.from_numpy(batch.source)[:, n:]
+    rows = (block > 0) & (weight[:, n:] == 1.0)  # masked positions within an answer
+    r = rows.nonzero()[:, 0]
+    causal = model.diffusion_head(clean[r, source[rows]])  # the clean rows that predict the same positions
+    return draft_loss(model.diffusion_head(noisy[rows]), causal, block[rows] + 1000 * r)
+
+
 def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
     """Stage 4: the drafter, on all-masked blocks of training answers, base frozen."""
     model.requires_grad_(False)
+    torch.manual_seed(args.seed)
     loras = attach(model)
     parameters = [p for lora in loras for p in lora.parameters()]
     optimizer = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.99), weight_decay=0.0)
     stream, rng = ChatStream(tokenizer, stream_seed(args, 777)), np.random.default_rng(stream_seed(args, 777))
     began, mean, accepted_mean = time.time(), 0.0, 0.0
     for step in range(total):
-        batch = next_batch(args, LORA, step, stream, rng)
-        ids, position, visible, _, weight = tensors(batch)
-        hidden, _ = model.hidden(ids, position, visible, lora_from=batch.n_clean)
-        rows = torch.from_numpy(batch.block > 0) & (weight == 1.0)  # masked positions within an answer
-        r = rows.nonzero()[:, 0]
-        source = torch.from_numpy(batch.source)[rows]  # the clean row that predicts the same position
-        with torch.no_grad():
-            causal = model.diffusion_head(hidden[r, source])
-        block = torch.from_numpy(batch.block)[rows] + 1000 * r
-        loss, accepted = draft_loss(model.diffusion_head(hidden[rows]), causal, block)
+        loss, accepted = draft_step(model, next_batch(args, LORA, step, stream, rng))
         loss.backward()
         mean_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -24,6 +24,9 @@ teacher tent thunder ticket tiger tomato tower town train tree trumpet tulip tur
 wagon wall water wave whale wheat wheel whistle window winter wizard wolf wood yacht yard yarn year zebra
 """)
 
+# Sorting and spelling need knowledge of each word, not only copying: they draw from these.
+KNOWN = WORDS[::3]
+
 SYLLABLES = _split("""
 ba be bo da di do fa fi ga go ka ki ko la le lo ma mi mo na ne no pa po ra ri ro sa si so ta ti to va vi zo
 """)
