@@ -209,6 +209,9 @@ void Forward::run(const Batch & batch) {
         }
     }
     key.n_rows = std::max(batch.size(), min_rows());
+    if (key.n_tiled == batch.size()) {
+        key.n_tiled = key.n_rows;  // a repeated row writes the cell of the one it repeats: it needs the same kernel
+    }
     key.n_tiled = graph_options_.bit_stable ? key.n_tiled : 0;
     key.select = static_cast<int>(out_rows_.size()) < batch.size();
     key.n_out = out_rows_.empty() ? 0 : std::max(static_cast<int>(out_rows_.size()), min_rows());

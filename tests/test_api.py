@@ -232,7 +232,7 @@ def test_mask_is_never_emitted(babbler: TriMode, model: TriMode, mode: str) -> N
 def test_impossible_options_are_refused_at_the_call(model: TriMode) -> None:
     for options, message in (
         ({"mode": "quick"}, "unknown mode 'quick': use one of ar, diffusion, self-spec"),
-        ({"temperature": 0.7}, "sampling is not implemented yet"),
+        ({"temperature": -0.7}, "temperature -0.7"),
         ({"max_tokens": 0}, "max_tokens 0"),
         ({"max_tokens": -2}, "max_tokens -2"),
         ({"block_length": 0}, "block_length 0"),
