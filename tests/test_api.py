@@ -20,6 +20,10 @@ from pytrimode import MODES, TriMode
 from pytrimode.text_stream import TextStream
 
 PROMPT = "Write a Python function called add_two"
+CHAT_PROMPT = (
+    "<|im_start|>user\nWrite a class Car with name and speed.<|im_end|>\n<|im_start|>assistant\n<think></think>"
+)
+"""A chat turn spelled out: the answer to it is long in every mode."""
 QUESTION = [{"role": "user", "content": "Sort these numbers: 5, 3, 9, 1"}]
 OUR_USAGE = {"forward_passes", "prompt_tokens_details"}
 
@@ -74,7 +78,7 @@ def test_results_have_the_shape_and_in_ar_the_text_of_llama_cpp_python(q8_gguf: 
     stock = llama_cpp.Llama(str(q8_gguf), n_ctx=256, verbose=False)
     options = {"max_tokens": 12, "temperature": 0.0}
     for create in ("create_completion", "create_chat_completion"):
-        prompt = PROMPT if create == "create_completion" else QUESTION
+        prompt = CHAT_PROMPT if create == "create_completion" else QUESTION
         theirs = getattr(stock, create)(prompt, **options)
         ours = getattr(model, create)(prompt, mode="ar", **options)
         assert shape(without_extras(ours)) == shape(theirs)
@@ -157,16 +161,16 @@ def test_stream_never_splits_a_character(babbler: TriMode, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_stop_string_is_found_across_tokens_and_never_shown(model: TriMode, mode: str) -> None:
-    whole: Any = model.create_completion(PROMPT, max_tokens=40, mode=mode, ignore_eos=True)
+    whole: Any = model.create_completion(CHAT_PROMPT, max_tokens=40, mode=mode, ignore_eos=True)
     text = whole["choices"][0]["text"]
     assert len(text) > 20
     for start, length in itertools.product((0, 1, 6, 11), (1, 3, 9)):
         stop = text[start : start + length]
         options: dict[str, Any] = {"max_tokens": 40, "mode": mode, "ignore_eos": True, "stop": ["not there", stop]}
-        result: Any = model.create_completion(PROMPT, **options)
+        result: Any = model.create_completion(CHAT_PROMPT, **options)
         assert result["choices"][0]["text"] == text[: text.index(stop)]
         assert result["choices"][0]["finish_reason"] == "stop"
-        chunks: Any = list(model.create_completion(PROMPT, stream=True, **options))
+        chunks: Any = list(model.create_completion(CHAT_PROMPT, stream=True, **options))
         assert text_of(chunks) == result["choices"][0]["text"]
 
 

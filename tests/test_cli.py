@@ -78,9 +78,11 @@ def test_generate_json_is_the_result_dictionary(q8_gguf: Path, model: TriMode, m
 
 
 def test_generate_stops_at_a_stop_string(q8_gguf: Path) -> None:
-    whole = run("generate", q8_gguf, "-p", PROMPT, "-n", 20, *FAST).stdout
+    prompt = "Write a class Car with name and speed."
+    whole = run("generate", q8_gguf, "--chat", "-p", prompt, "-n", 20, *FAST).stdout
     stop = whole[5:8]
-    result = run("generate", q8_gguf, "-p", PROMPT, "-n", 20, "--stop", stop, *FAST)
+    assert len(stop) == 3
+    result = run("generate", q8_gguf, "--chat", "-p", prompt, "-n", 20, "--stop", stop, *FAST)
     assert result.stdout == whole[: whole.index(stop)] and "[stop]" in result.stderr
 
 
