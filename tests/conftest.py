@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from synthetic import make_checkpoint
 from pytrimode import TriMode
 from pytrimode.convert import convert
 from pytrimode.shipped_model import shipped_checkpoint
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEST_CONTEXT = 1024
 TEST_THREADS = 1
