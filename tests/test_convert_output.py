@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,10 +179,17 @@ def test_disk_that_fills_up_leaves_nothing_behind(model: Path, small_disk: Path)
 
 
 def test_quick_ctrl_c(model: Path, out: Path) -> None:
-    """At any moment of the start, too: exit code 130 or the signal itself, no traceback of ours, nothing left."""
-    with subprocess.Popen([*COMMAND, str(model), str(out), "--f32"], stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(0.05)
+    """While the modules are still being imported: exit code 130 or the signal itself, and nothing left.
+
+    Not before the first of them: Python itself swallows a KeyboardInterrupt while it reads .pth files.
+    """
+    python, *arguments = COMMAND
+    command = [python, "-X", "importtime", *arguments, str(model), str(out), "--f32"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("| numpy" in line or " click" in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
+        process.stderr.read()
         process.wait(20)
     assert process.returncode != 0
     assert files_in(out.parent) == set()
