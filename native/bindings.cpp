@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "log.h"
+#include "loop_detector.h"
 #include "lora.h"
 #include "model.h"
 
@@ -205,6 +206,15 @@ void bind_engine(nb::module_ & m) {
         .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false);
 }
 
+void bind_loop_detector(nb::module_ & m) {
+    nb::class_<LoopDetector>(m, "LoopDetector")
+        .def(nb::init<int, int>(), "window"_a = LoopDetector::WINDOW, "min_repeats"_a = LoopDetector::MIN_REPEATS)
+        .def("push", &LoopDetector::push, "token"_a)
+        .def_prop_ro("period", &LoopDetector::period)
+        .def_prop_ro("repeated", &LoopDetector::repeated)
+        .def("reset", &LoopDetector::reset);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -215,4 +225,5 @@ NB_MODULE(_native, m) {
     bind_model(m);
     bind_results(m);
     bind_engine(m);
+    bind_loop_detector(m);
 }

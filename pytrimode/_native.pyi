@@ -182,3 +182,18 @@ class Engine:
     def clear_cache(self) -> None: ...
     def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
         """[n, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only)."""
+
+class LoopDetector:
+    """Finds an output that has become an endless repetition. See `native/loop_detector.h`; exposed for tests."""
+
+    def __init__(self, window: int = 900, min_repeats: int = 4) -> None:
+        """Raises ValueError for a window below 3 or min_repeats below 2."""
+    def push(self, token: int) -> bool:
+        """True while the output ends in a loop."""
+    @property
+    def period(self) -> int:
+        """The shortest period of the loop in tokens, 0 outside one."""
+    @property
+    def repeated(self) -> int:
+        """How many tokens at the end repeat what came before: dropping them leaves one copy."""
+    def reset(self) -> None: ...
