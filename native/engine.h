@@ -28,6 +28,7 @@ struct Event {
     std::vector<llama_token> tokens;
     std::vector<llama_token> block;
     std::vector<float> confidence;
+    std::vector<PositionLogprobs> logprobs;
     Finish finish;
 };
 
@@ -70,6 +71,7 @@ class Engine {
 
     void check_tokens(const std::vector<llama_token> & tokens) const;
     void check_options(const RequestOptions & options) const;
+    void check_infill(const RequestOptions & options, int n_prompt) const;
     void assign_slots();
     Slot * idle_slot(const std::vector<llama_token> & prompt);
     void free_slot(int64_t id);

@@ -55,6 +55,8 @@ class ChatSession:
             with contextlib.closing(run):
                 for step in run:
                     answer += step.text
+                    if step.trimmed is not None:  # repetitions kept in the history would invite more of them
+                        answer = answer[: step.trimmed]
                     yield step
         finally:
             if answer:

@@ -62,18 +62,7 @@ class EngineLoop:
 
     def _submit(self, tokens: Sequence[int], options: ResolvedOptions) -> int:
         with self._lock:
-            request = self._open().submit(
-                tokens,
-                mode=options.mode,
-                max_tokens=options.max_tokens,
-                block_length=options.block_length,
-                threshold=options.threshold,
-                ignore_eos=options.ignore_eos,
-                use_lora=options.use_lora,
-                steps=options.steps,
-                reveal=options.reveal,
-                **options.sampling,
-            )
+            request = self._open().submit(tokens, **options.engine)
             self._queues[request] = deque()
             return request
 

@@ -19,7 +19,7 @@ from pytrimode import TriMode
 
 COMMAND = [sys.executable, "-m", "pytrimode"]
 PROMPT = "Write a Python function called add_two"
-FAST = ["-t", "1", "-c", "512"]
+FAST = ["-t", "1", "-c", "512", "--temp", "0"]
 ESCAPE = "\x1b"
 # The line editor turns bracketed paste on while it reads.
 PROMPT_IS_UP, PROMPT_IS_GONE = r"\x1b\[\?2004h", r"\x1b\[\?2004l"
@@ -48,7 +48,7 @@ def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]
 
 
 def test_generate_prints_the_completion_and_figures_apart(q8_gguf: Path, model: TriMode) -> None:
-    expected: Any = model.create_completion(PROMPT, max_tokens=20)
+    expected: Any = model.create_completion(PROMPT, max_tokens=20, temperature=0.0)
     result = run("generate", q8_gguf, "-p", PROMPT, "-n", 20, *FAST)
     assert result.returncode == 0
     assert result.stdout == expected["choices"][0]["text"]
@@ -71,7 +71,7 @@ def test_generate_reads_the_prompt_from_a_file_or_a_pipe(q8_gguf: Path, tmp_path
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "dlm", "self-spec", "auto"])
 def test_generate_json_is_the_result_dictionary(q8_gguf: Path, model: TriMode, mode: str) -> None:
     result = json.loads(run("generate", q8_gguf, "-p", "Hello", "--chat", "--json", "-m", mode, "-n", 9, *FAST).stdout)
-    expected: Any = model.create_chat_completion([{"role": "user", "content": "Hello"}], mode=mode, max_tokens=9)
+    expected: Any = model.create_chat_completion([{"role": "user", "content": "Hello"}], mode=mode, max_tokens=9, temperature=0.0)
     assert result["object"] == "chat.completion"
     assert result["choices"] == expected["choices"]
     assert set(result["timings"]) == set(expected["timings"])
@@ -113,9 +113,9 @@ def test_piped_chat_answers_line_by_line(q8_gguf: Path, model: TriMode) -> None:
     result = run("chat", q8_gguf, "-n", 12, *FAST, stdin="Hello\n\n/mode ar\nHow are you?\n/stats\n")
     assert result.returncode == 0
     messages = [{"role": "user", "content": "Hello"}]
-    first: Any = model.create_chat_completion(messages, max_tokens=12)
+    first: Any = model.create_chat_completion(messages, max_tokens=12, temperature=0.0)
     messages += [first["choices"][0]["message"], {"role": "user", "content": "How are you?"}]
-    second: Any = model.create_chat_completion(messages, max_tokens=12)
+    second: Any = model.create_chat_completion(messages, max_tokens=12, temperature=0.0)
     answers = [r["choices"][0]["message"]["content"] for r in (first, second)]
     assert result.stdout == f"> Hello\n{answers[0]}\n\n> /mode ar\n> How are you?\n{answers[1]}\n\n> /stats\n".replace(
         "\n\n>", "\n>"
