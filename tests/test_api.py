@@ -401,3 +401,22 @@ def test_import_is_light() -> None:
     heavy = {"torch", "transformers", "llama_cpp", "jinja2"}
     code = "import pytrimode, sys; print(*sys.modules)"
     assert not heavy & set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_behind_a_stop_string_stays_in_the_cache(q8_gguf: Path, mode: str) -> None:
+    with TriMode(q8_gguf, n_ctx=512, n_threads=1) as fresh:
+        prompt = fresh.prompt_tokens(CHAT_PROMPT)
+        tokens = list(fresh.generate(prompt, max_tokens=60, temperature=0.0, mode=mode, ignore_eos=True))
+        for at in (3, 10, 17, 30):
+            stop = fresh.detokenize(tokens[at : at + 1]).decode()
+            if not stop.strip() or stop in fresh.detokenize(tokens[:at]).decode():
+                continue
+            options: dict[str, Any] = {"max_tokens": 60, "temperature": 0.0, "mode": mode, "ignore_eos": True}
+            fresh.create_completion("another prompt", max_tokens=1, temperature=0.0)
+            fresh.create_completion(prompt, stop=stop, **options)
+            again: Any = fresh.create_completion([*prompt, *tokens], max_tokens=1, temperature=0.0)
+            cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]
+            assert len(prompt) <= cached <= len(prompt) + at + 1
+            return
+    pytest.fail("the test needs a token that can serve as a stop string")

@@ -71,7 +71,9 @@ def test_generate_reads_the_prompt_from_a_file_or_a_pipe(q8_gguf: Path, tmp_path
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "dlm", "self-spec", "auto"])
 def test_generate_json_is_the_result_dictionary(q8_gguf: Path, model: TriMode, mode: str) -> None:
     result = json.loads(run("generate", q8_gguf, "-p", "Hello", "--chat", "--json", "-m", mode, "-n", 9, *FAST).stdout)
-    expected: Any = model.create_chat_completion([{"role": "user", "content": "Hello"}], mode=mode, max_tokens=9, temperature=0.0)
+    expected: Any = model.create_chat_completion(
+        [{"role": "user", "content": "Hello"}], mode=mode, max_tokens=9, temperature=0.0
+    )
     assert result["object"] == "chat.completion"
     assert result["choices"] == expected["choices"]
     assert set(result["timings"]) == set(expected["timings"])
