@@ -285,3 +285,33 @@ def test_version_and_help() -> None:
     for command in ("chat", "generate", "info"):
         assert command in text
         assert "MODEL" in run(command, "--help").stdout
+
+
+# --- What a request can ask for ---------------------------------------------------------------------------------------
+
+
+def test_generate_writes_a_middle(q8_gguf: Path) -> None:
+    code = 'def get_total(price, tax):\n    """Return the sum of price and tax."""\n    return '
+    result = run("generate", q8_gguf, "-p", code, "--suffix", "\n```", "-n", 4, "--json", *FAST)
+    answer = json.loads(result.stdout)
+    assert answer["usage"]["completion_tokens"] <= 4
+    assert answer["timings"]["acceptance_length"] > 0  # of a block
+    refused = run("generate", q8_gguf, "-p", code, "--suffix", "\n", *FAST)
+    assert "a suffix needs max_tokens" in refused.stderr
+
+
+def test_generate_reports_logprobs_and_reasoning(q8_gguf: Path) -> None:
+    options = ["--json", "-n", 30, *FAST]
+    answer = json.loads(run("generate", q8_gguf, "-p", "Hello", "--logprobs", 2, *options).stdout)
+    assert all(len(top) == 2 for top in answer["choices"][0]["logprobs"]["top_logprobs"])
+    thinking = ["--chat", "--enable-thinking", "--max-thinking-tokens", 3]
+    answer = json.loads(run("generate", q8_gguf, "-p", "Sort 3, 1, 2.", *thinking, *options).stdout)
+    assert answer["choices"][0]["message"]["reasoning_content"]
+    assert "--logprobs needs --json" in run("generate", q8_gguf, "-p", "x", "--logprobs", 2).stderr
+
+
+def test_generate_ends_a_loop_unless_told_otherwise(random_gguf: Path) -> None:
+    # Greedy with a window of 3: three equal tokens are a loop.
+    options = ["generate", random_gguf, "-p", "a", "-n", 60, "-m", "diffusion", "--threshold", 0, "--ignore-eos", *FAST]
+    assert "[loop]" in run(*options, "--loop-window", 3).stderr
+    assert "[length]" in run(*options, "--loop-window", 3, "--no-loop-detection").stderr
