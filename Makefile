@@ -27,7 +27,7 @@ run: $(VENV)/.installed
 	fi
 
 test: $(VENV)/.test-installed lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
