@@ -399,8 +399,8 @@ class TriMode:
         from pytrimode.cache_state import difference
 
         if other := difference(state.origin, self.origin):
-            raise ValueError(f"the saved cache comes from another model or cache: {other}")
+            raise ValueError(f"the state was saved with {other}")
         if len(state.tokens) > self.n_ctx:
-            raise ValueError(f"the saved cache has {len(state.tokens)} tokens, the context has {self.n_ctx}")
+            raise ValueError(f"the state has {len(state.tokens)} tokens, the context has {self.n_ctx}")
         if len(state.tokens):
             self._loop.load_state(state.tokens.tolist(), state.k, state.v)

@@ -25,8 +25,6 @@ from pytrimode.results import Usage
 from pytrimode.sampling import Sampling
 
 SMALL = 256
-NEAR_TIE = 0.1
-"""Of two logits. Cells that decoding wrote differ from those of a prefill in their last bits."""
 
 LOAD_AND_ASK = """
 import json, sys
@@ -85,6 +83,11 @@ def conversation(n_turns: int, words: int = 8) -> list[dict[str, str]]:
             {"role": "assistant", "content": f"answer {i}"},
         ]
     return turns
+
+
+def n_common(a: list[int], b: list[int]) -> int:
+    """Tokens that both begin with."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
 
 
 def same_state(a: CacheState, b: CacheState) -> bool:
@@ -316,18 +319,24 @@ def test_a_state_is_of_an_idle_slot(model: TriMode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["ar", "self-spec"])
+@pytest.mark.parametrize(
+    ("outtype", "cache_type", "near_tie", "allowed"), [("f32", "f32", 1e-3, 0), ("q8_0", "f16", 0.3, 1)]
+)
 def test_an_answer_from_the_cache_equals_one_without(
-    q8_gguf: Path, model: TriMode, questions: list[str], mode: str
-) -> None:
+    tiny_gguf: Callable[[str], Path], questions: list[str], mode: str,
+    outtype: str, cache_type: str, near_tie: float, allowed: int,
+) -> None:  # fmt: skip
     """Several conversations, each answer against that of a model which has seen nothing of them.
 
-    Cells of a reply that decoding computed are not bit-equal to those of a prefill, which takes another kernel: a
-    difference is allowed where two tokens are nearly as good, and there only.
+    Decoding computes a reply's cells with another attention kernel than a prefill: their last bits differ. Rounding
+    makes more of that: with F32 throughout logits differ by 1e-5, with an F16 cache and the 8-bit activations of Q8_0
+    by 0.1. So answers may part where two tokens are as good as each other, and there only.
     """
-    options = {"mode": mode, "max_tokens": 40}
+    load: dict[str, Any] = {"n_ctx": 1024, "n_threads": 1, "type_k": cache_type, "type_v": cache_type}
+    options = {"mode": mode, "max_tokens": 32}
     differences = 0
-    with TriMode(q8_gguf, n_ctx=1024, n_threads=1) as fresh:
-        for i in range(4):
+    with TriMode(tiny_gguf(outtype), **load) as model, TriMode(tiny_gguf(outtype), **load) as fresh:
+        for i in range(3):
             session = new_session(model, system="Be brief." if i % 2 else None, **options)
             for n, question in enumerate(questions[5 * i : 5 * i + 5]):
                 anew = new_session(fresh, system=session.system, **options)
@@ -339,17 +348,17 @@ def test_an_answer_from_the_cache_equals_one_without(
                 assert n == 0 or cached(usage) > 0.5 * usage["prompt_tokens"]
                 if answer != expected:
                     differences += 1
-                    assert_near_tie(fresh, anew, answer, expected)
-    assert differences <= 1, f"{differences} of 20 answers differ"
+                    assert gap_where_they_part(fresh, anew, answer, expected) < near_tie
+    assert differences <= allowed, f"{differences} of 15 answers differ"
 
 
-def assert_near_tie(model: TriMode, session: ChatSession, answer: str, expected: str) -> None:
-    """Where the answers part, the two tokens have nearly the same logit."""
+def gap_where_they_part(model: TriMode, session: ChatSession, answer: str, expected: str) -> float:
+    """Between the logits of the first two tokens that differ, in a pass without the cache."""
     prompt = session._prompt(session.turns[:-1])
     a, b = ([*model.tokenize(text, add_bos=False, special=True), model.eos_token_id] for text in (answer, expected))
-    same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
+    same = n_common(a, b)
     row = model.logits([*prompt, *a[:same]])[-1]
-    assert abs(row[a[same]] - row[b[same]]) < NEAR_TIE
+    return float(abs(row[a[same]] - row[b[same]]))
 
 
 def test_reasoning_is_not_repeated_to_the_model(model: TriMode) -> None:
@@ -364,7 +373,7 @@ def test_reasoning_is_not_repeated_to_the_model(model: TriMode) -> None:
 
     plain = [*session.turns[:1], {"role": "assistant", "content": content}, {"role": "user", "content": question}]
     wanted = model.chat_tokens(plain, enable_thinking=True)
-    common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip([*prompt, *said], wanted, strict=False))))
+    common = n_common([*prompt, *said], wanted)
     assert wanted[common - 1] == prompt[-2], "equal up to <think>"
     answer, usage = ask(session, question)
     assert usage["prompt_tokens"] == len(wanted)
