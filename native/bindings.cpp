@@ -17,6 +17,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_encode(nb::module_ & m);
+void bind_state(nb::module_ & m);
 
 namespace {
 
@@ -242,5 +243,6 @@ NB_MODULE(_native, m) {
     bind_model(m);
     bind_results(m);
     bind_engine(m);
+    bind_state(m);
     bind_loop_detector(m);
 }

@@ -32,6 +32,13 @@ struct Event {
     Finish finish;
 };
 
+// Keys and values of the first tokens of a prompt, as the cache stores them.
+struct CachedPrefix {
+    std::vector<llama_token> tokens;
+    size_t n_layer = 0, k_bytes = 0, v_bytes = 0;
+    std::vector<uint8_t> k, v;  // [n_layer, tokens.size(), k_bytes], [n_layer, tokens.size(), v_bytes]
+};
+
 class Engine {
   public:
     // Throws std::invalid_argument for impossible options, std::runtime_error where memory is missing.
@@ -52,6 +59,15 @@ class Engine {
     Stats stats(int64_t id) const;
     void release(int64_t id);  // forgets a request; cancels it if it still runs
     void clear_cache();        // drops the cells of idle slots
+
+    // engine_state.cpp. The longest beginning of `tokens` that an idle slot holds; empty where none does.
+    CachedPrefix save_state(const std::vector<llama_token> & tokens);
+
+    // Puts such a beginning into an idle slot, in the place of what it holds; sizes in bytes. Throws
+    // std::invalid_argument for tokens that no prompt could have and for other sizes, std::runtime_error when no slot
+    // is idle.
+    void load_state(const std::vector<llama_token> & tokens, const uint8_t * k, size_t k_size, const uint8_t * v,
+                    size_t v_size);
 
     // [n, n_vocab] logits of causal rows; rows from block_start (< 0: none) on see each other in both directions,
     // with the drafter LoRA when asked.

@@ -27,6 +27,14 @@ class KvCache {
     int32_t allocate();  // the lowest free cell; std::logic_error when full (callers check n_free)
     void release(int32_t cell);
 
+    // Bytes of what one layer keeps in a cell.
+    size_t k_bytes() const { return k_.front()->nb[1]; }
+    size_t v_bytes() const { return v_.front()->nb[1]; }
+
+    // Copies the stored bytes of cells, layer after layer: k is [n_layer, cells.size(), k_bytes()], v likewise.
+    void read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v) const;
+    void write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v);
+
   private:
     struct Free {
         void operator()(ggml_context * p) const { ggml_free(p); }

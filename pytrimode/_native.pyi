@@ -177,6 +177,12 @@ class Engine:
     def release(self, request_id: int) -> None:
         """Forget a finished request (its cells stay for prefix reuse)."""
     def clear_cache(self) -> None: ...
+    def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
+        """The longest beginning of `tokens` that an idle slot holds, its keys and its values as the cache stores them:
+        [n_layer, n, bytes of a row]. No tokens where no idle slot holds any."""
+    def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
+        """Put such a beginning into an idle slot. Raises ValueError for arrays of another size, for more tokens than
+        the context, or none; RuntimeError when no slot is idle."""
     def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
         """[n, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only)."""
 

@@ -55,6 +55,16 @@ class EngineLoop:
         with self._lock:
             return self._open().logits(tokens, block_start, lora)
 
+    def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
+        """See `Engine.save_state`."""
+        with self._lock:
+            return self._open().save_state(tokens)
+
+    def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
+        """See `Engine.load_state`."""
+        with self._lock:
+            self._open().load_state(tokens, k, v)
+
     def _open(self) -> Engine:
         if self._engine is None:
             raise RuntimeError("this TriMode is closed")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
+    from pytrimode.cache_state import CacheState
     from pytrimode.chat_template import ChatTemplate, Message
 
 DEFAULT_N_CTX = 4096
@@ -105,6 +106,8 @@ class TriMode:
             self._model.metadata,
         )
         self._loop = EngineLoop(engine)
+        self._file = file.absolute()
+        self._cache_types = (type_k, type_v)
 
     # --- The model -------------------------------------------------------------------------------------------------
 
@@ -395,3 +398,40 @@ class TriMode:
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
         return self._loop.logits(tokens, -1 if block_start is None else block_start, lora)
+
+    # --- The cache -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What keys and values of this model and cache depend on; see `pytrimode.cache_state.origin_of`."""
+        from pytrimode.cache_state import origin_of
+
+        return origin_of(self._model, self._file, *self._cache_types)
+
+    def save_state(self, tokens: Sequence[int]) -> CacheState:
+        """The keys and values of the longest beginning of `tokens` that the cache holds and no request is using.
+
+        For what comes later and elsewhere: `load_state` of the same model in another process.
+        """
+        import numpy as np
+
+        from pytrimode.cache_state import CacheState
+
+        held, k, v = self._loop.save_state(tokens)
+        return CacheState(np.asarray(held, np.int32), k, v, self.origin)
+
+    def load_state(self, state: CacheState) -> None:
+        """Put a saved state into the cache: a prompt that begins with its tokens computes only the rest, to the same
+        bits as where it was saved.
+
+        Raises ValueError, and changes nothing, when the state comes from other weights or another cache type, or has
+        more tokens than the context; RuntimeError while requests leave no room.
+        """
+        from pytrimode.cache_state import difference
+
+        if other := difference(state.origin, self.origin):
+            raise ValueError(f"the state was saved with {other}")
+        if len(state.tokens) > self.n_ctx:
+            raise ValueError(f"the state has {len(state.tokens)} tokens, the context has {self.n_ctx}")
+        if len(state.tokens):
+            self._loop.load_state(state.tokens.tolist(), state.k, state.v)

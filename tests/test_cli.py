@@ -139,6 +139,33 @@ def test_a_full_context_is_explained(q8_gguf: Path) -> None:
     assert re.fullmatch(r"error: Requested tokens \(\d+\) exceed context window of 32.*\n", result.stderr)
 
 
+def test_a_chat_goes_on_when_the_context_is_full(q8_gguf: Path) -> None:
+    turns = [argument for i in range(5) for argument in ("-p", f"question {i}" + " word" * 12)]
+    result = run("chat", q8_gguf, "-c", 128, "-t", 1, "-n", 10, *turns)
+    assert result.returncode == 0
+    assert re.search(r"\[context full: the (oldest turn was|\d oldest turns were) dropped\]\n", result.stderr)
+    assert result.stderr.count("tokens/s") == 5 and "context full" not in result.stdout
+
+
+def test_a_saved_chat_goes_on_in_another_process(q8_gguf: Path, tmp_path: Path) -> None:
+    saved, options = tmp_path / "my chat", ["-n", 20, "-m", "ar", *FAST]
+    whole = run("chat", q8_gguf, "-p", "Hello", "-p", "How are you?", *options)
+    first = run("chat", q8_gguf, "-p", "Hello", "-p", f"/save {saved}", *options)
+    assert re.search(r"^1 turn saved, \d+ tokens of the cache with it$", first.stderr, re.MULTILINE)
+    second = run("chat", q8_gguf, "-p", f"/load {saved}", "-p", "How are you?", *FAST)
+    assert re.search(r"^1 turn loaded, mode ar, \d\d+ tokens cached$", second.stderr, re.MULTILINE)
+    answer = whole.stdout.partition("> How are you?\n")[2]
+    assert answer and second.stdout == f"> /load {saved}\n> How are you?\n{answer}"
+    other_type = run("chat", q8_gguf, "-p", f"/load {saved}", "-p", "/stats", "-ct", "q8_0", *FAST)
+    assert "1 turn loaded, mode ar, the cache is not used: " in other_type.stderr
+    for line, message in ((f"/load {q8_gguf}", "not a saved conversation"), ("/load none", "none: No such file"),
+                          ("/save", "/save needs the name of a file"),
+                          (f"/save {q8_gguf}", "is not a saved conversation")):  # fmt: skip
+        result = run("chat", q8_gguf, "-p", line, *FAST)
+        assert result.returncode == 1 and result.stderr.startswith("error: ") and message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
 class Terminal:
     """A chat on a pseudo-terminal."""
 

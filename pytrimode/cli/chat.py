@@ -58,6 +58,8 @@ class Chat:
     def _answer(self, text: str, stop: Interrupt | None) -> None:
         session = self._session
         run = session.send(text)
+        if session.dropped_turns:
+            self._note(_dropped_note(session.dropped_turns))
         writer = writer_for(sys.stdout, session.model, session.options.mode)
         reply = show_reply(run, writer, stop)
         if not reply.text.endswith("\n"):
@@ -75,16 +77,20 @@ class Chat:
             return ""
         wanted = self._session.options.max_tokens
         full = wanted in (None, -1) or (reply.timings is not None and reply.timings["predicted_n"] < (wanted or 0))
-        return "[the context is full: /reset starts anew, -c enlarges it]" if full else "[cut off at -n]"
+        return "[cut off: the context is full, -c enlarges it]" if full else "[cut off at -n]"
 
     def _advice(self, error: ValueError) -> str:
         if "exceed context window" in str(error):
-            return f"{error}: /reset starts anew, -c enlarges the context"
+            return f"{error}, even without the turns before: -c enlarges it"
         return str(error)
 
     def _note(self, text: str) -> None:
         """What is not the model's: dim on a terminal, and on stderr, so that a pipe gets replies only."""
         click.secho(text, dim=True, err=True)
+
+
+def _dropped_note(n: int) -> str:
+    return f"[context full: {f'the {n} oldest turns were' if n > 1 else 'the oldest turn was'} dropped]"
 
 
 def _typed_turns(chat: Chat) -> Iterator[str]:
