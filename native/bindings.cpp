@@ -199,14 +199,14 @@ void bind_engine(nb::module_ & m) {
         .def(
             "__init__",
             [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_threads, const std::string & type_k,
-               const std::string & type_v, bool flash_attn, int n_parallel, bool use_scheduler) {
+               const std::string & type_v, bool flash_attn, int n_parallel, bool use_scheduler, bool exact_reuse) {
                 const nb::gil_scoped_release release;
-                new (self)
-                    Engine(model, {n_ctx, n_batch, n_threads, n_parallel, type_k, type_v, flash_attn, use_scheduler});
+                new (self) Engine(model, {n_ctx, n_batch, n_threads, n_parallel, type_k, type_v, flash_attn,
+                                          use_scheduler, exact_reuse});
             },
             "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_threads"_a = 0, "type_k"_a = "f16",
             "type_v"_a = "f16", "flash_attn"_a = true, "n_parallel"_a = 1, "use_scheduler"_a = false,
-            nb::keep_alive<1, 2>())
+            "exact_reuse"_a = false, nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
         .def_prop_ro("memory",
                      [](const Engine & engine) {

@@ -186,7 +186,8 @@ void Engine::assign_slots() {
             }
             // One prompt token at least is computed: its logits give the first new one.
             const int common = common_prefix(slot->sequence.tokens, request.prompt);
-            const int kept = std::min(common, static_cast<int>(request.prompt.size()) - 1);
+            const int reusable = options_.exact_reuse ? slot->sequence.n_prefilled : common;
+            const int kept = std::min({common, reusable, static_cast<int>(request.prompt.size()) - 1});
             slot->sequence.truncate(cache_, kept);
             slot->request = request.id;
             request.sequence = &slot->sequence;

@@ -21,6 +21,7 @@ struct EngineOptions {
     std::string type_v = "f16";
     bool flash_attn = true;
     bool use_scheduler = false;
+    bool exact_reuse = false;  // reuse only cells that a prefill from nothing would write bit by bit the same
 };
 
 struct Event {

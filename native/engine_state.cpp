@@ -13,8 +13,12 @@ CachedPrefix Engine::save_state(const std::vector<llama_token> & tokens) {
     prefix.k_bytes = cache_.k_bytes();
     prefix.v_bytes = cache_.v_bytes();
     if (const Slot * slot = idle_slot(tokens)) {
-        const auto & [held, cells] = slot->sequence;
+        const std::vector<llama_token> & held = slot->sequence.tokens;
+        const std::vector<int32_t> & cells = slot->sequence.cells;
         prefix.tokens.assign(held.begin(), std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end()).first);
+        if (options_.exact_reuse) {
+            prefix.tokens.resize(std::min<size_t>(prefix.tokens.size(), slot->sequence.n_prefilled));
+        }
         const size_t n = prefix.tokens.size();
         prefix.k.resize(prefix.n_layer * n * prefix.k_bytes);
         prefix.v.resize(prefix.n_layer * n * prefix.v_bytes);
@@ -44,6 +48,7 @@ void Engine::load_state(const std::vector<llama_token> & tokens, const uint8_t *
     for (size_t i = 0; i < tokens.size(); ++i) {
         sequence.cells.push_back(cache_.allocate());
     }
+    sequence.n_prefilled = options_.exact_reuse ? sequence.size() : 0;
     cache_.write(sequence.cells, k, v);
 }
 

@@ -1,5 +1,6 @@
 #include "kv_cache.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "model.h"
@@ -90,6 +91,7 @@ void Sequence::truncate(KvCache & cache, int n) {
     }
     tokens.resize(n);
     cells.resize(n);
+    n_prefilled = std::min(n_prefilled, n);
 }
 
 }  // namespace trimode

@@ -52,6 +52,7 @@ class KvCache {
 struct Sequence {
     std::vector<llama_token> tokens;
     std::vector<int32_t> cells;
+    int n_prefilled = 0;  // so many of the first are, bit by bit, what a prefill of any longer prompt writes
 
     int size() const { return static_cast<int>(tokens.size()); }
     void truncate(KvCache & cache, int n);  // keeps the first n

@@ -157,6 +157,7 @@ class Engine:
         flash_attn: bool = True,
         n_parallel: int = 1,
         use_scheduler: bool = False,
+        exact_reuse: bool = False,
     ) -> None:
         """`use_scheduler` sends a CPU-only model through ggml's scheduler too, as devices need it (for tests)."""
     @property

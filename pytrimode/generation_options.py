@@ -91,7 +91,7 @@ class GenerationOptions:
     """Strings that end the output; neither they nor what follows is emitted or stays in the cache."""
     ignore_eos: bool = False
     """Go on after an end-of-generation token."""
-    suffix: Sequence[int] = ()
+    suffix: Sequence[int] | None = None
     """Token ids behind the middle that is wanted (infill, mode diffusion): exactly `max_tokens` masks stand between."""
     loop_window: int = LOOP_WINDOW
     """An output whose last max(loop_window, loop_min_repeats * period) tokens only repeat ends as a loop; 0: never."""
@@ -161,7 +161,7 @@ class GenerationOptions:
             "use_lora": self.use_lora,
             "stop": list(self.stop_strings),
             "ignore_eos": self.ignore_eos,
-            "suffix": list(self.suffix),
+            "suffix": list(self.suffix or ()),
             "loop_window": self.loop_window,
             "loop_min_repeats": self.loop_min_repeats,
             "think_begin": limits.think_begin,

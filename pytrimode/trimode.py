@@ -50,9 +50,10 @@ class TriMode:
 
     `n_ctx` 0 takes the model's own context, at most 4096 tokens. `lora_path` "auto" uses `<model>-drafter-lora.gguf`
     beside the model if it is there; None uses none. `type_k`, `type_v`: types of the KV cache (f32, f16, bf16, q8_0,
-    q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none;
-    None draws a new one for each.
+    q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `exact_reuse=True` takes from the cache only
+    what a prefill wrote and computes earlier replies again: on a CPU an answer is then, bit by bit, that of an empty
+    cache. `n_threads` None leaves the choice to the engine. `seed` is that of every request that names none; None draws
+    a new one for each.
 
     Objects may be shared between threads: requests then wait for each other. Use as a context manager, or `close()`.
 
@@ -72,6 +73,7 @@ class TriMode:
         type_v: str = "f16",
         flash_attn: bool = True,
         lora_path: str | Path | None = "auto",
+        exact_reuse: bool = False,
         seed: int | None = None,
         use_mmap: bool = True,
         verbose: bool = False,
@@ -93,6 +95,7 @@ class TriMode:
             type_k=type_k,
             type_v=type_v,
             flash_attn=flash_attn,
+            exact_reuse=exact_reuse,
         )
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""
@@ -108,6 +111,7 @@ class TriMode:
         self._loop = EngineLoop(engine)
         self._file = file.absolute()
         self._cache_types = (type_k, type_v)
+        self._exact_reuse = exact_reuse
 
     # --- The model -------------------------------------------------------------------------------------------------
 
@@ -254,7 +258,7 @@ class TriMode:
             suffix = self.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
         return GenerationOptions(
             max_tokens=max_tokens,
-            suffix=suffix or (),
+            suffix=suffix or None,
             logprobs=logprobs,
             sampling=Sampling(**{"temperature": temperature, "seed": self.seed, **sampling}),  # type: ignore[arg-type]
             **decoding,  # type: ignore[arg-type]
@@ -406,7 +410,7 @@ class TriMode:
         """What keys and values of this model and cache depend on; see `pytrimode.cache_state.origin_of`."""
         from pytrimode.cache_state import origin_of
 
-        return origin_of(self._model, self._file, *self._cache_types)
+        return origin_of(self._model, self._file, *self._cache_types, exact_reuse=self._exact_reuse)
 
     def save_state(self, tokens: Sequence[int]) -> CacheState:
         """The keys and values of the longest beginning of `tokens` that the cache holds and no request is using.

@@ -38,7 +38,7 @@ with TriMode(model_file, n_ctx=1024, n_threads=1) as model:
     loaded = session.load(first)
     session.save(second)
     *_, last = session.send(question)
-print(json.dumps([loaded, session.messages, last.measured["usage"]]))
+print(json.dumps([loaded, session.messages, last.ending.measured["usage"]]))
 """
 
 
@@ -63,8 +63,8 @@ def new_session(model: TriMode, *, system: str | None = None, thinking: bool = F
 
 def ask(session: ChatSession, text: str) -> tuple[str, Usage]:
     *_, last = session.send(text)
-    assert last.measured
-    return session.turns[-1]["content"], last.measured["usage"]
+    assert last.ending
+    return session.turns[-1]["content"], last.ending.measured["usage"]
 
 
 def cached(usage: Usage) -> int:
@@ -114,7 +114,7 @@ def test_the_oldest_turns_go_when_no_room_is_left_for_the_reply(
     assert len(small.chat_tokens([*kept, user])) + reply <= SMALL < len(small.chat_tokens([*one_more, user])) + reply
     assert session.messages == before, "nothing goes before there is an answer"
     *_, last = run
-    assert last.measured and last.measured["usage"]["prompt_tokens"] == len(small.chat_tokens([*kept, user]))
+    assert last.ending and last.ending.measured["usage"]["prompt_tokens"] == len(small.chat_tokens([*kept, user]))
     assert session.messages[:-1] == [*kept, user]
 
 
@@ -352,6 +352,26 @@ def test_an_answer_from_the_cache_equals_one_without(
     assert differences <= allowed, f"{differences} of 15 answers differ"
 
 
+@pytest.mark.parametrize("mode", ["ar", "self-spec", "diffusion"])
+def test_with_exact_reuse_the_cache_changes_no_bit(q8_gguf: Path, questions: list[str], mode: str) -> None:
+    load: dict[str, Any] = {"n_ctx": 1024, "n_batch": 128, "n_threads": 1, "exact_reuse": True}
+    options: dict[str, Any] = {"mode": mode, "max_tokens": 32, "temperature": 0.8, "seed": 1}
+    options |= {"logprobs": True, "top_logprobs": 3}
+    reused = 0
+    with TriMode(q8_gguf, **load) as model, TriMode(q8_gguf, **load) as fresh:
+        messages: list[dict[str, str]] = []
+        for question in questions[:8]:
+            messages.append({"role": "user", "content": question})
+            clear_cache(fresh)
+            answer: Any = model.create_chat_completion(messages, **options)
+            expected: Any = fresh.create_chat_completion(messages, **options)
+            assert answer["choices"] == expected["choices"]
+            assert expected["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+            reused += answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+            messages.append(answer["choices"][0]["message"])
+    assert reused > 128
+
+
 def gap_where_they_part(model: TriMode, session: ChatSession, answer: str, expected: str) -> float:
     """Between the logits of the first two tokens that differ, in a pass without the cache."""
     prompt = session._prompt(session.turns[:-1])
@@ -381,5 +401,7 @@ def test_reasoning_is_not_repeated_to_the_model(model: TriMode) -> None:
     assert session.turns[1]["content"] == reasoning + content, "the history keeps what was said"
 
     clear_cache(model)
-    expected: Any = model.create_chat_completion(plain, enable_thinking=True, max_tokens=20)
+    expected: Any = model.create_chat_completion(
+        plain, enable_thinking=True, max_tokens=20, temperature=0.0, reasoning_format="none"
+    )
     assert answer == expected["choices"][0]["message"]["content"]

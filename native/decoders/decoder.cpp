@@ -88,6 +88,7 @@ void Decoder::plan(Batch & batch, bool tiled) {
     }
     const int done = request_.sequence->size();
     prefill_rows_ = std::min(prefill_chunk_end(batch.capacity()) - done, batch.room());
+    prefill_tiled_ = tiled;
     const auto begin = request_.prompt.begin() + done;
     const bool complete = done + prefill_rows_ == prefill_size();
     first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing,
@@ -104,7 +105,11 @@ void Decoder::consume(Batch & batch, const Forward & forward) {
         return;
     }
     ++request_.stats.prefill_passes;
-    batch.commit(*request_.sequence, first_row_, prefill_rows_);
+    Sequence & sequence = *request_.sequence;
+    // The last few rows of a prompt are tiled only if the prompt is longer: they do not count.
+    const bool exact = prefill_tiled_ && sequence.n_prefilled == sequence.size();
+    batch.commit(sequence, first_row_, prefill_rows_);
+    sequence.n_prefilled = exact ? sequence.size() : sequence.n_prefilled;
     if (!prefilling()) {
         begin(forward, first_row_ + prefill_rows_ - 1);
     }

@@ -77,6 +77,7 @@ class Decoder {
     StopStrings stop_;
     std::optional<LoopDetector> loop_;
     int prefill_rows_ = 0;  // planned in the current batch
+    bool prefill_tiled_ = false;
 };
 
 std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);
