@@ -11,10 +11,12 @@ from typing import Any
 from pytrimode import TriMode
 from pytrimode._native import Stats
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.sampling import Sampling
 
 
 def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[int], Stats]:
-    """Emitted tokens, the end-of-generation token included, and the counters of one request."""
+    """Emitted tokens, the end-of-generation token included, and the counters of one request. Greedy by default."""
+    options = {"sampling": Sampling(temperature=0.0)} | options
     resolved = GenerationOptions(**options).resolve(len(tokens), model._limits)
     emitted: list[int] = []
     for event, stats in model._loop.run(tokens, resolved):
