@@ -158,9 +158,9 @@ class FreshNoise:
         return self._gumbel[position]
 
 
-def draw(p: Floats, u: float) -> int:
-    """The token at which the sum of probabilities, highest first, passes u."""
-    tokens = ranked(p, np.flatnonzero(p))
+def draw(p: Floats, u: float, order: Floats | None = None) -> int:
+    """The token at which the sum of probabilities passes u; highest first, of `order` where one is given."""
+    tokens = ranked(p if order is None else order, np.flatnonzero(p))
     sums = np.cumsum(p[tokens])
     return int(tokens[min(np.searchsorted(sums, u * sums[-1], side="right"), len(tokens) - 1)])
 
@@ -180,7 +180,7 @@ def rejection(p: Floats, q: Floats, draft: int, noise: AnyNoise, position: int) 
     """Accept with probability min(1, p/q), else draw from the residual (Leviathan et al., Chen et al. 2023)."""
     if noise.uniform(position, Stream.ACCEPT) * q[draft] < p[draft]:
         return True, draft
-    return False, draw(residual(p, q), noise.uniform(position, Stream.RESIDUAL))
+    return False, draw(residual(p, q), noise.uniform(position, Stream.RESIDUAL), order=p)
 
 
 def coupled(p: Floats, q: Floats, draft: int, noise: AnyNoise, position: int) -> tuple[bool, int]:
