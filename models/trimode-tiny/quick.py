@@ -41,7 +41,10 @@ def walk(model: TriMode, ids: torch.Tensor, start: int, size: int) -> int:
 
 @torch.no_grad()
 def quick_check(model: TriMode, tokenizer: Tokenizer, drafts: bool, every: int = 2, size: int = 16) -> str:
-    """Exact share per task on held-out prompts other than those of heldout.json; with `drafts` also tokens per forward on a few."""
+    """Exact share per task on held-out prompts that are not those of heldout.json.
+
+    With `drafts` also tokens per forward on a few.
+    """
     tally: dict[str, list[int]] = {}
     tokens = passes = 0
     for i, prompt in enumerate(heldout_prompts(CHECK_SEED)[::every]):
