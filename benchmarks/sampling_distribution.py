@@ -112,9 +112,8 @@ def report(outcomes: list[Outcome]) -> bool:
     adjusted = min(1.0, worst.p * n)
     print(f"\n\n{n} cases of {worst.case.draws} draws, {min(o.n_cells for o in outcomes)} to ", end="")
     print(f"{max(o.n_cells for o in outcomes)} cells; smallest p {worst.p:.3g} ({worst.case}),")
-    print(
-        f"times {n} (Bonferroni) {adjusted:.3g}, to exceed {SIGNIFICANCE}: {'pass' if adjusted > SIGNIFICANCE else 'FAIL'}"
-    )
+    passed = adjusted > SIGNIFICANCE
+    print(f"times {n} (Bonferroni) {adjusted:.3g}, to exceed {SIGNIFICANCE}: {'pass' if passed else 'FAIL'}")
     for name in WRONG_RULES:
         ps = [o.wrong[name] for o in outcomes if name in o.wrong]
         if ps:
