@@ -57,6 +57,11 @@ class Generation:
         self._call(self._wake.set)
         return True
 
+    def put_last(self, piece: Piece) -> None:
+        """Hand over the last step of an answer, without waiting for room. For worker threads."""
+        self._pieces.append(piece)
+        self._call(self._wake.set)
+
     def fail(self, error: ApiError) -> None:
         """An answer cannot be made: the reader gets the exception. For worker threads."""
         self._call(self.abort, error)
@@ -96,8 +101,10 @@ class Generation:
         taken = []
         while self._pieces:
             taken.append(self._pieces.popleft())
-            self._room.release()
-        self._unfinished -= sum(1 for piece in taken if piece.step.finish_reason)
+        n_last = sum(1 for piece in taken if piece.step.finish_reason)
+        self._unfinished -= n_last
+        if len(taken) > n_last:
+            self._room.release(len(taken) - n_last)
         return taken
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:

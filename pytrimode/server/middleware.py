@@ -36,7 +36,7 @@ def log_fields(scope: Scope) -> dict[str, Any]:
 
 
 class RequestLog:
-    """Gives each request an id, turns what was not caught into a response, and logs one line.
+    """Gives each request an id, turns what was not caught into a response, and logs one line (/health: for debugging).
 
     The id is the client's X-Request-Id if it looks like one.
     """
@@ -83,7 +83,7 @@ class RequestLog:
                 "ms": round(1e3 * (time.monotonic() - started), 1),
                 **fields,
             }
-            level = logging.ERROR if error else logging.INFO
+            level = logging.ERROR if error else logging.DEBUG if scope["path"] in _PUBLIC else logging.INFO
             _log.log(level, "request", extra={"fields": line}, exc_info=error)
         return None
 

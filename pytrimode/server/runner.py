@@ -89,7 +89,6 @@ class Runner:
         for index, run in enumerate(runs):
             self._tasks += 1
             futures.append(self._pool.submit(self._work, generation, index, run, self._tasks))
-            futures[-1].add_done_callback(self._leave)
         return generation
 
     def release(self, generation: Generation) -> None:
@@ -97,7 +96,7 @@ class Runner:
         generation.close()
         for future in self._generations.pop(generation, []):
             if future.cancel():
-                self._metrics.ended("cancelled")
+                self._leave("cancelled")
 
     def refuse_new(self) -> None:
         """From now on `submit` raises."""
@@ -126,38 +125,42 @@ class Runner:
             headers={"Retry-After": str(max(1, wait))},
         )
 
-    def _leave(self, _: Future[None]) -> None:
+    def _leave(self, outcome: str) -> None:
         with self._lock:
             self._admitted -= 1
+        self._metrics.ended(outcome)
 
     def _work(self, generation: Generation, index: int, run: Run, task: int) -> None:
         """Make one answer, in a worker thread."""
         if generation.closed:
-            return self._metrics.ended("cancelled")
+            return self._leave("cancelled")
         slot = self._free.get()
         slot.task, slot.n_decoded, slot.run = task, 0, run
         started = time.monotonic()
-        outcome = "cancelled"
+        outcome, last, failure = "cancelled", None, None
         try:
             with contextlib.closing(run.steps):
                 for step in run.steps:
                     if not slot.n_decoded and step.tokens:
                         self._metrics.first_token(time.monotonic() - generation.created)
                     slot.n_decoded += len(step.tokens)
+                    piece = Piece(index, step)
                     if step.measured:
                         self._metrics.answered(step.measured)
-                        outcome = "finished"
-                    if not generation.put(Piece(index, step)):
+                        outcome, last = "finished", piece
+                    elif not generation.put(piece):
                         break
         except Exception as error:
-            outcome = "failed"
-            failure = from_exception(error)
+            outcome, failure = "failed", from_exception(error)
             if failure.status >= 500:
                 _log.error("an answer failed", exc_info=error)
+        self._seconds += (time.monotonic() - started - self._seconds) / 8
+        slot.run = None
+        self._free.put(slot)
+        self._leave(outcome)
+        # A client that has its answer may ask again at once: its place must be free by then.
+        if last:
+            generation.put_last(last)
+        elif failure:
             generation.fail(failure)
-        finally:
-            self._seconds += (time.monotonic() - started - self._seconds) / 8
-            slot.run = None
-            self._free.put(slot)
-            self._metrics.ended(outcome)
         return None
