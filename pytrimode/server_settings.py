@@ -64,8 +64,8 @@ class ServerSettings:
                 raise ValueError(f"{name} {getattr(self, name)}: must be more than 0")
         if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
             raise ValueError(f"max_prompt_tokens {self.max_prompt_tokens}: must be at least 1")
-        if any(not key.strip() for key in self.api_keys):
-            raise ValueError("an API key must not be empty")
+        if not all(key and key.isascii() and key.isprintable() and " " not in key for key in self.api_keys):
+            raise ValueError("an API key must be ASCII characters without spaces, at least one")
 
     @property
     def open_to_others(self) -> bool:

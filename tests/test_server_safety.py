@@ -15,7 +15,7 @@ from pytrimode.server.logs import JsonFormatter
 from pytrimode.server_settings import ServerSettings, is_loopback
 
 COMPLETIONS = "/v1/completions"
-KEYS = ("first-key", "zweiter-schlüssel")
+KEYS = ("first-key", "second-key")
 SHORT = {"prompt": "Hello", "max_tokens": 2}
 SECRET = "the-text-of-a-prompt"
 
@@ -27,8 +27,8 @@ def guarded(q8_gguf: Path) -> Iterator[Served]:
         yield running
 
 
-def bearer(key: str) -> dict[str, bytes]:
-    return {"Authorization": b"Bearer " + key.encode()}
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 def test_every_route_but_health_needs_a_key(guarded: Served) -> None:
@@ -49,14 +49,8 @@ def test_every_route_but_health_needs_a_key(guarded: Served) -> None:
             error = error_of(response)
             assert error["code"] == 401 and error["type"] == "authentication_error", path
             assert response.headers["WWW-Authenticate"] == "Bearer"
-    for header in (bearer(KEYS[0]), {"X-Api-Key": KEYS[0]}):
-        assert guarded.post(COMPLETIONS, SHORT, headers=header).status_code == 200
-
-
-def test_a_key_may_have_any_characters(guarded: Served) -> None:
-    # Headers are latin-1 to a server; clients send UTF-8 where they send it at all.
-    latin = {"Authorization": b"Bearer " + KEYS[1].encode("latin-1")}
-    assert guarded.get("/v1/models", headers=latin).json()["data"][0]["id"] == "mine"
+    for header in (bearer(KEYS[0]), bearer(KEYS[1]), {"X-Api-Key": KEYS[0]}):
+        assert guarded.post(COMPLETIONS, SHORT, headers=header).json()["model"] == "mine"
 
 
 def test_other_origins_are_refused_unless_named(server: Served, guarded: Served) -> None:
@@ -126,7 +120,8 @@ def test_settings_that_make_no_server_are_refused() -> None:
     for wrong in (
         {"max_queue": -1},
         {"timeout": 0},
-        {"api_keys": (" ",)},
+        {"api_keys": ("",)},
+        {"api_keys": ("schlüssel",)},
         {"max_prompt_tokens": 0},
         {"max_choices": 0},
     ):

@@ -36,6 +36,7 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
         docs_url=None,
         redoc_url=None,
         middleware=_middleware(settings),
+        responses={"4XX": {"model": errors.ErrorBody}, "5XX": {"model": errors.ErrorBody}},
     )
     app.state.host = host
     errors.install(app)

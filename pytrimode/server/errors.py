@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 # llama-server's `format_error_response` names those of its codes; the others are OpenAI's.
@@ -22,6 +23,23 @@ _TYPES = {
     504: "timeout_error",
 }
 _DETAILS_SHOWN = 3
+
+
+class ErrorObject(BaseModel):
+    """What went wrong; some types have further fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: int
+    message: str
+    type: str
+    param: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every response that is no success, for the API's schema."""
+
+    error: ErrorObject
 
 
 class ApiError(Exception):

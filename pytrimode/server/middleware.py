@@ -185,4 +185,4 @@ class BodyCheck:
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(key.encode()).digest()

@@ -67,14 +67,19 @@ class Prompts:
         messages = [message.model_dump(exclude_unset=True) for message in body.messages]
         return self._model.chat_template.render(messages, **self._template_variables(body))
 
-    def tokenize(self, body: TokenizeRequest) -> list[int]:
-        """Token ids of a text."""
+    def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
+        """Token ids of a text, or with `with_pieces` objects of id and piece."""
         text = body.content
         self._check_size(len(text.encode()), "content")
-        return call_deep(len(text), lambda: self._model.tokenize(text, body.add_special, body.parse_special))
+        tokens = call_deep(len(text), lambda: self._model.tokenize(text, body.add_special, body.parse_special))
+        return self._pieces(tokens) if body.with_pieces else tokens
 
-    def pieces(self, tokens: Sequence[int]) -> list[dict[str, Any]]:
-        """`with_pieces` of llama-server: a piece that is no text by itself is a list of bytes."""
+    def detokenize(self, body: DetokenizeRequest) -> str:
+        """The text of token ids, special tokens spelled out."""
+        return self._text(body.tokens)
+
+    def _pieces(self, tokens: Sequence[int]) -> list[dict[str, Any]]:
+        """As llama-server has them: a piece that is no text by itself is a list of bytes."""
         result: list[dict[str, Any]] = []
         for token in tokens:
             data = self._model.detokenize([token], special=True)
@@ -83,10 +88,6 @@ class Prompts:
             except UnicodeDecodeError:
                 result.append({"id": token, "piece": list(data)})
         return result
-
-    def detokenize(self, body: DetokenizeRequest) -> str:
-        """The text of token ids, special tokens spelled out."""
-        return self._text(body.tokens)
 
     def _prepare(
         self, body: GenerationFields, prompts: Sequence[list[int]], *, max_tokens: int | None, echo: Sequence[str]

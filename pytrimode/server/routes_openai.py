@@ -13,9 +13,10 @@ from pytrimode.server.host import Host, Ready
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
 
 router = APIRouter()
+_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=_STREAMED)
 async def chat_completions(request: Request, body: ChatCompletionRequest) -> Response:
     """Answer a conversation."""
     host: Host = request.app.state.host
@@ -24,7 +25,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
     return await answer(request, host, prepared, ChatShape(ready.name), **_sending(body))
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=_STREAMED)
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continue a prompt, or several."""
     host: Host = request.app.state.host

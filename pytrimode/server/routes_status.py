@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 
 from pytrimode.convert import keys
 from pytrimode.generation_options import GenerationOptions
@@ -19,7 +19,7 @@ from pytrimode.server.runner import Slot
 
 router = APIRouter()
 
-_PRIVATE = {"stop", "sampling", "grammar", "logit_bias", "_bias"}
+_PRIVATE = {"stop", "sampling", "grammar", "logit_bias", "_bias", "dry_sequence_breakers"}
 """Options that a client may have put text into, and what holds them."""
 
 
@@ -61,7 +61,7 @@ async def slots(request: Request, fail_on_no_slot: bool = False) -> list[dict[st
     return [_describe(slot, model.n_ctx, has_mask=model.mask_token_id >= 0) for slot in host.runner.slots]
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
     host: Host = request.app.state.host

@@ -17,8 +17,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> dict[str, Any]:
     """Token ids of a text."""
     host: Host = request.app.state.host
     prompts = host.ready.prompts
-    tokens = await host.text_work(lambda: prompts.tokenize(body))
-    return {"tokens": prompts.pieces(tokens) if body.with_pieces else tokens}
+    return {"tokens": await host.text_work(lambda: prompts.tokenize(body))}
 
 
 @router.post("/detokenize")
