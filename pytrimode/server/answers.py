@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import anyio
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
@@ -24,6 +23,7 @@ from pytrimode.server.prompts import Prepared
 from pytrimode.server.timings import server_timings, sum_timings, sum_usage
 
 T = TypeVar("T")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 Object = dict[str, Any]
 """A JSON object on its way out."""
 
@@ -146,17 +146,30 @@ class EventStream(StreamingResponse):
             self._host.runner.release(self._generation)
 
     async def stream_response(self, send: Send) -> None:
-        """Send with a limit on the time that the client may take."""
+        """Send with a limit on the time that the client may take. An end without the last chunk cuts the connection."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            if task:
+                task.cancel()
 
         async def send_in_time(message: Message) -> None:
-            with anyio.fail_after(self._host.settings.write_timeout):
+            # A timer costs a tenth of a timeout scope, and there is one for every token.
+            timer = loop.call_later(self._host.settings.write_timeout, give_up)
+            try:
                 await send(message)
+            finally:
+                timer.cancel()
 
         try:
             await super().stream_response(send_in_time)
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if not late:
+                raise
             self._log["outcome"] = "the client stopped reading"
-            raise ClientDisconnect from None
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -245,7 +258,7 @@ async def _events(
 
 
 def _event(data: Object) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + _encode(data).encode() + b"\n\n"
 
 
 def _log_answers(log: Object, parts: Sequence[Measured], prepared: Prepared) -> None:
