@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.sandbox
 
 Message = Mapping[str, Any]
@@ -68,6 +70,11 @@ class ChatTemplate:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"the chat template does not compile: line {error.lineno}: {error.message}") from error
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """Names that the template asks for: `messages`, perhaps `tools`, `enable_thinking`, ..."""
+        return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(self.source)))
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any) -> str:
         """The prompt text, special tokens spelled out.

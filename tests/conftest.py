@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from serving import Served, loader, served
 from synthetic import make_checkpoint
 
 from pytrimode import TriMode
@@ -68,3 +69,10 @@ def model(q8_gguf: Path) -> Iterator[TriMode]:
     """The Q8_0 model, shared: a test must leave no request running."""
     with TriMode(q8_gguf, n_ctx=TEST_CONTEXT, n_threads=TEST_THREADS) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="session")
+def server(q8_gguf: Path) -> Iterator[Served]:
+    """A server of the Q8_0 model with the context of `model`: a test must leave no request running."""
+    with served(loader(q8_gguf, TEST_CONTEXT)) as running:
+        yield running

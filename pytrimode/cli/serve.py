@@ -1,0 +1,170 @@
+"""`pytrimode serve`: the OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pytrimode.cli.load import load
+from pytrimode.cli.options import (
+    Decoding,
+    Loading,
+    decoding_options,
+    loading_options,
+    model_argument,
+    sampling_options,
+    thinking_option,
+)
+from pytrimode.model_file import check_model_file
+from pytrimode.sampling import Sampling
+from pytrimode.server_settings import ServerSettings
+
+API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
+_DEFAULT = ServerSettings()
+
+
+@click.command(name="serve")
+@model_argument
+@click.option(
+    "--host",
+    default=_DEFAULT.host,
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on; 0.0.0.0: every one.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=_DEFAULT.port,
+    show_default=True,
+    metavar="N",
+    help="Port to listen on; 0: a free one.",
+)
+@click.option("-a", "--alias", metavar="NAME", help="The model's name in answers (default: the file's name).")
+@click.option(
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    envvar=API_KEY_VARIABLE,
+    metavar="KEY",
+    help=f"Key that requests must have; repeatable. Better in {API_KEY_VARIABLE} or in a file.",
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File with a key per line.",
+)
+@click.option(
+    "--cors-origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web origin that may call the server from a browser; repeatable, *: any.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(min=0),
+    default=_DEFAULT.max_queue,
+    show_default=True,
+    metavar="N",
+    help="Answers that may wait for a slot; more are refused with 429.",
+)
+@click.option(
+    "--max-prompt",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most tokens in a prompt (default: what the context holds).",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(min=1),
+    default=_DEFAULT.max_body_bytes,
+    show_default=True,
+    metavar="BYTES",
+    help="Largest request body.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_DEFAULT.timeout,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time for an answer, the wait for a slot included.",
+)
+@click.option(
+    "--write-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_DEFAULT.write_timeout,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give a client up that takes no data for so long.",
+)
+@click.option(
+    "--shutdown-timeout",
+    type=click.FloatRange(min=0),
+    default=_DEFAULT.shutdown_timeout,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for running answers after the signal to stop.",
+)
+@decoding_options
+@sampling_options
+@thinking_option
+@loading_options  # fmt: skip
+def command(
+    model: str | None,
+    host: str,
+    port: int,
+    alias: str | None,
+    api_keys: tuple[str, ...],
+    api_key_file: Path | None,
+    cors_origins: tuple[str, ...],
+    max_queue: int,
+    max_prompt: int | None,
+    max_body: int,
+    timeout: float,
+    write_timeout: float,
+    shutdown_timeout: float,
+    decoding: Decoding,
+    sampling: Sampling,
+    enable_thinking: bool,
+    loading: Loading,
+) -> None:
+    """Serve MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), over HTTP.
+
+    The API is OpenAI's, with routes and fields of llama-server. Options of decoding and sampling are the defaults of
+    requests that do not say otherwise. Needs the extra: pip install "pytrimode[server]".
+    """
+    try:
+        from pytrimode.server.run import listen, serve, url_of
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+
+    if model:
+        check_model_file(model)
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        alias=alias,
+        api_keys=(*api_keys, *_keys_in(api_key_file)),
+        cors_origins=cors_origins,
+        max_queue=max_queue,
+        max_body_bytes=max_body,
+        max_prompt_tokens=max_prompt,
+        timeout=timeout,
+        write_timeout=write_timeout,
+        shutdown_timeout=shutdown_timeout,
+        defaults=decoding.options(sampling=sampling),
+        enable_thinking=enable_thinking,
+    )
+    with listen(host, port) as listening:
+        click.echo(f"listening on {url_of(listening)}", err=True)
+        if settings.open_to_others:
+            click.echo(f"warning: everybody who reaches {host} can use this server: it has no API key", err=True)
+        serve(settings, lambda: load(model, loading), listening)
+
+
+def _keys_in(file: Path | None) -> list[str]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file else []
+    return [line.strip() for line in lines if line.strip()]

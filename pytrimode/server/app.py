@@ -1,0 +1,66 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from pytrimode.server import errors, routes_openai, routes_status, routes_text
+from pytrimode.server.host import Host
+from pytrimode.server.middleware import REQUEST_ID, BodyCheck, HostCheck, KeyCheck, RequestLog
+from pytrimode.server_settings import ServerSettings, is_loopback
+from pytrimode.trimode import TriMode
+
+
+def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI:
+    """The application; its start begins to `load` the model, its end closes it. `app.state.host` is the Host."""
+    host = Host(settings, load)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        host.start()
+        yield
+        await run_in_threadpool(host.close)
+
+    # The pages of FastAPI's documentation load scripts from the network: only the schema is served.
+    app = FastAPI(
+        title="pytrimode",
+        version=version("pytrimode"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=_middleware(settings),
+        responses={"4XX": {"model": errors.ErrorBody}, "5XX": {"model": errors.ErrorBody}},
+    )
+    app.state.host = host
+    errors.install(app)
+    for routes in (routes_openai, routes_text, routes_status):
+        app.include_router(routes.router)
+    return app
+
+
+def _middleware(settings: ServerSettings) -> list[Middleware]:
+    """The outermost first."""
+    stack = [Middleware(RequestLog)]
+    if settings.cors_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=[REQUEST_ID, "Retry-After"],
+            )
+        )
+    if settings.api_keys:
+        stack.append(Middleware(KeyCheck, settings.api_keys))
+    elif is_loopback(settings.host):
+        stack.append(Middleware(HostCheck))
+    stack.append(Middleware(BodyCheck, settings.max_body_bytes))
+    return stack

@@ -1,0 +1,102 @@
+"""The model behind a server: loading, ready, or failed to load."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pytrimode.server.errors import ApiError, from_exception
+from pytrimode.server.metrics import Metrics
+from pytrimode.server.prompts import Prompts
+from pytrimode.server.runner import Runner
+from pytrimode.server.threads import deep_pool
+from pytrimode.server_settings import ServerSettings
+from pytrimode.trimode import TriMode
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+N_SLOTS = 1
+"""Answers that the engine makes side by side. More wait for TriMode to offer the engine's `n_parallel`."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What there is once the model is loaded."""
+
+    model: TriMode
+    prompts: Prompts
+    name: str
+    created: int
+    """Unix time of the end of loading."""
+
+
+class Host:
+    """Loads the model in a thread of its own, so that the event loop answers meanwhile."""
+
+    def __init__(self, settings: ServerSettings, load: Callable[[], TriMode]) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.runner = Runner(N_SLOTS, settings.max_queue, self.metrics)
+        self.failure: Exception | None = None
+        """Why the model could not be loaded."""
+        self._load = load
+        self._ready: Ready | None = None
+        self._text_thread: ThreadPoolExecutor = deep_pool(1, "text")
+        self._closed = threading.Event()
+        self.metrics.watch(
+            "llamacpp:requests_processing", "Number of requests processing.", lambda: self.runner.processing
+        )
+        self.metrics.watch("llamacpp:requests_deferred", "Number of requests deferred.", lambda: self.runner.waiting)
+
+    @property
+    def ready(self) -> Ready:
+        """Raises ApiError 503 before the model is loaded, with llama-server's message."""
+        if self._ready is None:
+            raise ApiError(503, "Loading model", headers={"Retry-After": "1"})
+        return self._ready
+
+    def start(self) -> None:
+        """Begin to load."""
+        threading.Thread(target=self._run_load, name="load", daemon=True).start()
+
+    async def text_work(self, function: Callable[[], T]) -> T:
+        """Call what tokenizes, renders or translates: off the event loop, one after another.
+
+        A ValueError is about what the client sent: it becomes an ApiError.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._text_thread, function)
+        except ValueError as error:
+            raise from_exception(error) from None
+
+    def close(self) -> None:
+        """End all answers and free the model."""
+        self._closed.set()
+        self.runner.close()
+        self._text_thread.shutdown(wait=True, cancel_futures=True)
+        if self._ready:
+            self._ready.model.close()
+
+    def _run_load(self) -> None:
+        started = time.monotonic()
+        try:
+            model = self._load()
+            name = self.settings.alias or Path(model.model_path).stem
+            ready = Ready(model, Prompts(model, self.settings), name, int(time.time()))
+        except Exception as error:
+            self.failure = error
+            return
+        if self._closed.is_set():
+            model.close()
+            return
+        self._ready = ready
+        seconds = round(time.monotonic() - started, 2)
+        _log.info("model loaded", extra={"fields": {"model": name, "n_ctx": model.n_ctx, "seconds": seconds}})

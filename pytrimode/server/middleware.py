@@ -1,0 +1,188 @@
+"""What every request passes before a route sees it: log and id, host, key, body."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import time
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pytrimode.server.errors import ApiError, from_exception
+from pytrimode.server_settings import is_loopback
+
+REQUEST_ID = "X-Request-Id"
+BODY_SECONDS = 30.0
+"""In which a body must have arrived."""
+_PUBLIC = {"/health", "/v1/health"}
+_GIVEN_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_CLIENT_LEFT = 499
+"""nginx's status for it; only for the log."""
+_log = logging.getLogger(__name__)
+
+
+def log_fields(scope: Scope) -> dict[str, Any]:
+    """Where routes put what the log shall say about a request."""
+    fields: dict[str, Any] = scope["state"]["log"]
+    return fields
+
+
+class RequestLog:
+    """Gives each request an id, turns what was not caught into a response, and logs one line (/health: for debugging).
+
+    The id is the client's X-Request-Id if it looks like one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        fields: dict[str, Any] = {}
+        scope.setdefault("state", {})["log"] = fields
+        status, complete = 0, False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        started = time.monotonic()
+        error: Exception | None = None
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass
+        except Exception as caught:
+            error = caught
+            if not status:
+                await from_exception(caught).response()(scope, receive, send_with_id)
+        finally:
+            line = {
+                "request_id": request_id,
+                "method": scope["method"],
+                # The route and not the path, which may be anything.
+                "route": getattr(scope.get("route"), "path", None),
+                "status": status if complete else _CLIENT_LEFT,
+                "ms": round(1e3 * (time.monotonic() - started), 1),
+                **fields,
+            }
+            level = logging.ERROR if error else logging.DEBUG if scope["path"] in _PUBLIC else logging.INFO
+            _log.log(level, "request", extra={"fields": line}, exc_info=error)
+        return None
+
+
+class HostCheck:
+    """Refuses names that are not this machine's: a web page whose name was made to point here (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "").rsplit("]", 1)
+            name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":", 1)[0]
+            if not is_loopback(name.lower()):
+                error = ApiError(403, "the Host header names another machine: a server that others shall reach by name "
+                                 "needs an API key")  # fmt: skip
+                return await error.response()(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+class KeyCheck:
+    """Asks for an API key (`Authorization: Bearer KEY`, or X-Api-Key), except for /health."""
+
+    def __init__(self, app: ASGIApp, keys: Collection[str]) -> None:
+        self._app = app
+        self._digests = [_digest(key) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["path"] not in _PUBLIC and not self._allows(Headers(scope=scope)):
+            error = ApiError(401, "Invalid API Key", headers={"WWW-Authenticate": "Bearer"})
+            return await error.response()(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _allows(self, headers: Headers) -> bool:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            key = headers.get("x-api-key", "")
+        given = _digest(key.strip())
+        # All are compared, and digests of one length: the time tells nothing of a key.
+        return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
+
+
+class BodyCheck:
+    """Reads the body before the route does: JSON, up to a size and within a time.
+
+    A web page may send other types to any address without the browser asking that server first.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        try:
+            headers = Headers(scope=scope)
+            if int(headers.get("content-length", 0)) > self._max_bytes:
+                raise self._too_long()
+            body = await asyncio.wait_for(self._read(receive), BODY_SECONDS)
+            if body and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+                raise ApiError(415, "the body must be of Content-Type application/json")
+        except asyncio.TimeoutError:
+            error = ApiError(408, f"the body did not arrive within {BODY_SECONDS:g} s", headers={"Connection": "close"})
+            return await error.response()(scope, receive, send)
+        except ApiError as error:
+            return await error.response()(scope, receive, send)
+        delivered = False
+
+        async def receive_body() -> Message:
+            nonlocal delivered
+            if delivered:
+                return await receive()
+            delivered = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return await self._app(scope, receive_body, send)
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                raise self._too_long()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_long(self) -> ApiError:
+        return ApiError(
+            413, f"the body is longer than {self._max_bytes} bytes (--max-body)", headers={"Connection": "close"}
+        )
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,78 @@
+"""From the fields of a request to `GenerationOptions`, on top of the server's defaults."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from pytrimode.generation_options import GenerationOptions
+from pytrimode.response_format import grammar_of
+from pytrimode.server.errors import ApiError, not_supported
+from pytrimode.server.schema import ChatCompletionRequest, GenerationFields, SamplingFields
+from pytrimode.server.threads import CHARS_HELD
+
+# llama-server's names that differ from `Sampling`'s.
+_RENAMED = {"repeat_last_n": "penalty_last_n"}
+_SAMPLING = [name for name in SamplingFields.model_fields if name != "seed"]
+_DECODING = ["mode", "block_length", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens"]
+
+# Fields that would change the answer, and the values that ask for nothing.
+_NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
+    "logprobs": (None, False),
+    "top_logprobs": (None, 0),
+    "suffix": (None, ""),
+    "best_of": (None, 1),
+    "mirostat": (None, 0),
+    "xtc_probability": (None, 0.0),
+    "functions": (None, []),
+    "function_call": (None, "none"),
+    "modalities": (None, ["text"]),
+}
+
+
+def generation_options(
+    fields: GenerationFields, defaults: GenerationOptions, max_tokens: int | None
+) -> GenerationOptions:
+    """The options of the first answer. `max_tokens`: what is meant by leaving it out.
+
+    Translates a JSON schema, which may take a while. Raises ApiError for what is not supported, ValueError for
+    impossible values.
+    """
+    for name, idle in _NOT_SUPPORTED.items():
+        value = getattr(fields, name, None)
+        # By type too: False asks for no logprobs, 0 for those of the chosen tokens.
+        if not any(value == other and type(value) is type(other) for other in idle):
+            raise not_supported(name)
+    sampling = {_RENAMED.get(name, name): value for name in _SAMPLING if (value := getattr(fields, name)) is not None}
+    if fields.seed is not None:
+        sampling["seed"] = None if fields.seed == -1 else fields.seed
+    if grammar := _grammar(fields):
+        sampling["grammar"] = grammar
+    given: dict[str, Any] = {name: value for name in _DECODING if (value := getattr(fields, name)) is not None}
+    if fields.threshold is not None:
+        given.setdefault("steps", None)
+    if isinstance(fields, ChatCompletionRequest) and fields.max_completion_tokens is not None:
+        given["max_tokens"] = fields.max_completion_tokens
+    given.setdefault("max_tokens", max_tokens)
+    if fields.max_thinking_tokens is not None:
+        given["max_thinking_tokens"] = None if fields.max_thinking_tokens == -1 else fields.max_thinking_tokens
+    return replace(defaults, **given, sampling=replace(defaults.sampling, **sampling))
+
+
+def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
+    """The options of the answer number `index` to one prompt: a seed counts up, or all would be the same."""
+    seed = options.sampling.seed
+    if seed is None or index == 0:
+        return options
+    return replace(options, sampling=replace(options.sampling, seed=seed + index))
+
+
+def _grammar(fields: GenerationFields) -> str:
+    wanted = fields.response_format.model_dump(by_alias=True, exclude_none=True) if fields.response_format else None
+    if fields.grammar and wanted and wanted["type"] != "text":
+        raise ApiError(400, "give grammar or response_format, not both", param="grammar")
+    for name, text in (("grammar", fields.grammar or ""), ("response_format", json.dumps(wanted or ""))):
+        if len(text) > CHARS_HELD:
+            raise ApiError(400, f"{name} has {len(text)} characters: at most {CHARS_HELD}", param=name)
+    return fields.grammar or grammar_of(wanted)

@@ -1,0 +1,179 @@
+"""From request bodies to prompts and step generators. All of it runs on a thread of `threads.deep_pool`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
+from pytrimode.server.errors import ApiError
+from pytrimode.server.options import generation_options, of_choice
+from pytrimode.server.runner import Run
+from pytrimode.server.schema import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    GenerationFields,
+    TemplateFields,
+    TokenizeRequest,
+)
+from pytrimode.server.threads import CHARS_HELD, call_deep
+from pytrimode.server_settings import ServerSettings
+from pytrimode.trimode import TriMode
+
+_SET_BY_SERVER = {"messages", "tools", "tool_choice", "add_generation_prompt", "bos_token", "eos_token", "self"}
+"""Template variables that `chat_template_kwargs` must not name."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The answers that a request asks for, not started yet."""
+
+    runs: list[Run]
+    """Those of one prompt together."""
+    choices_per_prompt: int
+    echo: list[str]
+    """What each answer begins with; empty strings without `echo`."""
+
+
+class Prompts:
+    """Everything between JSON and tokens. Raises ApiError or ValueError for what the client got wrong."""
+
+    def __init__(self, model: TriMode, settings: ServerSettings) -> None:
+        self._model = model
+        self._settings = settings
+        self._max_tokens = min(settings.max_prompt_tokens or model.n_ctx, model.n_ctx)
+        self._longest_token = max(len(model.detokenize([token], special=True)) for token in range(model.n_vocab))
+
+    def chat(self, body: ChatCompletionRequest) -> Prepared:
+        """A chat answers to the end of the context unless told otherwise."""
+        text = self.apply_template(body)
+        tokens = self._tokens_of(text, lambda: self._model.prompt_tokens(text))
+        return self._prepare(body, [tokens], max_tokens=None, echo=[""])
+
+    def completion(self, body: CompletionRequest) -> Prepared:
+        """One prompt or several, each as text or as token ids."""
+        prompts = _prompts_of(body)
+        self._check_count(len(prompts) * (body.n or 1))
+        tokens = [self._prompt_tokens(prompt) for prompt in prompts]
+        echo = [""] * len(prompts)
+        if body.echo:
+            echo = [p if isinstance(p, str) else self._text(t) for p, t in zip(prompts, tokens, strict=True)]
+        return self._prepare(body, tokens, max_tokens=DEFAULT_MAX_TOKENS, echo=echo)
+
+    def apply_template(self, body: TemplateFields) -> str:
+        """The prompt of a conversation."""
+        messages = [message.model_dump(exclude_unset=True) for message in body.messages]
+        return self._model.chat_template.render(messages, **self._template_variables(body))
+
+    def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
+        """Token ids of a text, or with `with_pieces` objects of id and piece."""
+        text = body.content
+        self._check_size(len(text.encode()), "content")
+        tokens = call_deep(len(text), lambda: self._model.tokenize(text, body.add_special, body.parse_special))
+        return self._pieces(tokens) if body.with_pieces else tokens
+
+    def detokenize(self, body: DetokenizeRequest) -> str:
+        """The text of token ids, special tokens spelled out."""
+        return self._text(body.tokens)
+
+    def _pieces(self, tokens: Sequence[int]) -> list[dict[str, Any]]:
+        """As llama-server has them: a piece that is no text by itself is a list of bytes."""
+        result: list[dict[str, Any]] = []
+        for token in tokens:
+            data = self._model.detokenize([token], special=True)
+            try:
+                result.append({"id": token, "piece": data.decode()})
+            except UnicodeDecodeError:
+                result.append({"id": token, "piece": list(data)})
+        return result
+
+    def _prepare(
+        self, body: GenerationFields, prompts: Sequence[list[int]], *, max_tokens: int | None, echo: Sequence[str]
+    ) -> Prepared:
+        n = body.n or 1
+        self._check_count(len(prompts) * n)
+        options = generation_options(body, self._settings.defaults, max_tokens)
+        runs = []
+        for tokens in prompts:
+            self._check_tokens(len(tokens))
+            runs += [self._run(tokens, of_choice(options, index)) for index in range(n)]
+        return Prepared(runs, n, [text for text in echo for _ in range(n)])
+
+    def _run(self, tokens: list[int], options: GenerationOptions) -> Run:
+        return Run(self._model.steps(tokens, options), options, len(tokens))
+
+    def _template_variables(self, body: TemplateFields) -> dict[str, Any]:
+        variables = dict(body.chat_template_kwargs or {})
+        if taken := sorted(_SET_BY_SERVER & variables.keys()):
+            raise ApiError(400, f"chat_template_kwargs: {taken[0]} cannot be set", param="chat_template_kwargs")
+        thinking = self._settings.enable_thinking
+        if body.reasoning_effort is not None:
+            thinking = body.reasoning_effort != "none"
+            variables.setdefault("reasoning_effort", body.reasoning_effort)
+        variables.setdefault("enable_thinking", thinking)
+        return variables | self._tools(body)
+
+    def _tools(self, body: TemplateFields) -> dict[str, Any]:
+        if body.tool_choice not in (None, "auto", "none"):
+            raise ApiError(400, "tool_choice: only auto and none are supported yet", param="tool_choice")
+        if not body.tools or body.tool_choice == "none":
+            return {}
+        if "tools" not in self._model.chat_template.variables:
+            raise ApiError(400, "tools: the model's chat template does not know any", param="tools")
+        return {"tools": body.tools, "tool_choice": body.tool_choice or "auto"}
+
+    def _prompt_tokens(self, prompt: str | list[int]) -> list[int]:
+        if isinstance(prompt, str):
+            return self._tokens_of(prompt, lambda: self._model.prompt_tokens(prompt))
+        for token in prompt:
+            if not 0 <= token < self._model.n_vocab:
+                raise ApiError(
+                    400, f"token id {token} is not in the vocabulary of {self._model.n_vocab}", param="prompt"
+                )
+        return prompt
+
+    def _tokens_of(self, text: str, tokenize: Callable[[], list[int]]) -> list[int]:
+        n_bytes = len(text.encode())
+        self._check_tokens(n_bytes // self._longest_token, at_least=True)
+        self._check_size(n_bytes, "the prompt")
+        return call_deep(len(text), tokenize)
+
+    def _check_tokens(self, n: int, *, at_least: bool = False) -> None:
+        """Refuse a prompt that leaves no room for an answer."""
+        if n < self._max_tokens or (n == self._max_tokens < self._model.n_ctx):
+            return
+        count = f"{'at least ' if at_least else ''}{n}"
+        raise ApiError(
+            400,
+            f"the prompt has {count} tokens: at most {self._max_tokens} are allowed, and the context of "
+            f"{self._model.n_ctx} must hold the answer too",
+            type="exceed_context_size_error",
+            n_prompt_tokens=n,
+            n_ctx=self._model.n_ctx,
+        )
+
+    def _check_size(self, n_bytes: int, name: str) -> None:
+        most = max(CHARS_HELD, self._model.n_ctx * self._longest_token)
+        if n_bytes > most:
+            raise ApiError(400, f"{name} has {n_bytes} bytes: at most {most}")
+
+    def _check_count(self, n: int) -> None:
+        if n > self._settings.max_choices:
+            raise ApiError(400, f"n: {n} answers in one request: at most {self._settings.max_choices}", param="n")
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self._model.detokenize(tokens, special=True).decode("utf-8", "replace")
+
+
+def _prompts_of(body: CompletionRequest) -> list[str | list[int]]:
+    """OpenAI's four ways to write prompts, as one."""
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    one = [item for item in body.prompt if isinstance(item, int)]
+    if one:
+        return [one]
+    if not body.prompt:
+        raise ApiError(400, "prompt: there is none", param="prompt")
+    return [item for item in body.prompt if not isinstance(item, int)]

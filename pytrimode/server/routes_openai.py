@@ -1,0 +1,67 @@
+"""OpenAI's routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from pytrimode.server.answers import ChatShape, CompletionShape, answer
+from pytrimode.server.errors import ApiError
+from pytrimode.server.host import Host, Ready
+from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
+
+router = APIRouter()
+_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
+@router.post("/v1/chat/completions", responses=_STREAMED)
+async def chat_completions(request: Request, body: ChatCompletionRequest) -> Response:
+    """Answer a conversation."""
+    host: Host = request.app.state.host
+    ready = host.ready
+    prepared = await host.text_work(lambda: ready.prompts.chat(body))
+    return await answer(request, host, prepared, ChatShape(ready.name), **_sending(body))
+
+
+@router.post("/v1/completions", responses=_STREAMED)
+async def completions(request: Request, body: CompletionRequest) -> Response:
+    """Continue a prompt, or several."""
+    host: Host = request.app.state.host
+    ready = host.ready
+    prepared = await host.text_work(lambda: ready.prompts.completion(body))
+    return await answer(request, host, prepared, CompletionShape(ready.name), **_sending(body))
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> dict[str, Any]:
+    """The model."""
+    return {"object": "list", "data": [_describe(request.app.state.host.ready)]}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(request: Request, name: str) -> dict[str, Any]:
+    """The model, if that is its name."""
+    ready: Ready = request.app.state.host.ready
+    if name != ready.name:
+        raise ApiError(404, f"this server has the model {ready.name}", param="model")
+    return _describe(ready)
+
+
+def _sending(body: GenerationFields) -> dict[str, bool]:
+    return {
+        "stream": bool(body.stream),
+        "include_usage": bool(body.stream_options and body.stream_options.include_usage),
+    }
+
+
+def _describe(ready: Ready) -> dict[str, Any]:
+    model = ready.model
+    return {
+        "id": ready.name,
+        "object": "model",
+        "created": ready.created,
+        "owned_by": "pytrimode",
+        "meta": {"n_vocab": model.n_vocab, "n_ctx": model.n_ctx, "n_ctx_train": model.n_ctx_train},
+    }

@@ -1,0 +1,91 @@
+"""How the server is: /health, /props, /slots, /metrics, as llama-server has them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from pytrimode.convert import keys
+from pytrimode.generation_options import GenerationOptions
+from pytrimode.modes import AR, MODES, resolve_mode
+from pytrimode.server.errors import ApiError
+from pytrimode.server.host import N_SLOTS, Host
+from pytrimode.server.metrics import CONTENT_TYPE
+from pytrimode.server.runner import Slot
+
+router = APIRouter()
+
+_PRIVATE = {"stop", "sampling", "grammar", "logit_bias", "_bias", "dry_sequence_breakers"}
+"""Options that a client may have put text into, and what holds them."""
+
+
+@router.get("/health")
+@router.get("/v1/health", include_in_schema=False)
+async def health(request: Request) -> dict[str, str]:
+    """Whether the model is loaded: 200, or 503."""
+    _ = request.app.state.host.ready
+    return {"status": "ok"}
+
+
+@router.get("/props")
+async def props(request: Request) -> dict[str, Any]:
+    """What is served, and the defaults of a request."""
+    host: Host = request.app.state.host
+    ready = host.ready
+    model = ready.model
+    return {
+        "default_generation_settings": {"n_ctx": model.n_ctx, "params": _params(host.settings.defaults)},
+        "total_slots": N_SLOTS,
+        "model_path": model.model_path,
+        "model_alias": ready.name,
+        "chat_template": model.metadata.get(keys.CHAT_TEMPLATE, ""),
+        "modalities": {"vision": False, "audio": False},
+        "build_info": f"pytrimode {version('pytrimode')}",
+        "is_sleeping": False,
+        "modes": list(MODES) if model.mask_token_id >= 0 else [AR],
+        "lora_rank": model.lora_rank,
+    }
+
+
+@router.get("/slots")
+async def slots(request: Request, fail_on_no_slot: bool = False) -> list[dict[str, Any]]:
+    """What each slot does; 503 with `?fail_on_no_slot=1` when none is free."""
+    host: Host = request.app.state.host
+    model = host.ready.model
+    if fail_on_no_slot and host.runner.processing == N_SLOTS:
+        raise ApiError(503, "no slot available")
+    return [_describe(slot, model.n_ctx, has_mask=model.mask_token_id >= 0) for slot in host.runner.slots]
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    host: Host = request.app.state.host
+    return Response(host.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _describe(slot: Slot, n_ctx: int, *, has_mask: bool) -> dict[str, Any]:
+    run = slot.run
+    described: dict[str, Any] = {
+        "id": slot.id,
+        "id_task": slot.task,
+        "n_ctx": n_ctx,
+        "is_processing": run is not None,
+    }
+    if run:
+        described["speculative"] = resolve_mode(run.options.mode, has_mask=has_mask) != AR
+        described["n_prompt_tokens"] = run.n_prompt
+        described["params"] = _params(run.options)
+        described["next_token"] = {"has_next_token": True, "n_decoded": slot.n_decoded}
+    return described
+
+
+def _params(options: GenerationOptions) -> dict[str, Any]:
+    fields = asdict(options)
+    fields |= fields["sampling"]
+    fields["repeat_last_n"] = fields.pop("penalty_last_n")
+    return {name: value for name, value in fields.items() if name not in _PRIVATE}

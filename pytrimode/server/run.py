@@ -1,0 +1,76 @@
+"""A server process: sockets, signals and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from pytrimode.server import logs
+from pytrimode.server.app import create_app
+from pytrimode.server_settings import ServerSettings
+from pytrimode.trimode import TriMode
+
+_LAST_WORDS = 5
+"""Seconds for streams that were ended to be sent, before connections are cut."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn with an end in two steps: no new answers, then after a while none at all.
+
+    `host` is the model's; the server stops when it could not be loaded.
+    """
+
+    def __init__(self, settings: ServerSettings, load: Callable[[], TriMode]) -> None:
+        app = create_app(settings, load)
+        self.host = app.state.host
+        self._settings = settings
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_graceful_shutdown=int(settings.shutdown_timeout) + _LAST_WORDS,
+            )
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; True ends the server."""
+        return await super().on_tick(counter) or self.host.failure is not None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called once, after a signal."""
+        self.host.runner.refuse_new()
+        timer = asyncio.get_running_loop().call_later(self._settings.shutdown_timeout, self.host.runner.end_all)
+        await super().shutdown(sockets)
+        timer.cancel()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError that names the address."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def url_of(listening: socket.socket) -> str:
+    """http://ADDRESS:PORT."""
+    address, port = listening.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def serve(settings: ServerSettings, load: Callable[[], TriMode], listening: socket.socket) -> None:
+    """Serve until a signal. Raises what `load` raises."""
+    logs.configure()
+    server = Server(settings, load)
+    server.run(sockets=[listening])
+    if server.host.failure:
+        raise server.host.failure

@@ -1,0 +1,145 @@
+"""The request bodies: OpenAI's fields and llama-server's, in the types of JSON. Ranges that need the model are checked
+where the options are made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+Factor = Annotated[float, Field(ge=-100, le=100)]
+"""Temperatures, penalties and biases: far more than is useful, far less than a float overflows at."""
+StopString = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Body(BaseModel):
+    """Strict types; fields that nobody knows are ignored, as llama-server does."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(Body):
+    """`include_usage`: a last chunk with `usage` and no choices."""
+
+    include_usage: bool | None = None
+
+
+class JsonSchemaFormat(Body):
+    """OpenAI's wrapping of a schema; `name` and `strict` change nothing, the grammar always holds."""
+
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class ResponseFormat(Body):
+    """See `pytrimode.response_format`."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    json_schema: JsonSchemaFormat | None = None
+
+
+class SamplingFields(Body):
+    """See `pytrimode.sampling`; None: the server's default."""
+
+    temperature: Factor | None = None
+    top_k: Int32 | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_penalty: Factor | None = None
+    repeat_last_n: Int32 | None = None
+    frequency_penalty: Factor | None = None
+    presence_penalty: Factor | None = None
+    dry_multiplier: Factor | None = None
+    dry_base: Factor | None = None
+    dry_allowed_length: Int32 | None = None
+    dry_penalty_last_n: Int32 | None = None
+    dry_sequence_breakers: list[StopString] | None = Field(None, max_length=32)
+    logit_bias: dict[str, Factor] | None = None
+    sampler: str | None = None
+    seed: Seed | None = None
+    """-1: a new one, as in llama-server."""
+
+
+class GenerationFields(SamplingFields):
+    """What `/v1/completions` and `/v1/chat/completions` have in common; None: the server's default."""
+
+    model: str | None = None
+    """Ignored: the server has one."""
+    n: Annotated[int, Field(ge=1)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    max_tokens: Int32 | None = None
+    """-1: to the end of the context."""
+    mode: str | None = None
+    block_length: Int32 | None = None
+    threshold: float | None = None
+    steps: Int32 | None = None
+    reveal: str | None = None
+    ignore_eos: bool | None = None
+    grammar: str | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | Int32 | None = None
+    top_logprobs: Int32 | None = None
+    max_thinking_tokens: Int32 | None = None
+    suffix: str | None = None
+    best_of: Int32 | None = None
+    mirostat: Int32 | None = None
+    xtc_probability: float | None = None
+
+
+class CompletionRequest(GenerationFields):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    echo: bool | None = None
+
+
+class Message(Body):
+    """A turn; what else it has (`tool_calls`, `name`, ...) goes to the chat template as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Annotated[str, Field(min_length=1)]
+    content: str | list[dict[str, Any]] | None = None
+
+
+class TemplateFields(Body):
+    """What the chat template is given."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+
+
+class ChatCompletionRequest(GenerationFields, TemplateFields):
+    """`POST /v1/chat/completions`."""
+
+    max_completion_tokens: Int32 | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    modalities: list[str] | None = None
+
+
+class ApplyTemplateRequest(TemplateFields):
+    """`POST /apply-template`."""
+
+
+class TokenizeRequest(Body):
+    """`POST /tokenize`."""
+
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+
+
+class DetokenizeRequest(Body):
+    """`POST /detokenize`."""
+
+    tokens: list[int]

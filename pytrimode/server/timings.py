@@ -1,0 +1,79 @@
+"""`usage` and `timings` of a response: llama-server's fields, and sums over several answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from pytrimode.results import Measured, Timings, Usage
+
+
+class ServerTimings(Timings):
+    """`Timings` with the fields that llama-server has besides. `cache_n`: prompt tokens found in the cache."""
+
+    cache_n: int
+    prompt_per_token_ms: float
+    predicted_per_token_ms: float
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else 0.0
+
+
+def server_timings(measured: Measured) -> ServerTimings:
+    """The `timings` object of one answer."""
+    timings = measured["timings"]
+    return cast(
+        "ServerTimings",
+        {
+            "cache_n": measured["usage"]["prompt_tokens_details"]["cached_tokens"],
+            **timings,
+            "prompt_per_token_ms": _ratio(timings["prompt_ms"], timings["prompt_n"]),
+            "predicted_per_token_ms": _ratio(timings["predicted_ms"], timings["predicted_n"]),
+        },
+    )
+
+
+def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
+    """The `timings` of a response with several answers: sums, and the ratios of the sums."""
+    if len(parts) == 1:
+        return server_timings(parts[0])
+    each = [server_timings(part) for part in parts]
+    cycles = sum(_ratio(t["predicted_n"], t["acceptance_length"]) for t in each)
+    prompt_n, prompt_ms = sum(t["prompt_n"] for t in each), sum(t["prompt_ms"] for t in each)
+    predicted_n, predicted_ms = sum(t["predicted_n"] for t in each), sum(t["predicted_ms"] for t in each)
+    passes = sum(t["forward_passes"] for t in each)
+    return {
+        "cache_n": sum(t["cache_n"] for t in each),
+        "prompt_n": prompt_n,
+        "prompt_ms": prompt_ms,
+        "prompt_per_token_ms": _ratio(prompt_ms, prompt_n),
+        "prompt_per_second": _ratio(1e3 * prompt_n, prompt_ms),
+        "predicted_n": predicted_n,
+        "predicted_ms": predicted_ms,
+        "predicted_per_token_ms": _ratio(predicted_ms, predicted_n),
+        "predicted_per_second": _ratio(1e3 * predicted_n, predicted_ms),
+        "tokens_per_forward": _ratio(predicted_n, passes),
+        "forward_passes": passes,
+        "draft_n": sum(t["draft_n"] for t in each),
+        "draft_n_accepted": sum(t["draft_n_accepted"] for t in each),
+        "acceptance_length": _ratio(predicted_n, cycles),
+    }
+
+
+def sum_usage(parts: Sequence[Measured], choices_per_prompt: int) -> Usage:
+    """The `usage` of a response: a prompt counts once, however many answers it has (as OpenAI counts).
+
+    `parts`: in the order of `choices`, those of one prompt together.
+    """
+    each = [part["usage"] for part in parts]
+    prompts = each[::choices_per_prompt]
+    prompt_tokens = sum(u["prompt_tokens"] for u in prompts)
+    completion_tokens = sum(u["completion_tokens"] for u in each)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "forward_passes": sum(u["forward_passes"] for u in each),
+        "prompt_tokens_details": {"cached_tokens": sum(u["prompt_tokens_details"]["cached_tokens"] for u in prompts)},
+    }
