@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -58,7 +59,9 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        # Names that cannot be resolved have negative numbers and a text of their own.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise OSError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def url_of(listening: socket.socket) -> str:
