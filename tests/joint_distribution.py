@@ -131,7 +131,7 @@ def draw_many(
     out = Draws(Counter())
     for seed in seeds:
         tokens: list[int] = []
-        seeded = replace(resolved, sampling={**resolved.sampling, "seed": seed})
+        seeded = replace(resolved, engine={**resolved.engine, "seed": seed})
         with contextlib.closing(model._loop.run(prompt, seeded)) as events:
             while len(tokens) < length:
                 event, stats = next(events)
