@@ -246,8 +246,9 @@ class Distributions:
         """Distributions behind the prompt and behind each emitted token, in one pass."""
         rows = self.model.logits([*self.prompt, *emitted])[len(self.prompt) - 1 :]
         for n, row in enumerate(rows):
-            logits = with_history(row, self.model.mask_token_id, emitted[:n], self.sampling)
-            self._targets[emitted[:n]] = truncated(logits, self.sampling)
+            if emitted[:n] not in self._targets:
+                logits = with_history(row, self.model.mask_token_id, emitted[:n], self.sampling)
+                self._targets[emitted[:n]] = truncated(logits, self.sampling)
         return [self._targets[emitted[:n]] for n in range(len(emitted) + 1)]
 
     def proposals(self, emitted: tuple[int, ...], length: int) -> list[Floats]:
