@@ -33,6 +33,8 @@ const char * finish_name(Finish finish) {
             return "loop";
         case Finish::cancelled:
             return "cancelled";
+        case Finish::failed:
+            return "failed";
     }
     return "";
 }
@@ -68,7 +70,9 @@ void bind_model(nb::module_ & m) {
         .def(
             "tokenize",
             [](const Model & model, const nb::bytes & text, bool add_special, bool parse_special) {
-                return model.tokenize({text.c_str(), text.size()}, add_special, parse_special);
+                const std::string held(text.c_str(), text.size());
+                const nb::gil_scoped_release release;
+                return model.tokenize(held, add_special, parse_special);
             },
             "text"_a, "add_special"_a, "parse_special"_a)
         .def(
@@ -93,6 +97,7 @@ void bind_results(nb::module_ & m) {
         .def_ro("block", &Event::block)
         .def_ro("confidence", &Event::confidence)
         .def_ro("logprobs", &Event::logprobs)
+        .def_ro("error", &Event::error)
         .def_prop_ro("finish_reason", [](const Event & event) { return finish_name(event.finish); });
     nb::class_<Stats>(m, "Stats")
         .def_ro("prompt_tokens", &Stats::prompt_tokens)
@@ -179,6 +184,7 @@ int64_t submit(Engine & engine, std::vector<llama_token> tokens, const nb::kwarg
         const std::string name = nb::cast<std::string>(arguments.keys()[0]);
         throw nb::type_error(("submit() got an unexpected keyword argument '" + name + "'").c_str());
     }
+    const nb::gil_scoped_release release;
     return engine.submit(std::move(tokens), options);
 }
 

@@ -216,7 +216,13 @@ std::vector<Event> Engine::step() {
     }
     for (Slot & slot : slots_) {
         if (slot.request >= 0) {
-            requests_.at(slot.request).decoder->consume(batch_, forward_);
+            Active & active = requests_.at(slot.request);
+            try {
+                active.decoder->consume(batch_, forward_);
+            } catch (const std::exception & e) {
+                active.request.finish = Finish::failed;
+                active.request.error = e.what();
+            }
         }
     }
     batch_.clear();
@@ -234,7 +240,7 @@ std::vector<Event> Engine::collect(double seconds) {
         (active.prefilled ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
         active.prefilled = request.stats.completion_tokens > 0;
         events.push_back({id, std::move(request.emitted), std::move(request.block), std::move(request.confidence),
-                          std::move(request.logprobs), request.finish});
+                          std::move(request.logprobs), request.finish, request.error});
         request.emitted.clear();
         request.block.clear();
         request.confidence.clear();

@@ -31,6 +31,7 @@ struct Event {
     std::vector<float> confidence;
     std::vector<PositionLogprobs> logprobs;
     Finish finish;
+    std::string error;  // finish failed: why
 };
 
 // Keys and values of the first tokens of a prompt, as the cache stores them.
@@ -53,7 +54,8 @@ class Engine {
     // outside the vocabulary, a mode that needs a mask id the model lacks, or options out of range.
     int64_t submit(std::vector<llama_token> prompt, RequestOptions options);
 
-    // One forward pass for whatever the active requests plan; one event for each request that took part.
+    // One forward pass for whatever the active requests plan; one event for each request that took part. What goes
+    // wrong with one of them (a grammar that allows no token) fails that one alone.
     std::vector<Event> step();
 
     void cancel(int64_t id);

@@ -105,8 +105,11 @@ class Event:
     def logprobs(self) -> list[PositionLogprobs]:
         """Of each of `tokens`, if the request wants them; else empty."""
     @property
+    def error(self) -> str:
+        """Finish reason "failed": why."""
+    @property
     def finish_reason(self) -> str:
-        """ "" while running, else "stop" (an end of generation, a stop string), "length", "loop" or "cancelled"."""
+        """ "" while running, else "stop", "length", "loop", "cancelled" or "failed"."""
 
 class Stats:
     """Counters of one request. Times in seconds."""

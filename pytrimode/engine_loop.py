@@ -44,6 +44,8 @@ class EngineLoop:
         try:
             while True:
                 event = self._next_event(request)
+                if event.finish_reason == "failed":
+                    raise RuntimeError(event.error)
                 yield event, self._stats(request)
                 if event.finish_reason:
                     return

@@ -24,7 +24,7 @@ def test_coupled_gives_the_text_of_ar(model: TriMode, checkpoint_dir: Path, temp
 
 def test_rejection_does_not(model: TriMode, checkpoint_dir: Path) -> None:
     """Its text is another one, or the test above would show nothing."""
-    sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=1)
+    sampling = Sampling(temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, seed=1)
     prompts = chat_prompts(model, checkpoint_dir, N_PROMPTS)
     texts = [
         [decode(model, p, mode=mode, max_tokens=24, sampling=sampling)[0] for p in prompts]

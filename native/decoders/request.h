@@ -57,7 +57,7 @@ struct Stats {
     double generation_seconds = 0.0;
 };
 
-enum class Finish { none, stop, length, loop, cancelled };
+enum class Finish { none, stop, length, loop, cancelled, failed };
 
 struct Request {
     int64_t id = 0;
@@ -66,6 +66,7 @@ struct Request {
     Sequence * sequence = nullptr;  // of its slot
     Stats stats;
     Finish finish = Finish::none;
+    std::string error;  // finish failed: why
 
     // Filled during a step, read and cleared by the engine.
     std::vector<llama_token> emitted;

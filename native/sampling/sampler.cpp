@@ -125,7 +125,7 @@ size_t Sampler::reduced_size() const {
     return std::min(n_vocab, kept + changed + (grammar_ ? GRAMMAR_CANDIDATES : 0));
 }
 
-// The n highest logits into candidates_, and every biased token beside them; the mask id left out.
+// The n highest logits into candidates_, the mask id left out.
 void Sampler::collect(const float * logits, size_t n) {
     const int n_vocab = model_.n_vocab();
     const llama_token mask = model_.mask_token();
@@ -154,9 +154,12 @@ void Sampler::collect(const float * logits, size_t n) {
         std::nth_element(candidates_.begin(), candidates_.begin() + n - 1, candidates_.end(), higher);
         candidates_.resize(n);
     }
+}
+
+void Sampler::add_biased(const float * logits) {
     for (const llama_logit_bias & bias : options_.logit_bias) {
         const auto same = [&](const llama_token_data & c) { return c.id == bias.token; };
-        if (bias.token != mask && std::none_of(candidates_.begin(), candidates_.end(), same)) {
+        if (bias.token != model_.mask_token() && std::none_of(candidates_.begin(), candidates_.end(), same)) {
             candidates_.push_back({bias.token, logits[bias.token], 0.0f});
         }
     }
@@ -204,6 +207,7 @@ Distribution Sampler::target(const float * logits) {
     const size_t wanted = options_.greedy() ? 1 : options_.top_k > 0 ? options_.top_k : n_vocab;
     for (size_t n = reduced_size();; n = std::min(n_vocab, 4 * n)) {
         collect(logits, n);
+        add_biased(logits);
         if (apply_history(wanted) || n == n_vocab) {
             break;
         }

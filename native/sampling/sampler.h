@@ -81,6 +81,7 @@ class Sampler {
     void build_truncation();
     size_t reduced_size() const;
     void collect(const float * logits, size_t n);
+    void add_biased(const float * logits);
     bool apply_history(size_t wanted);
     Distribution truncate();
 
