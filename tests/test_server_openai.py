@@ -26,7 +26,7 @@ def client(server: Served) -> Iterator[Any]:
 
 
 def expected(model: TriMode, **options: Any) -> str:
-    result: Any = model.create_chat_completion(MESSAGES, **options)
+    result: Any = model.create_chat_completion(MESSAGES, **{"temperature": 0.0} | options)
     return str(result["choices"][0]["message"]["content"])
 
 
