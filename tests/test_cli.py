@@ -187,7 +187,10 @@ class Terminal:
 @pytest.fixture
 def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
     gguf = request.getfixturevalue(getattr(request, "param", "q8_gguf"))
-    chat = Terminal(gguf, "-c", "1024", "-n", "40" if gguf.name.startswith("tiny") else "-1")
+    # The random model goes on for as long as it may: long enough for a test that interrupts it.
+    tiny = gguf.name.startswith("tiny")
+    options = ("-c", "1024", "-n", "40") if tiny else ("-c", "16384", "--no-loop-detection")
+    chat = Terminal(gguf, "--temp", "0", *options)
     chat.says("/help lists the commands")
     yield chat
     chat.child.close(force=True)
