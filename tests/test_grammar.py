@@ -32,6 +32,12 @@ def test_every_answer_parses_and_is_of_its_schema(answers: list[Generation]) -> 
     assert any(answer.drafted > 0 for answer in answers)
 
 
+def test_drafts_follow_the_grammar(model: TriMode, checkpoint_dir: Path) -> None:
+    """Proposals that knew nothing of the grammar gave 0.55 tokens per forward: every draft was refused."""
+    made = list(generations(model, checkpoint_dir, N, mode="self-spec", block_length=16))
+    assert sum(a.tokens for a in made) / sum(a.forward_passes for a in made) > 1.5
+
+
 @pytest.mark.xfail(strict=True, reason="llama-cpp-python's json_schema_to_gbnf allows any character but \" and \\")
 def test_strings_hold_no_raw_control_characters(random_gguf: Path, checkpoint_dir: Path) -> None:
     with TriMode(random_gguf, n_ctx=1024, n_threads=1) as model:

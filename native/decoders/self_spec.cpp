@@ -46,6 +46,7 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
 void SelfSpecDecoder::take_draft(const Forward & forward) {
     draft_.clear();
     proposals_.clear();
+    sampler_->begin_draft();
     for (int i = 1; i < rows_; ++i) {
         const int row = first_row_ + i;
         if (plain_argmax_) {
@@ -53,6 +54,7 @@ void SelfSpecDecoder::take_draft(const Forward & forward) {
         } else {
             proposals_.push_back(sampler_->proposal(forward.logits(row)));
             draft_.push_back(sampler_->draw_draft(proposals_.back(), request_.sequence->size() + i));
+            sampler_->accept_draft(draft_.back());
         }
         if (is_end(draft_.back())) {
             break;  // what a draft says behind the end is not worth verifying
