@@ -1,25 +1,32 @@
 #!/usr/bin/env python3
 """How many drafts survive a temperature: rejection sampling, coupled sampling, and "sample and compare".
 
-python benchmarks/acceptance.py                     # the shipped model; about 15 minutes of CPU
+python benchmarks/acceptance.py                     # about 10 minutes of CPU
 
 All three keep the target's distribution. The first two are the engine's. The third draws from the target independently
 of the draft and accepts when they are equal; it is simulated on the engine's logits, step by step, and so are the
 others, as a check of the simulation. The last column needs no draws: the chance that an examined draft is accepted, in
 closed form, averaged over the same drafts for all three.
+
+Where a model is sure of what it says, as the shipped one is, the rules hardly differ; so a model of random weights,
+which is not, follows.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 import common  # isort: skip
+from coupled_text import random_prompts
 from decoding import chat_prompts, decode
+from joint_distribution import load_agreeing_model
 from sampling_reference import RULES, Distributions, FreshNoise, Rule, expected_acceptance, self_spec
 
 from pytrimode import TriMode
@@ -91,40 +98,44 @@ def row(tallies: Sequence[Tally]) -> str:
     return " | ".join(f"{statistics.fmean(c):.3f} ± {statistics.stdev(c):.3f}" for c in columns)
 
 
+def compare(name: str, model: TriMode, prompts: Sequence[list[int]], seeds: int, **limits: int) -> None:
+    """Print a table for each temperature and truncation."""
+    for temperature in (0.7, 1.0):
+        for options_name, options in OPTIONS.items():
+            sampling = {s: Sampling(temperature=temperature, sampler=s, **options) for s in SAMPLERS}
+            views = [Distributions(model, prompt, sampling[REJECTION]) for prompt in prompts]
+            jobs = [(rule, seed) for rule in RULES for seed in range(seeds)]
+            simulated: dict[str, list[Tally]] = {rule: [] for rule in RULES}
+            measured: dict[str, list[Tally]] = {rule: [] for rule in SAMPLERS}
+            for rule, seed in common.progress(jobs, f"{name}, T {temperature}, {options_name}", len(jobs)):
+                simulated[rule].append(simulation(views, RULES[rule], seed, **limits))
+                if rule in SAMPLERS:
+                    measured[rule].append(engine(model, prompts, sampling[rule], seed, **limits))
+            chances = closed_form(views, seeds, **limits)
+            print(f"\n### {name}, temperature {temperature}, {options_name}\n")
+            print("| rule | | drafts accepted | acceptance length | tokens per forward | chance, closed form |")
+            print("|---|---|---|---|---|---|")
+            for rule in RULES:
+                if rule in SAMPLERS:
+                    print(f"| {rule} | engine | {row(measured[rule])} | |")
+                print(f"| {rule} | simulated | {row(simulated[rule])} | {chances[rule]:.3f} |", flush=True)
+
+
 def main() -> None:
     """Measure and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=20, help="held-out prompts (default: %(default)s)")
+    parser.add_argument("--prompts", type=int, default=20, help="of each model (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="2 or more (default: %(default)s)")
     parser.add_argument("-B", "--block-length", type=int, default=16, help="(default: %(default)s)")
     parser.add_argument("-n", "--max-tokens", type=int, default=64, help="(default: %(default)s)")
     args = parser.parse_args()
-    model, checkpoint = common.tiny_model()
     limits = {"max_tokens": args.max_tokens, "block_length": args.block_length}
-    with model:
-        prompts = chat_prompts(model, checkpoint, 200)[:: 200 // args.prompts][: args.prompts]
-        print(
-            f"{len(prompts)} prompts, {args.seeds} seeds, block length {args.block_length}, with LoRA: {model.has_lora}"
-        )
-        for temperature in (0.7, 1.0):
-            for name, options in OPTIONS.items():
-                sampling = {s: Sampling(temperature=temperature, sampler=s, **options) for s in SAMPLERS}
-                views = [Distributions(model, prompt, sampling[REJECTION]) for prompt in prompts]
-                jobs = [(rule, seed) for rule in RULES for seed in range(args.seeds)]
-                simulated: dict[str, list[Tally]] = {rule: [] for rule in RULES}
-                measured: dict[str, list[Tally]] = {rule: [] for rule in SAMPLERS}
-                for rule, seed in common.progress(jobs, f"T {temperature}, {name}", len(jobs)):
-                    simulated[rule].append(simulation(views, RULES[rule], seed, **limits))
-                    if rule in SAMPLERS:
-                        measured[rule].append(engine(model, prompts, sampling[rule], seed, **limits))
-                chances = closed_form(views, args.seeds, **limits)
-                print(f"\n### Temperature {temperature}, {name}\n")
-                print("| rule | | drafts accepted | acceptance length | tokens per forward | chance, closed form |")
-                print("|---|---|---|---|---|---|")
-                for rule in RULES:
-                    if rule in SAMPLERS:
-                        print(f"| {rule} | engine | {row(measured[rule])} | |")
-                    print(f"| {rule} | simulated | {row(simulated[rule])} | {chances[rule]:.3f} |", flush=True)
+    tiny, checkpoint = common.tiny_model()
+    with tempfile.TemporaryDirectory() as root, tiny, load_agreeing_model(Path(root)) as agreeing:
+        heldout = chat_prompts(tiny, checkpoint, 200)[:: 200 // args.prompts][: args.prompts]
+        print(f"{args.prompts} prompts, {args.seeds} seeds, {limits}, with LoRA: {tiny.has_lora}")
+        compare("trimode-tiny", tiny, heldout, args.seeds, **limits)
+        compare("random weights", agreeing, random_prompts(agreeing, args.prompts), args.seeds, **limits)
 
 
 if __name__ == "__main__":
