@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from pytrimode.server.schema import (
     TemplateFields,
     TokenizeRequest,
 )
-from pytrimode.server.threads import CHARS_HELD, call_deep
+from pytrimode.server.threads import CHARS_HELD
 from pytrimode.server_settings import ServerSettings
 from pytrimode.trimode import TriMode
 
@@ -49,8 +49,7 @@ class Prompts:
     def chat(self, body: ChatCompletionRequest) -> Prepared:
         """A chat answers to the end of the context unless told otherwise."""
         text = self.apply_template(body)
-        tokens = self._tokens_of(text, lambda: self._model.prompt_tokens(text))
-        return self._prepare(body, [tokens], max_tokens=None, echo=[""])
+        return self._prepare(body, [self._tokens_of(text)], max_tokens=None, echo=[""])
 
     def completion(self, body: CompletionRequest) -> Prepared:
         """One prompt or several, each as text or as token ids."""
@@ -71,7 +70,7 @@ class Prompts:
         """Token ids of a text, or with `with_pieces` objects of id and piece."""
         text = body.content
         self._check_size(len(text.encode()), "content")
-        tokens = call_deep(len(text), lambda: self._model.tokenize(text, body.add_special, body.parse_special))
+        tokens = self._model.tokenize(text, body.add_special, body.parse_special)
         return self._pieces(tokens) if body.with_pieces else tokens
 
     def detokenize(self, body: DetokenizeRequest) -> str:
@@ -126,7 +125,7 @@ class Prompts:
 
     def _prompt_tokens(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):
-            return self._tokens_of(prompt, lambda: self._model.prompt_tokens(prompt))
+            return self._tokens_of(prompt)
         for token in prompt:
             if not 0 <= token < self._model.n_vocab:
                 raise ApiError(
@@ -134,11 +133,11 @@ class Prompts:
                 )
         return prompt
 
-    def _tokens_of(self, text: str, tokenize: Callable[[], list[int]]) -> list[int]:
+    def _tokens_of(self, text: str) -> list[int]:
         n_bytes = len(text.encode())
         self._check_tokens(n_bytes // self._longest_token, at_least=True)
         self._check_size(n_bytes, "the prompt")
-        return call_deep(len(text), tokenize)
+        return self._model.prompt_tokens(text)
 
     def _check_tokens(self, n: int, *, at_least: bool = False) -> None:
         """Refuse a prompt that leaves no room for an answer."""
