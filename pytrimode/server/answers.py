@@ -4,91 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from abc import ABC, abstractmethod
+import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
 
-from pytrimode.results import FinishReason, Measured, ResultWriter
+from pytrimode.results import FinishReason, Measured
 from pytrimode.server.errors import from_exception
+from pytrimode.server.event_stream import EventStream
 from pytrimode.server.generation import Generation, Piece
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import log_fields
 from pytrimode.server.prompts import Prepared
+from pytrimode.server.shapes import Object, Shape
 from pytrimode.server.timings import server_timings, sum_timings, sum_usage
 
 T = TypeVar("T")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-Object = dict[str, Any]
-"""A JSON object on its way out."""
-
-
-class Shape(ABC):
-    """How answers are written: as completions or as chat completions."""
-
-    def __init__(self, model: str) -> None:
-        self._writer = ResultWriter(model)
-
-    @abstractmethod
-    def opening(self, echo: str) -> list[Object]:
-        """Chunks before the first text."""
-
-    @abstractmethod
-    def text(self, text: str) -> Object:
-        """A chunk with text."""
-
-    @abstractmethod
-    def ending(self, reason: FinishReason) -> Object:
-        """The chunk that ends an answer."""
-
-    @abstractmethod
-    def whole(self, text: str, reason: FinishReason, measured: Measured) -> Object:
-        """An answer in one piece."""
-
-
-class CompletionShape(Shape):
-    """Of `/v1/completions`."""
-
-    def opening(self, echo: str) -> list[Object]:
-        """The prompt, if it is to be echoed."""
-        return [self.text(echo)] if echo else []
-
-    def text(self, text: str) -> Object:
-        """See Shape."""
-        return dict(self._writer.completion(text, None))
-
-    def ending(self, reason: FinishReason) -> Object:
-        """See Shape."""
-        return dict(self._writer.completion("", reason))
-
-    def whole(self, text: str, reason: FinishReason, measured: Measured) -> Object:
-        """See Shape."""
-        return dict(self._writer.completion(text, reason, measured))
-
-
-class ChatShape(Shape):
-    """Of `/v1/chat/completions`."""
-
-    def opening(self, echo: str) -> list[Object]:
-        """The role."""
-        return [dict(self._writer.chat_chunk({"role": "assistant", "content": ""}))]
-
-    def text(self, text: str) -> Object:
-        """See Shape."""
-        return dict(self._writer.chat_chunk({"content": text}))
-
-    def ending(self, reason: FinishReason) -> Object:
-        """See Shape."""
-        return dict(self._writer.chat_chunk({}, reason))
-
-    def whole(self, text: str, reason: FinishReason, measured: Measured) -> Object:
-        """See Shape."""
-        return dict(self._writer.chat(text, reason, measured))
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -100,9 +37,9 @@ class _Answer:
     measured: Measured = field(default_factory=Measured)
 
     def add(self, piece: Piece) -> None:
-        self.text.append(piece.step.text)
-        if piece.step.finish_reason:
-            self.reason, self.measured = piece.step.finish_reason, piece.step.measured or {}
+        self.text.append(piece.text)
+        if piece.reason:
+            self.reason, self.measured = piece.reason, piece.measured or {}
 
 
 async def answer(
@@ -124,52 +61,6 @@ async def answer(
     finally:
         if not streaming:
             host.runner.release(generation)
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events. The answers are cancelled when the client leaves, or takes nothing for too long."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncIterator[bytes], host: Host, generation: Generation, log: Object) -> None:
-        # nginx holds an answer back unless told not to.
-        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-        self._host = host
-        self._generation = generation
-        self._log = log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._host.runner.release(self._generation)
-
-    async def stream_response(self, send: Send) -> None:
-        """Send with a limit on the time that the client may take. An end without the last chunk cuts the connection."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        late = False
-
-        def give_up() -> None:
-            nonlocal late
-            late = True
-            if task:
-                task.cancel()
-
-        async def send_in_time(message: Message) -> None:
-            # A timer costs a tenth of a timeout scope, and there is one for every token.
-            timer = loop.call_later(self._host.settings.write_timeout, give_up)
-            try:
-                await send(message)
-            finally:
-                timer.cancel()
-
-        try:
-            await super().stream_response(send_in_time)
-        except asyncio.CancelledError:
-            if not late:
-                raise
-            self._log["outcome"] = "the client stopped reading"
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -198,63 +89,59 @@ async def _collect(generation: Generation, prepared: Prepared, shape: Shape, log
             answers[piece.index].add(piece)
     parts = [answer.measured for answer in answers]
     wholes = [shape.whole("".join(a.text), a.reason or "stop", a.measured) for a in answers]
-    for index, whole in enumerate(wholes):
-        whole["choices"][0]["index"] = index
     _log_answers(log, parts, prepared)
-    return {
-        **wholes[0],
-        "choices": [whole["choices"][0] for whole in wholes],
-        "usage": sum_usage(parts, prepared.choices_per_prompt),
-        "timings": sum_timings(parts),
-    }
+    choices = [_numbered(whole, index)["choices"][0] for index, whole in enumerate(wholes)]
+    return wholes[0] | {"choices": choices} | _summed(parts, prepared)
 
 
 async def _events(
-    generation: Generation,
-    pieces: list[Piece],
-    prepared: Prepared,
-    shape: Shape,
-    include_usage: bool,
-    log: Object,
+    generation: Generation, pieces: list[Piece], prepared: Prepared, shape: Shape, include_usage: bool, log: Object
 ) -> AsyncIterator[bytes]:
     """The events, all that wait in one go. An error ends the stream with an event of its own and without [DONE]."""
     measured: dict[int, Measured] = {}
-    begun: set[int] = set()
+    waiting_for = dict(enumerate(prepared.echo))
     usage: Object = {"usage": None} if include_usage else {}
     try:
         while pieces:
             chunks: list[Object] = []
-            for index, step in ((piece.index, piece.step) for piece in pieces):
-                new: list[Object] = []
-                if index not in begun:
-                    begun.add(index)
-                    new += shape.opening(prepared.echo[index])
-                if step.text:
-                    new.append(shape.text(step.text))
-                if step.finish_reason:
-                    measured[index] = step.measured or {}
-                    new.append(shape.ending(step.finish_reason) | {"timings": server_timings(measured[index])})
-                for chunk in new:
-                    chunk["choices"][0]["index"] = index
-                    chunks.append(chunk | usage)
+            for piece in pieces:
+                echo = waiting_for.pop(piece.index, None)
+                opening = [] if echo is None else shape.opening(echo)
+                chunks += [_numbered(chunk, piece.index) | usage for chunk in opening + _chunks(piece, shape)]
+                if piece.measured:
+                    measured[piece.index] = piece.measured
             if chunks:
                 yield b"".join(map(_event, chunks))
             pieces = await generation.pieces()
     except Exception as error:
         failure = from_exception(error)
+        if failure is not error:
+            _log.error("a stream failed", exc_info=error)
         log["outcome"] = failure.body["error"]["type"]
         yield _event(failure.body)
         return
     parts = [measured[index] for index in range(len(prepared.runs))]
     _log_answers(log, parts, prepared)
     if include_usage:
-        summed: Object = {
-            "choices": [],
-            "usage": sum_usage(parts, prepared.choices_per_prompt),
-            "timings": sum_timings(parts),
-        }
-        yield _event(shape.ending("stop") | summed)
+        yield _event(shape.ending("stop") | {"choices": []} | _summed(parts, prepared))
     yield b"data: [DONE]\n\n"
+
+
+def _chunks(piece: Piece, shape: Shape) -> list[Object]:
+    chunks = [shape.text(piece.text)] if piece.text else []
+    if piece.reason and piece.measured:
+        chunks.append(shape.ending(piece.reason) | {"timings": server_timings(piece.measured)})
+    return chunks
+
+
+def _numbered(result: Object, index: int) -> Object:
+    """A result with one choice, as that of answer number `index`."""
+    result["choices"][0]["index"] = index
+    return result
+
+
+def _summed(parts: Sequence[Measured], prepared: Prepared) -> Object:
+    return {"usage": sum_usage(parts, prepared.choices_per_prompt), "timings": sum_timings(parts)}
 
 
 def _event(data: Object) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytrimode.completion import Step
+from pytrimode.results import FinishReason, Measured
 from pytrimode.server.errors import ApiError
 
 CAPACITY = 64
@@ -19,10 +20,19 @@ CAPACITY = 64
 
 @dataclass(frozen=True)
 class Piece:
-    """A step of one of the answers."""
+    """What a step brought to one of the answers."""
 
     index: int
-    step: Step
+    text: str
+    reason: FinishReason | None
+    """None while more follows."""
+    measured: Measured | None
+    """With the last piece."""
+
+    @classmethod
+    def of(cls, index: int, step: Step) -> Piece:
+        """From the engine's step."""
+        return cls(index, step.text, step.finish_reason, step.measured)
 
 
 class Generation:
@@ -101,7 +111,7 @@ class Generation:
         taken = []
         while self._pieces:
             taken.append(self._pieces.popleft())
-        n_last = sum(1 for piece in taken if piece.step.finish_reason)
+        n_last = sum(1 for piece in taken if piece.reason)
         self._unfinished -= n_last
         if len(taken) > n_last:
             self._room.release(len(taken) - n_last)

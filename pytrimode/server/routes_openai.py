@@ -7,10 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pytrimode.server.answers import ChatShape, CompletionShape, answer
+from pytrimode.server.answers import answer
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host, Ready
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
+from pytrimode.server.shapes import ChatShape, CompletionShape
 
 router = APIRouter()
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
