@@ -22,12 +22,12 @@ run: $(VENV)/.installed
 	@if [ -t 0 ] && [ -t 1 ]; then \
 	    exec $(BIN)/pytrimode chat $(MODEL); \
 	else \
-	    exec $(BIN)/pytrimode chat $(MODEL) -n 200 -p "Hello" -p "Sort these numbers: 7, 3, 9, 1" \
+	    exec $(BIN)/pytrimode chat $(MODEL) -n 200 -p "Hello" -p "Sort these numbers: 74, 31, 95, 12" \
 	        -p "/mode ar" -p "What is the mode self-spec?" -p "/mode diffusion" -p "How are you?" -p "/stats"; \
 	fi
 
 test: $(VENV)/.test-installed lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_encode(nb::module_ & m);
+void bind_state(nb::module_ & m);
 
 namespace {
 
@@ -28,8 +29,12 @@ const char * finish_name(Finish finish) {
             return "stop";
         case Finish::length:
             return "length";
+        case Finish::loop:
+            return "loop";
         case Finish::cancelled:
             return "cancelled";
+        case Finish::failed:
+            return "failed";
     }
     return "";
 }
@@ -65,7 +70,9 @@ void bind_model(nb::module_ & m) {
         .def(
             "tokenize",
             [](const Model & model, const nb::bytes & text, bool add_special, bool parse_special) {
-                return model.tokenize({text.c_str(), text.size()}, add_special, parse_special);
+                const std::string held(text.c_str(), text.size());
+                const nb::gil_scoped_release release;
+                return model.tokenize(held, add_special, parse_special);
             },
             "text"_a, "add_special"_a, "parse_special"_a)
         .def(
@@ -78,11 +85,19 @@ void bind_model(nb::module_ & m) {
 }
 
 void bind_results(nb::module_ & m) {
+    nb::class_<TokenLogprob>(m, "TokenLogprob")
+        .def_ro("token", &TokenLogprob::token)
+        .def_ro("logprob", &TokenLogprob::logprob);
+    nb::class_<PositionLogprobs>(m, "PositionLogprobs")
+        .def_ro("chosen", &PositionLogprobs::chosen)
+        .def_ro("top", &PositionLogprobs::top);
     nb::class_<Event>(m, "Event")
         .def_ro("request_id", &Event::request_id)
         .def_ro("tokens", &Event::tokens)
         .def_ro("block", &Event::block)
         .def_ro("confidence", &Event::confidence)
+        .def_ro("logprobs", &Event::logprobs)
+        .def_ro("error", &Event::error)
         .def_prop_ro("finish_reason", [](const Event & event) { return finish_name(event.finish); });
     nb::class_<Stats>(m, "Stats")
         .def_ro("prompt_tokens", &Stats::prompt_tokens)
@@ -93,74 +108,83 @@ void bind_results(nb::module_ & m) {
         .def_ro("drafted", &Stats::drafted)
         .def_ro("accepted", &Stats::accepted)
         .def_ro("cycles", &Stats::cycles)
+        .def_ro("loop_period", &Stats::loop_period)
+        .def_ro("loop_repeated", &Stats::loop_repeated)
         .def_ro("prompt_seconds", &Stats::prompt_seconds)
         .def_ro("generation_seconds", &Stats::generation_seconds);
 }
 
-// The keyword arguments of submit() that are the sampler's, by name.
-SamplerOptions sampler_options(const nb::kwargs & kwargs) {
+// Sets `field` from the keyword argument `name`, if it is there, and takes that away.
+template <class T>
+void take(nb::dict & arguments, const char * name, T & field) {
+    if (arguments.contains(name)) {
+        field = nb::cast<T>(arguments[name]);
+        nb::del(arguments[name]);
+    }
+}
+
+SamplerOptions sampler_options(nb::dict & arguments) {
     SamplerOptions o;
-    const auto read = [](auto & field, nb::handle value) { field = nb::cast<std::decay_t<decltype(field)>>(value); };
-    for (const auto & [key, value] : kwargs) {
-        const std::string name = nb::cast<std::string>(key);
-        if (name == "temperature")
-            read(o.temperature, value);
-        else if (name == "top_k")
-            read(o.top_k, value);
-        else if (name == "top_p")
-            read(o.top_p, value);
-        else if (name == "min_p")
-            read(o.min_p, value);
-        else if (name == "typical_p")
-            read(o.typical_p, value);
-        else if (name == "repeat_penalty")
-            read(o.repeat_penalty, value);
-        else if (name == "frequency_penalty")
-            read(o.frequency_penalty, value);
-        else if (name == "presence_penalty")
-            read(o.presence_penalty, value);
-        else if (name == "penalty_last_n")
-            read(o.penalty_last_n, value);
-        else if (name == "dry_multiplier")
-            read(o.dry_multiplier, value);
-        else if (name == "dry_base")
-            read(o.dry_base, value);
-        else if (name == "dry_allowed_length")
-            read(o.dry_allowed_length, value);
-        else if (name == "dry_penalty_last_n")
-            read(o.dry_penalty_last_n, value);
-        else if (name == "dry_sequence_breakers")
-            read(o.dry_sequence_breakers, value);
-        else if (name == "grammar")
-            read(o.grammar, value);
-        else if (name == "seed")
-            read(o.seed, value);
-        else if (name == "coupled")
-            read(o.coupled, value);
-        else if (name == "logit_bias") {
-            for (const auto & [token, bias] : nb::cast<std::unordered_map<llama_token, float>>(value)) {
-                o.logit_bias.push_back({token, bias});
-            }
-        } else {
-            throw nb::type_error(("submit() got an unexpected keyword argument '" + name + "'").c_str());
-        }
+    take(arguments, "temperature", o.temperature);
+    take(arguments, "top_k", o.top_k);
+    take(arguments, "top_p", o.top_p);
+    take(arguments, "min_p", o.min_p);
+    take(arguments, "typical_p", o.typical_p);
+    take(arguments, "repeat_penalty", o.repeat_penalty);
+    take(arguments, "frequency_penalty", o.frequency_penalty);
+    take(arguments, "presence_penalty", o.presence_penalty);
+    take(arguments, "penalty_last_n", o.penalty_last_n);
+    take(arguments, "dry_multiplier", o.dry_multiplier);
+    take(arguments, "dry_base", o.dry_base);
+    take(arguments, "dry_allowed_length", o.dry_allowed_length);
+    take(arguments, "dry_penalty_last_n", o.dry_penalty_last_n);
+    take(arguments, "dry_sequence_breakers", o.dry_sequence_breakers);
+    take(arguments, "grammar", o.grammar);
+    take(arguments, "seed", o.seed);
+    take(arguments, "coupled", o.coupled);
+    std::unordered_map<llama_token, float> bias;
+    take(arguments, "logit_bias", bias);
+    for (const auto & [token, value] : bias) {
+        o.logit_bias.push_back({token, value});
     }
     return o;
 }
 
-int64_t submit(Engine & engine, std::vector<llama_token> tokens, const std::string & mode, int max_tokens,
-               int block_length, float threshold, int steps, const std::string & reveal, bool ignore_eos, bool use_lora,
-               const nb::kwargs & sampler) {
-    RequestOptions options;
-    options.mode = parse_mode(mode);
-    options.max_tokens = max_tokens;
-    options.block_length = block_length;
-    options.threshold = threshold;
-    options.steps = steps;
-    options.reveal = parse_reveal(reveal);
-    options.ignore_eos = ignore_eos;
-    options.use_lora = use_lora;
-    options.sampler = sampler_options(sampler);
+RequestOptions request_options(nb::dict & arguments) {
+    RequestOptions o;
+    std::string mode, reveal = "confidence";
+    take(arguments, "mode", mode);
+    take(arguments, "reveal", reveal);
+    o.mode = parse_mode(mode);
+    o.reveal = parse_reveal(reveal);
+    take(arguments, "max_tokens", o.max_tokens);
+    take(arguments, "block_length", o.block_length);
+    take(arguments, "threshold", o.threshold);
+    take(arguments, "steps", o.steps);
+    take(arguments, "ignore_eos", o.ignore_eos);
+    take(arguments, "use_lora", o.use_lora);
+    take(arguments, "suffix", o.suffix);
+    take(arguments, "stop", o.stop);
+    take(arguments, "loop_window", o.loop_window);
+    take(arguments, "loop_min_repeats", o.loop_min_repeats);
+    take(arguments, "think_begin", o.think_begin);
+    take(arguments, "think_end", o.think_end);
+    take(arguments, "max_thinking_tokens", o.max_thinking_tokens);
+    take(arguments, "logprobs", o.logprobs);
+    take(arguments, "post_sampling_probs", o.post_sampling_probs);
+    o.sampler = sampler_options(arguments);
+    return o;
+}
+
+int64_t submit(Engine & engine, std::vector<llama_token> tokens, const nb::kwargs & kwargs) {
+    nb::dict arguments;
+    arguments.update(kwargs);
+    const RequestOptions options = request_options(arguments);
+    if (arguments.size() > 0) {
+        const std::string name = nb::cast<std::string>(arguments.keys()[0]);
+        throw nb::type_error(("submit() got an unexpected keyword argument '" + name + "'").c_str());
+    }
+    const nb::gil_scoped_release release;
     return engine.submit(std::move(tokens), options);
 }
 
@@ -181,23 +205,21 @@ void bind_engine(nb::module_ & m) {
         .def(
             "__init__",
             [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_threads, const std::string & type_k,
-               const std::string & type_v, bool flash_attn, int n_parallel, bool use_scheduler) {
+               const std::string & type_v, bool flash_attn, int n_parallel, bool use_scheduler, bool exact_reuse) {
                 const nb::gil_scoped_release release;
-                new (self)
-                    Engine(model, {n_ctx, n_batch, n_threads, n_parallel, type_k, type_v, flash_attn, use_scheduler});
+                new (self) Engine(model, {n_ctx, n_batch, n_threads, n_parallel, type_k, type_v, flash_attn,
+                                          use_scheduler, exact_reuse});
             },
             "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_threads"_a = 0, "type_k"_a = "f16",
             "type_v"_a = "f16", "flash_attn"_a = true, "n_parallel"_a = 1, "use_scheduler"_a = false,
-            nb::keep_alive<1, 2>())
+            "exact_reuse"_a = false, nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
         .def_prop_ro("memory",
                      [](const Engine & engine) {
                          return std::unordered_map<std::string, size_t>{{"kv_cache", engine.kv_cache_bytes()},
                                                                         {"compute", engine.compute_bytes()}};
                      })
-        .def("submit", &submit, "tokens"_a, nb::kw_only(), "mode"_a, "max_tokens"_a, "block_length"_a = 16,
-             "threshold"_a = 0.9f, "steps"_a = 0, "reveal"_a = "confidence", "ignore_eos"_a = false,
-             "use_lora"_a = true, "sampler"_a)
+        .def("submit", &submit, "tokens"_a, "options"_a)
         .def("step", &Engine::step, released())
         .def("cancel", &Engine::cancel, "request_id"_a, released())
         .def("stats", &Engine::stats, "request_id"_a, released())
@@ -221,9 +243,12 @@ NB_MODULE(_native, m) {
     Log::install();
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;
     m.def("set_log_verbose", &Log::set_verbose, "verbose"_a);
+    m.attr("LOOP_WINDOW") = static_cast<int>(LoopDetector::WINDOW);
+    m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
     bind_encode(m);
     bind_model(m);
     bind_results(m);
     bind_engine(m);
+    bind_state(m);
     bind_loop_detector(m);
 }

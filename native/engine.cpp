@@ -106,9 +106,34 @@ void Engine::check_options(const RequestOptions & options) const {
         throw std::invalid_argument("steps is " + std::to_string(options.steps) +
                                     "; it must be 0 (by threshold) or more");
     }
+    if (options.loop_window != 0) {
+        LoopDetector(options.loop_window, options.loop_min_repeats);
+    }
     if (!(options.threshold >= 0.0f && options.threshold <= 1.0f)) {
         throw std::invalid_argument("threshold is " + std::to_string(options.threshold) +
                                     "; it must be between 0 and 1");
+    }
+}
+
+// The middle, what stands before it and the suffix are one block.
+void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
+    if (options.suffix.empty()) {
+        return;
+    }
+    check_tokens(options.suffix);
+    const int n_suffix = static_cast<int>(options.suffix.size());
+    const int block = 1 + options.max_tokens + n_suffix;
+    if (options.mode != Mode::diffusion) {
+        throw std::invalid_argument("a suffix needs mode diffusion: the others see only what comes before");
+    }
+    if (options.logprobs >= 0) {
+        throw std::invalid_argument("logprobs are those of causal rows: there are none in front of a suffix");
+    }
+    if (options.max_tokens < 0 || block > options_.n_batch || n_prompt - 1 + block > options_.n_ctx) {
+        throw std::invalid_argument("max_tokens " + std::to_string(options.max_tokens) + " and a suffix of " +
+                                    std::to_string(n_suffix) + " tokens: the middle and the suffix must fit n_batch (" +
+                                    std::to_string(options_.n_batch) + ") together, and with the prompt n_ctx (" +
+                                    std::to_string(options_.n_ctx) + ")");
     }
 }
 
@@ -116,6 +141,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options) 
     const std::lock_guard<std::mutex> lock(mutex_);
     check_tokens(prompt);
     check_options(options);
+    check_infill(options, static_cast<int>(prompt.size()));
     const int room = options_.n_ctx - static_cast<int>(prompt.size());
     options.max_tokens = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
 
@@ -160,7 +186,8 @@ void Engine::assign_slots() {
             }
             // One prompt token at least is computed: its logits give the first new one.
             const int common = common_prefix(slot->sequence.tokens, request.prompt);
-            const int kept = std::min(common, static_cast<int>(request.prompt.size()) - 1);
+            const int reusable = options_.exact_reuse ? slot->sequence.n_prefilled : common;
+            const int kept = std::min({common, reusable, static_cast<int>(request.prompt.size()) - 1});
             slot->sequence.truncate(cache_, kept);
             slot->request = request.id;
             request.sequence = &slot->sequence;
@@ -189,7 +216,13 @@ std::vector<Event> Engine::step() {
     }
     for (Slot & slot : slots_) {
         if (slot.request >= 0) {
-            requests_.at(slot.request).decoder->consume(batch_, forward_);
+            Active & active = requests_.at(slot.request);
+            try {
+                active.decoder->consume(batch_, forward_);
+            } catch (const std::exception & e) {
+                active.request.finish = Finish::failed;
+                active.request.error = e.what();
+            }
         }
     }
     batch_.clear();
@@ -206,11 +239,12 @@ std::vector<Event> Engine::collect(double seconds) {
         }
         (active.prefilled ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
         active.prefilled = request.stats.completion_tokens > 0;
-        events.push_back(
-            {id, std::move(request.emitted), std::move(request.block), std::move(request.confidence), request.finish});
+        events.push_back({id, std::move(request.emitted), std::move(request.block), std::move(request.confidence),
+                          std::move(request.logprobs), request.finish, request.error});
         request.emitted.clear();
         request.block.clear();
         request.confidence.clear();
+        request.logprobs.clear();
         if (request.finish != Finish::none) {
             free_slot(id);
             active.reported = true;

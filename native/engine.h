@@ -21,6 +21,7 @@ struct EngineOptions {
     std::string type_v = "f16";
     bool flash_attn = true;
     bool use_scheduler = false;
+    bool exact_reuse = false;  // reuse only cells that a prefill from nothing would write bit by bit the same
 };
 
 struct Event {
@@ -28,7 +29,16 @@ struct Event {
     std::vector<llama_token> tokens;
     std::vector<llama_token> block;
     std::vector<float> confidence;
+    std::vector<PositionLogprobs> logprobs;
     Finish finish;
+    std::string error;  // finish failed: why
+};
+
+// Keys and values of the first tokens of a prompt, as the cache stores them.
+struct CachedPrefix {
+    std::vector<llama_token> tokens;
+    size_t n_layer = 0, k_bytes = 0, v_bytes = 0;
+    std::vector<uint8_t> k, v;  // [n_layer, tokens.size(), k_bytes], [n_layer, tokens.size(), v_bytes]
 };
 
 class Engine {
@@ -44,13 +54,23 @@ class Engine {
     // outside the vocabulary, a mode that needs a mask id the model lacks, or options out of range.
     int64_t submit(std::vector<llama_token> prompt, RequestOptions options);
 
-    // One forward pass for whatever the active requests plan; one event for each request that took part.
+    // One forward pass for whatever the active requests plan; one event for each request that took part. What goes
+    // wrong with one of them (a grammar that allows no token) fails that one alone.
     std::vector<Event> step();
 
     void cancel(int64_t id);
     Stats stats(int64_t id) const;
     void release(int64_t id);  // forgets a request; cancels it if it still runs
     void clear_cache();        // drops the cells of idle slots
+
+    // engine_state.cpp. The longest beginning of `tokens` that an idle slot holds; empty where none does.
+    CachedPrefix save_state(const std::vector<llama_token> & tokens);
+
+    // Puts such a beginning into an idle slot, in the place of what it holds; sizes in bytes. Throws
+    // std::invalid_argument for tokens that no prompt could have and for other sizes, std::runtime_error when no slot
+    // is idle.
+    void load_state(const std::vector<llama_token> & tokens, const uint8_t * k, size_t k_size, const uint8_t * v,
+                    size_t v_size);
 
     // [n, n_vocab] logits of causal rows; rows from block_start (< 0: none) on see each other in both directions,
     // with the drafter LoRA when asked.
@@ -70,6 +90,7 @@ class Engine {
 
     void check_tokens(const std::vector<llama_token> & tokens) const;
     void check_options(const RequestOptions & options) const;
+    void check_infill(const RequestOptions & options, int n_prompt) const;
     void assign_slots();
     Slot * idle_slot(const std::vector<llama_token> & prompt);
     void free_slot(int64_t id);

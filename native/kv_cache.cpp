@@ -1,5 +1,6 @@
 #include "kv_cache.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "model.h"
@@ -53,12 +54,44 @@ void KvCache::release(int32_t cell) {
     lowest_free_ = std::min(lowest_free_, cell);
 }
 
+namespace {
+
+// Calls copy(tensor, bytes, offset, size) for each run of neighbouring cells in each layer: few copies, long ones.
+template <typename Byte, typename Copy>
+void for_each_run(const std::vector<ggml_tensor *> & layers, const std::vector<int32_t> & cells, Byte * bytes,
+                  Copy copy) {
+    for (ggml_tensor * tensor : layers) {
+        const size_t row = tensor->nb[1];
+        for (size_t begin = 0, end; begin < cells.size(); begin = end) {
+            end = begin + 1;
+            while (end < cells.size() && cells[end] == cells[end - 1] + 1) {
+                ++end;
+            }
+            copy(tensor, bytes, cells[begin] * row, (end - begin) * row);
+            bytes += (end - begin) * row;
+        }
+    }
+}
+
+}  // namespace
+
+void KvCache::read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v) const {
+    for_each_run(k_, cells, k, ggml_backend_tensor_get);
+    for_each_run(v_, cells, v, ggml_backend_tensor_get);
+}
+
+void KvCache::write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v) {
+    for_each_run(k_, cells, k, ggml_backend_tensor_set);
+    for_each_run(v_, cells, v, ggml_backend_tensor_set);
+}
+
 void Sequence::truncate(KvCache & cache, int n) {
     for (int i = n; i < size(); ++i) {
         cache.release(cells[i]);
     }
     tokens.resize(n);
     cells.resize(n);
+    n_prefilled = std::min(n_prefilled, n);
 }
 
 }  // namespace trimode

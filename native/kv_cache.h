@@ -27,6 +27,14 @@ class KvCache {
     int32_t allocate();  // the lowest free cell; std::logic_error when full (callers check n_free)
     void release(int32_t cell);
 
+    // Bytes of what one layer keeps in a cell.
+    size_t k_bytes() const { return k_.front()->nb[1]; }
+    size_t v_bytes() const { return v_.front()->nb[1]; }
+
+    // Copies the stored bytes of cells, layer after layer: k is [n_layer, cells.size(), k_bytes()], v likewise.
+    void read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v) const;
+    void write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v);
+
   private:
     struct Free {
         void operator()(ggml_context * p) const { ggml_free(p); }
@@ -44,6 +52,7 @@ class KvCache {
 struct Sequence {
     std::vector<llama_token> tokens;
     std::vector<int32_t> cells;
+    int n_prefilled = 0;  // so many of the first are, bit by bit, what a prefill of any longer prompt writes
 
     int size() const { return static_cast<int>(tokens.size()); }
     void truncate(KvCache & cache, int n);  // keeps the first n

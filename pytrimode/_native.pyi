@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LOOP_WINDOW: int
+LOOP_MIN_REPEATS: int
+"""Defaults of `LoopDetector`."""
 LLAMA_CPP_PYTHON_VERSION: str
 """Version of llama-cpp-python that this extension was compiled against."""
 
@@ -68,6 +71,22 @@ class Model:
     def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]: ...
     def token_to_piece(self, token: int, special: bool) -> bytes: ...
 
+class TokenLogprob:
+    """A token and its log-probability."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def logprob(self) -> float: ...
+
+class PositionLogprobs:
+    """The emitted token and the most likely ones at its position."""
+
+    @property
+    def chosen(self) -> TokenLogprob: ...
+    @property
+    def top(self) -> list[TokenLogprob]: ...
+
 class Event:
     """What one engine step did for one request."""
 
@@ -83,8 +102,14 @@ class Event:
     def confidence(self) -> list[float]:
         """Probability of each committed token of `block`, 0 where masked, 1 for the seed."""
     @property
+    def logprobs(self) -> list[PositionLogprobs]:
+        """Of each of `tokens`, if the request wants them; else empty."""
+    @property
+    def error(self) -> str:
+        """Finish reason "failed": why."""
+    @property
     def finish_reason(self) -> str:
-        """ "" while running, else "stop" (an end-of-generation token), "length" or "cancelled"."""
+        """ "" while running, else "stop", "length", "loop", "cancelled" or "failed"."""
 
 class Stats:
     """Counters of one request. Times in seconds."""
@@ -110,6 +135,12 @@ class Stats:
     def cycles(self) -> int:
         """Self-spec: draft/verify cycles; diffusion: blocks."""
     @property
+    def loop_period(self) -> int:
+        """Finish reason "loop": the shortest period in tokens; else 0."""
+    @property
+    def loop_repeated(self) -> int:
+        """Finish reason "loop": how many tokens at the end only repeat what came before."""
+    @property
     def prompt_seconds(self) -> float: ...
     @property
     def generation_seconds(self) -> float: ...
@@ -129,6 +160,7 @@ class Engine:
         flash_attn: bool = True,
         n_parallel: int = 1,
         use_scheduler: bool = False,
+        exact_reuse: bool = False,
     ) -> None:
         """`use_scheduler` sends a CPU-only model through ggml's scheduler too, as devices need it (for tests)."""
     @property
@@ -136,42 +168,11 @@ class Engine:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
-    def submit(
-        self,
-        tokens: Sequence[int],
-        *,
-        mode: str,
-        max_tokens: int,
-        block_length: int = 16,
-        threshold: float = 0.9,
-        steps: int = 0,
-        reveal: str = "confidence",
-        ignore_eos: bool = False,
-        use_lora: bool = True,
-        temperature: float = 0.0,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        penalty_last_n: int = 64,
-        dry_multiplier: float = 0.0,
-        dry_base: float = 1.75,
-        dry_allowed_length: int = 2,
-        dry_penalty_last_n: int = -1,
-        dry_sequence_breakers: Sequence[str] = ("\\n", ":", '"', "*"),
-        logit_bias: dict[int, float] = {},
-        grammar: str = "",
-        seed: int = 0,
-        coupled: bool = False,
-    ) -> int:
-        """`max_tokens` -1: to the end of the context. `temperature` 0: greedy.
+    def submit(self, tokens: Sequence[int], **options: Any) -> int:
+        """Queue a request. Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
+        native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
 
-        `steps`: denoising passes per block in mode diffusion, 0: by `threshold`; `reveal`: "confidence" or "leftmost".
-        `grammar`: GBNF. `coupled`: Gumbel-max with noise shared by draft and target instead of rejection sampling.
-        Raises ValueError for options out of range and for a grammar that does not parse.
+        Raises ValueError for options out of range and for a grammar that does not parse, TypeError for unknown ones.
         """
     def step(self) -> list[Event]:
         """One forward pass for whatever the active requests plan. The GIL is released."""
@@ -180,6 +181,12 @@ class Engine:
     def release(self, request_id: int) -> None:
         """Forget a finished request (its cells stay for prefix reuse)."""
     def clear_cache(self) -> None: ...
+    def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
+        """The longest beginning of `tokens` that an idle slot holds, its keys and its values as the cache stores them:
+        [n_layer, n, bytes of a row]. No tokens where no idle slot holds any."""
+    def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
+        """Put such a beginning into an idle slot. Raises ValueError for arrays of another size, for more tokens than
+        the context, or none; RuntimeError when no slot is idle."""
     def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
         """[n, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only)."""
 

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from pytrimode.engine_loop import EngineLoop
 from pytrimode.generation_options import ResolvedOptions
+from pytrimode.logprobs import LogprobWriter
+from pytrimode.reasoning import Parts, ReasoningSplit
 from pytrimode.results import (
+    ChatCompletion,
     ChatCompletionChunk,
+    ChatDelta,
+    ChatMessage,
     Completion,
-    FinishReason,
-    Measured,
+    Ending,
+    FinishDetails,
     ResultWriter,
     timings_of,
     usage_of,
@@ -21,7 +26,7 @@ from pytrimode.results import (
 from pytrimode.text_stream import TextStream
 
 if TYPE_CHECKING:
-    from pytrimode._native import Event, Model, Stats
+    from pytrimode._native import Event, Model, PositionLogprobs, Stats
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,12 @@ class Step:
     """Mode diffusion: the block being denoised, mask ids where nothing is decided yet; else empty."""
     confidence: list[float]
     """Probability of each decided token of `block`, 0 where masked."""
-    finish_reason: FinishReason | None
-    """None while more steps follow."""
-    measured: Measured | None
-    """`usage` and `timings`, on the last step."""
+    logprobs: list[PositionLogprobs]
+    """Of each of `tokens`, if the request wants them; else empty."""
+    ending: Ending | None = None
+    """On the last step; None while more follow."""
+    trimmed: int | None = None
+    """At the end of a loop: how many characters of the whole text are left without its repetitions."""
 
 
 class _Text:
@@ -50,11 +57,15 @@ class _Text:
         self._visible = visible
         self._stream = TextStream(options.stop)
         self._skip_eog = not options.ignore_eos
-        self.n_tokens = 0
+        self._ends = [0]  # characters given out after so many tokens
 
     @property
-    def stopped(self) -> bool:
-        return self._stream.stopped
+    def n_tokens(self) -> int:
+        return len(self._ends) - 1
+
+    @property
+    def stop_string(self) -> str | None:
+        return self._stream.matched
 
     def take(self, tokens: Sequence[int]) -> tuple[list[int], str]:
         """The tokens up to an end of generation or a stop string, and the text that became final."""
@@ -64,14 +75,19 @@ class _Text:
             if self._skip_eog and self._model.is_eog(token):
                 break
             kept.append(token)
-            text += self._stream.feed(self._model.token_to_piece(token, token in self._visible))
-            if self.stopped:
+            new = self._stream.feed(self._model.token_to_piece(token, token in self._visible))
+            text += new
+            self._ends.append(self._ends[-1] + len(new))
+            if self._stream.stopped:
                 break
-        self.n_tokens += len(kept)
         return kept, text
 
     def finish(self) -> str:
         return self._stream.finish()
+
+    def length_without(self, n_last: int) -> int:
+        """Characters given out before the last tokens."""
+        return self._ends[max(0, self.n_tokens - n_last)]
 
 
 def steps(
@@ -86,55 +102,120 @@ def steps(
         for event, stats in events:
             step = _step(event, stats, text)
             yield step
-            if step.finish_reason:
+            if step.ending:
                 return
 
 
 def _step(event: Event, stats: Stats, text: _Text) -> Step:
     kept, new = text.take(event.tokens)
-    reason: FinishReason | None = None
-    if text.stopped:
-        reason = "stop"
-    elif event.finish_reason:
-        if event.finish_reason == "cancelled":
-            raise RuntimeError("the request was cancelled")
-        new += text.finish()
-        # The last characters can complete a stop string only here, when the decoder gives up on a broken one.
-        reason = "stop" if text.stopped or event.finish_reason == "stop" else "length"
-    measured: Measured | None = None
-    if reason:
-        measured = {"usage": usage_of(stats, text.n_tokens), "timings": timings_of(stats)}
-    return Step(new, kept, event.block, event.confidence, reason, measured)
+    logprobs = event.logprobs[: len(kept)]
+    if text.stop_string is None and not event.finish_reason:
+        return Step(new, kept, event.block, event.confidence, logprobs)
+    if event.finish_reason == "cancelled":
+        raise RuntimeError("the request was cancelled")
+    # The last characters can complete a stop string only here, when the decoder gives up on a broken one.
+    new += text.finish()
+    ending = Ending(
+        _details(event, stats, text.stop_string),
+        {"usage": usage_of(stats, text.n_tokens), "timings": timings_of(stats)},
+    )
+    trimmed = text.length_without(stats.loop_repeated) if ending.details["type"] == "loop" else None
+    return Step(new, kept, event.block, event.confidence, logprobs, ending, trimmed)
 
 
-def join(run: Iterator[Step]) -> tuple[str, FinishReason, Measured]:
+def _details(event: Event, stats: Stats, stop_string: str | None) -> FinishDetails:
+    if stop_string is not None or event.finish_reason == "stop":
+        return {"type": "stop", "stop": stop_string}
+    if event.finish_reason == "loop":
+        return {"type": "loop", "period": stats.loop_period, "repeated_tokens": stats.loop_repeated}
+    return {"type": "length"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A request run to its end."""
+
+    text: str
+    logprobs: list[PositionLogprobs]
+    ending: Ending
+
+
+def join(run: Iterator[Step], *, trim_loop: bool = False) -> Outcome:
     """Run to the end: the whole text, why it ended, and what it cost."""
-    parts = []
+    text, logprobs = "", []
     for step in run:
-        parts.append(step.text)
-        if step.finish_reason and step.measured:
-            return "".join(parts), step.finish_reason, step.measured
+        text += step.text
+        logprobs += step.logprobs
+        if step.ending:
+            if trim_loop and step.trimmed is not None:
+                text = text[: step.trimmed]
+                logprobs = logprobs[: len(logprobs) - step.ending.details["repeated_tokens"]]
+            return Outcome(text, logprobs, step.ending)
     raise RuntimeError("the engine ended a request without a finish reason")
 
 
-def completion_chunks(run: Generator[Step, None, None], writer: ResultWriter, echo: str) -> Iterator[Completion]:
-    """The stream of `create_completion`: a chunk per piece of text, then one with finish reason and measurements."""
+def completion_result(
+    outcome: Outcome, writer: ResultWriter, echo: str, logprobs: LogprobWriter | None = None
+) -> Completion:
+    """What `create_completion` returns."""
+    return writer.completion(
+        echo + outcome.text, outcome.ending, logprobs.completion(outcome.logprobs) if logprobs else None
+    )
+
+
+def completion_chunks(
+    run: Generator[Step, None, None], writer: ResultWriter, echo: str, logprobs: LogprobWriter | None = None
+) -> Iterator[Completion]:
+    """The stream of `create_completion`: a chunk per piece of text, then one with the ending."""
     with contextlib.closing(run):
         if echo:
-            yield writer.completion(echo, None)
+            yield writer.completion(echo)
         for step in run:
-            if step.text:
-                yield writer.completion(step.text, None)
-            if step.finish_reason:
-                yield writer.completion("", step.finish_reason, step.measured)
+            if step.text or step.logprobs:
+                yield writer.completion(step.text, None, logprobs.completion(step.logprobs) if logprobs else None)
+            if step.ending:
+                yield writer.completion("", step.ending)
 
 
-def chat_chunks(run: Generator[Step, None, None], writer: ResultWriter) -> Iterator[ChatCompletionChunk]:
+def chat_result(
+    outcome: Outcome,
+    writer: ResultWriter,
+    split: ReasoningSplit | None = None,
+    logprobs: LogprobWriter | None = None,
+) -> ChatCompletion:
+    """What `create_chat_completion` returns; with `split`, the reasoning is kept apart."""
+    message: ChatMessage = {"role": "assistant", "content": outcome.text}
+    if split:
+        parts, rest = split.feed(outcome.text), split.finish()
+        message["content"] = parts.content + rest.content
+        if reasoning := parts.reasoning + rest.reasoning:
+            message["reasoning_content"] = reasoning
+    return writer.chat(message, outcome.ending, logprobs.chat(outcome.logprobs) if logprobs else None)
+
+
+def chat_chunks(
+    run: Generator[Step, None, None],
+    writer: ResultWriter,
+    split: ReasoningSplit | None = None,
+    logprobs: LogprobWriter | None = None,
+) -> Iterator[ChatCompletionChunk]:
     """The stream of `create_chat_completion`: first the role, then as `completion_chunks`."""
     with contextlib.closing(run):
         yield writer.chat_chunk({"role": "assistant"})
         for step in run:
-            if step.text:
-                yield writer.chat_chunk({"content": step.text})
-            if step.finish_reason:
-                yield writer.chat_chunk({}, step.finish_reason, step.measured)
+            delta = _delta(split.feed(step.text) if split else Parts("", step.text))
+            if delta or step.logprobs:
+                yield writer.chat_chunk(delta, None, logprobs.chat(step.logprobs) if logprobs else None)
+            if step.ending:
+                if split and (rest := _delta(split.finish())):
+                    yield writer.chat_chunk(rest)
+                yield writer.chat_chunk({}, step.ending)
+
+
+def _delta(parts: Parts) -> ChatDelta:
+    delta: ChatDelta = {}
+    if parts.reasoning:
+        delta["reasoning_content"] = parts.reasoning
+    if parts.content:
+        delta["content"] = parts.content
+    return delta

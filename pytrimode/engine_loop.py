@@ -44,6 +44,8 @@ class EngineLoop:
         try:
             while True:
                 event = self._next_event(request)
+                if event.finish_reason == "failed":
+                    raise RuntimeError(event.error)
                 yield event, self._stats(request)
                 if event.finish_reason:
                     return
@@ -55,6 +57,16 @@ class EngineLoop:
         with self._lock:
             return self._open().logits(tokens, block_start, lora)
 
+    def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
+        """See `Engine.save_state`."""
+        with self._lock:
+            return self._open().save_state(tokens)
+
+    def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
+        """See `Engine.load_state`."""
+        with self._lock:
+            self._open().load_state(tokens, k, v)
+
     def _open(self) -> Engine:
         if self._engine is None:
             raise RuntimeError("this TriMode is closed")
@@ -62,18 +74,7 @@ class EngineLoop:
 
     def _submit(self, tokens: Sequence[int], options: ResolvedOptions) -> int:
         with self._lock:
-            request = self._open().submit(
-                tokens,
-                mode=options.mode,
-                max_tokens=options.max_tokens,
-                block_length=options.block_length,
-                threshold=options.threshold,
-                ignore_eos=options.ignore_eos,
-                use_lora=options.use_lora,
-                steps=options.steps,
-                reveal=options.reveal,
-                **options.sampling,
-            )
+            request = self._open().submit(tokens, **options.engine)
             self._queues[request] = deque()
             return request
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode import modes
-from pytrimode.convert import keys
+from pytrimode.convert import keys, lora_path
 from pytrimode.gguf_header import GgufHeader, TensorInfo, read_gguf_header
-from pytrimode.model_file import check_model_file, drafter_lora_path
+from pytrimode.model_file import check_model_file
 
 F16_BYTES = 2
 
@@ -125,7 +125,7 @@ def _modes(metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _drafter(model: Path) -> dict[str, Any] | None:
     """The adapter beside the model, None without one; `error` where it cannot be read."""
-    path = drafter_lora_path(model)
+    path = lora_path(model)
     if not path.is_file():
         return None
     try:

@@ -61,6 +61,8 @@ class GgufHeader:
     metadata: dict[str, Any]
     """Arrays are given as ("array", length), not as their values."""
     tensors: list[TensorInfo]
+    data_start: int
+    """Byte of the file at which the tensors' data begins."""
     file_bytes: int
 
 
@@ -156,4 +158,4 @@ def read_gguf_header(path: Path) -> GgufHeader:
                 raise reader.error(
                     f"tensor {tensor.name} ends at byte {end}, the file at byte {reader.size}: it is truncated"
                 )
-        return GgufHeader(path, version, metadata, tensors, reader.size)
+        return GgufHeader(path, version, metadata, tensors, data_start, reader.size)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytrimode.convert import lora_path
+
 GGUF_MAGIC = b"GGUF"
-DRAFTER_SUFFIX = "-drafter-lora.gguf"
 
 
 def check_model_file(path: str | Path) -> Path:
@@ -29,12 +30,6 @@ def check_model_file(path: str | Path) -> Path:
     return file
 
 
-def drafter_lora_path(model: str | Path) -> Path:
-    """Where the drafter LoRA of a model file belongs: `out.gguf` -> `out-drafter-lora.gguf`."""
-    file = Path(model)
-    return file.with_name(file.name.removesuffix(".gguf") + DRAFTER_SUFFIX)
-
-
 def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
     """The drafter LoRA to load: "auto" looks beside the model, None means none, a path must exist.
 
@@ -43,6 +38,6 @@ def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
     if wanted is None:
         return None
     if wanted == "auto":
-        beside = drafter_lora_path(model)
+        beside = lora_path(model)
         return beside if beside.is_file() else None
     return check_model_file(wanted)

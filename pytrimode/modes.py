@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytrimode.convert import keys
+from pytrimode.convert.hparams import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 
 AR = "ar"
 DIFFUSION = "diffusion"
@@ -36,7 +37,6 @@ REVEAL_ORDERS = {
 
 DEFAULT_MODE = SELF_SPEC
 DEFAULT_BLOCK_LENGTH = 16
-DEFAULT_THRESHOLD = 0.9
 
 
 def resolve_mode(name: str, *, has_mask: bool) -> str:

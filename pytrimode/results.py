@@ -7,10 +7,25 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from pytrimode.logprobs import ChatLogprobs, CompletionLogprobs
+
 if TYPE_CHECKING:
+    from typing_extensions import NotRequired, Required
+
     from pytrimode._native import Stats
 
 FinishReason = Literal["stop", "length"]
+"""OpenAI's. A loop counts as "stop" there: `finish_details` tells."""
+
+
+class FinishDetails(TypedDict, total=False):
+    """Why a request ended. `stop`: the stop string, None for an end-of-generation token. Of a loop: the shortest
+    period, and how many tokens at the end only repeat what came before."""
+
+    type: Required[Literal["stop", "length", "loop"]]
+    stop: str | None
+    period: int
+    repeated_tokens: int
 
 
 class PromptTokensDetails(TypedDict):
@@ -56,8 +71,9 @@ class CompletionChoice(TypedDict):
 
     text: str
     index: int
-    logprobs: None
+    logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    finish_details: NotRequired[FinishDetails]
 
 
 class _Head(TypedDict):
@@ -81,10 +97,11 @@ class Completion(_Head, Measured):
 
 
 class ChatMessage(TypedDict):
-    """The assistant's answer."""
+    """The assistant's answer; `reasoning_content` where it reasoned and `reasoning_format` keeps that apart."""
 
     role: Literal["assistant"]
     content: str
+    reasoning_content: NotRequired[str]
 
 
 class ChatChoice(TypedDict):
@@ -92,8 +109,9 @@ class ChatChoice(TypedDict):
 
     index: int
     message: ChatMessage
-    logprobs: None
+    logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
+    finish_details: NotRequired[FinishDetails]
 
 
 class ChatCompletion(_Head, Measured):
@@ -108,6 +126,7 @@ class ChatDelta(TypedDict, total=False):
 
     role: Literal["assistant"]
     content: str
+    reasoning_content: str
 
 
 class ChatChunkChoice(TypedDict):
@@ -115,8 +134,9 @@ class ChatChunkChoice(TypedDict):
 
     index: int
     delta: ChatDelta
-    logprobs: None
+    logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
+    finish_details: NotRequired[FinishDetails]
 
 
 class ChatCompletionChunk(_Head, Measured):
@@ -167,6 +187,19 @@ def usage_of(stats: Stats, completion_tokens: int) -> Usage:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """How a request ended and what it cost."""
+
+    details: FinishDetails
+    measured: Measured
+
+    @property
+    def reason(self) -> FinishReason:
+        """OpenAI's finish reason."""
+        return "length" if self.details["type"] == "length" else "stop"
+
+
+@dataclass(frozen=True)
 class ResultWriter:
     """Writes the dictionaries of one request: same id, time and model name in all of them."""
 
@@ -174,18 +207,24 @@ class ResultWriter:
     request: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4()}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def completion(self, text: str, finish_reason: FinishReason | None, measured: Measured | None = None) -> Completion:
-        """A whole completion, or a chunk of one."""
-        return {
+    def completion(
+        self, text: str, ending: Ending | None = None, logprobs: CompletionLogprobs | None = None
+    ) -> Completion:
+        """A whole completion, or a chunk of one; the last chunk has the ending."""
+        choice: CompletionChoice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": None}
+        result: Completion = {
             "id": self.request,
             "object": "text_completion",
             "created": self.created,
             "model": self.model,
-            "choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}],
-            **(measured or {}),
+            "choices": [choice],
         }
+        if ending:
+            choice["finish_reason"], choice["finish_details"] = ending.reason, ending.details
+            result.update(ending.measured)  # type: ignore[typeddict-item]
+        return result
 
-    def chat(self, content: str, finish_reason: FinishReason, measured: Measured) -> ChatCompletion:
+    def chat(self, message: ChatMessage, ending: Ending, logprobs: ChatLogprobs | None = None) -> ChatCompletion:
         """A whole chat completion."""
         return {
             "id": "chat" + self.request,
@@ -195,23 +234,28 @@ class ResultWriter:
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": content},
-                    "logprobs": None,
-                    "finish_reason": finish_reason,
+                    "message": message,
+                    "logprobs": logprobs,
+                    "finish_reason": ending.reason,
+                    "finish_details": ending.details,
                 }
             ],
-            **measured,
+            **ending.measured,
         }
 
     def chat_chunk(
-        self, delta: ChatDelta, finish_reason: FinishReason | None = None, measured: Measured | None = None
+        self, delta: ChatDelta, ending: Ending | None = None, logprobs: ChatLogprobs | None = None
     ) -> ChatCompletionChunk:
-        """A chunk of a chat completion."""
-        return {
+        """A chunk of a chat completion; the last one has the ending."""
+        choice: ChatChunkChoice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+        result: ChatCompletionChunk = {
             "id": "chat" + self.request,
             "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
-            **(measured or {}),
+            "choices": [choice],
         }
+        if ending:
+            choice["finish_reason"], choice["finish_details"] = ending.reason, ending.details
+            result.update(ending.measured)  # type: ignore[typeddict-item]
+        return result

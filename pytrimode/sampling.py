@@ -1,4 +1,4 @@
-"""What a request asks of the sampler: names and defaults of llama-cpp-python, but greedy unless asked.
+"""What a request asks of the sampler: names and defaults of llama-cpp-python.
 
 The target distribution is llama.cpp's sampler chain over a row of logits, in this order: logit bias, penalties, DRY,
 grammar, top-k, typical, top-p, min-p, temperature. Every mode keeps it (see `native/sampling/`).
@@ -12,6 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+DEFAULT_TEMPERATURE = 0.8
+"""Of a completion; llama-cpp-python's."""
+DEFAULT_CHAT_TEMPERATURE = 0.2
+"""Of a chat completion; llama-cpp-python's."""
+
 REJECTION = "rejection"
 COUPLED = "coupled"
 
@@ -24,9 +29,8 @@ SAMPLERS = {
 
 
 class SamplingArguments(TypedDict, total=False):
-    """The keyword arguments of `Sampling`, for signatures."""
+    """The keyword arguments of `Sampling`, for signatures; `temperature` has a default in each of them."""
 
-    temperature: float
     top_k: int
     top_p: float
     min_p: float

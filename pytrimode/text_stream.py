@@ -19,8 +19,13 @@ class TextStream:
         self._stop = tuple(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self.stopped = False
-        """A stop string was completed; no further text will come."""
+        self.matched: str | None = None
+        """The stop string that was completed; no further text will come."""
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was completed."""
+        return self.matched is not None
 
     def feed(self, piece: bytes) -> str:
         """The text that became final with this piece; "" while a character or a possible stop string is unfinished."""
@@ -40,17 +45,17 @@ class TextStream:
         self._held += text
         match = self._first_match()
         if match is not None:
-            self.stopped = True
-            text, self._held = self._held[:match], ""
+            start, self.matched = match
+            text, self._held = self._held[:start], ""
             return text
         keep = self._possible_start()
         text, self._held = self._held[:keep], self._held[keep:]
         return text
 
-    def _first_match(self) -> int | None:
-        """Start of the stop string that is completed first (the longest, if several end together)."""
-        found = [(start + len(s), start) for s in self._stop if (start := self._held.find(s)) >= 0]
-        return min(found)[1] if found else None
+    def _first_match(self) -> tuple[int, str] | None:
+        """Start and text of the stop string that is completed first (the longest, if several end together)."""
+        found = [(start + len(s), start, s) for s in self._stop if (start := self._held.find(s)) >= 0]
+        return min(found)[1:] if found else None
 
     def _possible_start(self) -> int:
         """Where the longest tail begins that may still become a stop string."""

@@ -13,24 +13,36 @@ from pytrimode import _native, completion, model_file
 from pytrimode.completion import Step
 from pytrimode.convert import keys
 from pytrimode.engine_loop import EngineLoop
-from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions, Limits
-from pytrimode.modes import DEFAULT_MODE, REVEAL_CONFIDENCE
+from pytrimode.generation_options import (
+    DEFAULT_MAX_TOKENS,
+    DecodingArguments,
+    GenerationOptions,
+    Limits,
+    RequestArguments,
+)
+from pytrimode.logprobs import LogprobWriter
+from pytrimode.modes import DIFFUSION
+from pytrimode.reasoning import (
+    REASONING_DEEPSEEK,
+    REASONING_FORMATS,
+    THINK_BEGIN,
+    THINK_END,
+    ReasoningSplit,
+)
 from pytrimode.response_format import grammar_of
 from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
-from pytrimode.sampling import Sampling, SamplingArguments
+from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
+    from pytrimode.cache_state import CacheState
     from pytrimode.chat_template import ChatTemplate, Message
 
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
-
-REASONING_TAGS = ("<think>", "</think>")
-"""Special tokens of the chat templates that a reader needs to tell reasoning from the answer: part of the text."""
 
 
 class TriMode:
@@ -38,9 +50,10 @@ class TriMode:
 
     `n_ctx` 0 takes the model's own context, at most 4096 tokens. `lora_path` "auto" uses `<model>-drafter-lora.gguf`
     beside the model if it is there; None uses none. `type_k`, `type_v`: types of the KV cache (f32, f16, bf16, q8_0,
-    q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none;
-    None draws a new one for each.
+    q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `exact_reuse=True` takes from the cache only
+    what a prefill wrote and computes earlier replies again: on a CPU an answer is then, bit by bit, that of an empty
+    cache. `n_threads` None leaves the choice to the engine. `seed` is that of every request that names none; None draws
+    a new one for each.
 
     Objects may be shared between threads: requests then wait for each other. Use as a context manager, or `close()`.
 
@@ -60,6 +73,7 @@ class TriMode:
         type_v: str = "f16",
         flash_attn: bool = True,
         lora_path: str | Path | None = "auto",
+        exact_reuse: bool = False,
         seed: int | None = None,
         use_mmap: bool = True,
         verbose: bool = False,
@@ -81,13 +95,23 @@ class TriMode:
             type_k=type_k,
             type_v=type_v,
             flash_attn=flash_attn,
+            exact_reuse=exact_reuse,
         )
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""
         self._limits = Limits(
-            engine.n_ctx, n_batch, self._model.n_vocab, self._model.mask_token_id >= 0, self._model.metadata
+            engine.n_ctx,
+            n_batch,
+            self._model.n_vocab,
+            self._model.mask_token_id,
+            self._special_token(THINK_BEGIN),
+            self._special_token(THINK_END),
+            self._model.metadata,
         )
         self._loop = EngineLoop(engine)
+        self._file = file.absolute()
+        self._cache_types = (type_k, type_v)
+        self._exact_reuse = exact_reuse
 
     # --- The model -------------------------------------------------------------------------------------------------
 
@@ -191,10 +215,20 @@ class TriMode:
         bos = self._special_text(self.bos_token_id)
         return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
 
-    @cached_property
+    @property
     def _visible_specials(self) -> frozenset[int]:
-        tags = (self.tokenize(tag, add_bos=False, special=True) for tag in REASONING_TAGS)
-        return frozenset(ids[0] for ids in tags if len(ids) == 1)
+        """Special tokens that a reader needs to tell reasoning from the answer: part of the text."""
+        return frozenset((self._limits.think_begin, self._limits.think_end))
+
+    def _special_token(self, name: str) -> int:
+        """Id of a special token, -1 if there is none of this name."""
+        ids = self.tokenize(name, add_bos=False, special=True)
+        return ids[0] if len(ids) == 1 else -1
+
+    def reasoning_split(self, prompt: Sequence[int]) -> ReasoningSplit:
+        """What tells reasoning from the answer in the text that follows a prompt."""
+        tags = [t for t in prompt if t in self._visible_specials]
+        return ReasoningSplit(open=bool(tags) and tags[-1] == self._limits.think_begin)
 
     def _special_text(self, token: int) -> str:
         return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
@@ -207,8 +241,34 @@ class TriMode:
         tokens = self.tokenize(prompt, add_bos=not (bos and prompt.startswith(bos)), special=True)
         return tokens or ([self.bos_token_id] if self.bos_token_id >= 0 else [])
 
-    def _sampling(self, arguments: SamplingArguments) -> Sampling:
-        return Sampling(**{"seed": self.seed, **arguments})  # type: ignore[arg-type]
+    def _options(
+        self,
+        arguments: RequestArguments,
+        *,
+        temperature: float,
+        max_tokens: int | None,
+        suffix: str | Sequence[int] | None = None,
+        logprobs: int | None = None,
+    ) -> GenerationOptions:
+        """The options of a request from the keyword arguments of a method."""
+        decoding = {k: v for k, v in arguments.items() if k in DecodingArguments.__annotations__}
+        sampling = {k: v for k, v in arguments.items() if k not in decoding}
+        if suffix:
+            decoding.setdefault("mode", DIFFUSION)
+            suffix = self.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
+        return GenerationOptions(
+            max_tokens=max_tokens,
+            suffix=suffix or None,
+            logprobs=logprobs,
+            sampling=Sampling(**{"temperature": temperature, "seed": self.seed, **sampling}),  # type: ignore[arg-type]
+            **decoding,  # type: ignore[arg-type]
+        )
+
+    def logprob_writer(self, options: GenerationOptions, offset: int = 0) -> LogprobWriter | None:
+        """What writes the log-probabilities of one request, if it asks for them; `offset`: see `LogprobWriter`."""
+        if options.logprobs is None:
+            return None
+        return LogprobWriter(self._model, self._visible_specials, offset)
 
     # --- Decoding --------------------------------------------------------------------------------------------------
 
@@ -226,28 +286,12 @@ class TriMode:
         tokens: Sequence[int],
         *,
         max_tokens: int | None = None,
-        mode: str = DEFAULT_MODE,
-        block_length: int | None = None,
-        threshold: float | None = None,
-        ignore_eos: bool = False,
-        use_lora: bool = True,
-        steps: int | None = None,
-        reveal: str = REVEAL_CONFIDENCE,
-        **sampling: Unpack[SamplingArguments],
+        temperature: float = DEFAULT_TEMPERATURE,
+        **options: Unpack[RequestArguments],
     ) -> Iterator[int]:
         """Token ids as they become final, the end-of-generation token included. Options as `create_completion`'s."""
-        options = GenerationOptions(
-            max_tokens=max_tokens,
-            mode=mode,
-            block_length=block_length,
-            threshold=threshold,
-            ignore_eos=ignore_eos,
-            use_lora=use_lora,
-            steps=steps,
-            reveal=reveal,
-            sampling=self._sampling(sampling),
-        )
-        resolved = options.resolve(len(tokens), self._limits)
+        chosen = self._options(options, temperature=temperature, max_tokens=max_tokens)
+        resolved = chosen.resolve(len(tokens), self._limits)
 
         def token_ids() -> Iterator[int]:
             with contextlib.closing(self._loop.run(tokens, resolved)) as events:
@@ -259,52 +303,43 @@ class TriMode:
     def create_completion(
         self,
         prompt: str | Sequence[int],
+        suffix: str | Sequence[int] | None = None,
         *,
         max_tokens: int | None = DEFAULT_MAX_TOKENS,
-        mode: str = DEFAULT_MODE,
-        block_length: int | None = None,
-        threshold: float | None = None,
-        stop: str | Sequence[str] | None = None,
+        temperature: float = DEFAULT_TEMPERATURE,
+        logprobs: int | None = None,
         stream: bool = False,
         echo: bool = False,
-        ignore_eos: bool = False,
-        use_lora: bool = True,
-        steps: int | None = None,
-        reveal: str = REVEAL_CONFIDENCE,
-        **sampling: Unpack[SamplingArguments],
+        **options: Unpack[RequestArguments],
     ) -> Completion | Iterator[Completion]:
         """Continue a prompt: text (special tokens in it become their ids) or token ids.
 
-        Returns llama-cpp-python's dictionary with `timings` and a wider `usage`, or with `stream` an iterator of
-        chunks, the last of which has them and the finish reason. `max_tokens` None or -1: to the end of the context.
-        `mode`: see `pytrimode.modes`; `block_length`: tokens per block (default: 16 in self-spec; in diffusion the
-        file's); `threshold`: confidence from which diffusion keeps a token at once (default: the file's, or 0.9), or
-        `steps`: passes for each block; `reveal`: "confidence" or "leftmost". `sampling`: see `pytrimode.sampling`.
+        Returns llama-cpp-python's dictionary with `timings`, `finish_details` and a wider `usage`, or with `stream` an
+        iterator of chunks, the last of which has them and the finish reason. `max_tokens` None or -1: to the end of the
+        context. `temperature` 0: greedy. `logprobs`: how many of the most likely tokens to report at each position, by
+        the model's causal rows in every mode.
+
+        `suffix`: what is to follow; the completion is then the middle, `max_tokens` masks that block diffusion fills
+        seeing both sides (an end-of-generation token ends it early).
+
+        `options`: how to decode and when to end (`GenerationOptions`), how to sample (`Sampling`).
 
         Raises ValueError for impossible options and for a prompt that does not fit the context.
         """
         tokens = self.prompt_tokens(prompt)
-        options = GenerationOptions(
-            max_tokens=max_tokens,
-            mode=mode,
-            block_length=block_length,
-            threshold=threshold,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            use_lora=use_lora,
-            steps=steps,
-            reveal=reveal,
-            sampling=self._sampling(sampling),
+        chosen = self._options(
+            options, temperature=temperature, max_tokens=max_tokens, suffix=suffix, logprobs=logprobs
         )
-        run = self.steps(tokens, options)
+        run = self.steps(tokens, chosen)
         writer = ResultWriter(self.model_path)
         shown = ""
         if echo:
             shown = prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace")
+        logprob_writer = self.logprob_writer(chosen, len(shown))
         if stream:
-            return completion.completion_chunks(run, writer, shown)
-        text, reason, measured = completion.join(run)
-        return writer.completion(shown + text, reason, measured)
+            return completion.completion_chunks(run, writer, shown, logprob_writer)
+        outcome = completion.join(run, trim_loop=chosen.trim_loop)
+        return completion.completion_result(outcome, writer, shown, logprob_writer)
 
     __call__ = create_completion
 
@@ -313,45 +348,48 @@ class TriMode:
         messages: Sequence[Message],
         *,
         max_tokens: int | None = None,
-        mode: str = DEFAULT_MODE,
-        block_length: int | None = None,
-        threshold: float | None = None,
-        stop: str | Sequence[str] | None = None,
+        temperature: float = DEFAULT_CHAT_TEMPERATURE,
+        logprobs: bool = False,
+        top_logprobs: int | None = None,
         stream: bool = False,
         enable_thinking: bool = False,
+        reasoning_format: str = REASONING_DEEPSEEK,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         response_format: Mapping[str, Any] | None = None,
-        use_lora: bool = True,
-        steps: int | None = None,
-        reveal: str = REVEAL_CONFIDENCE,
-        **sampling: Unpack[SamplingArguments],
+        **options: Unpack[RequestArguments],
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
 
+        `logprobs` with `top_logprobs`: how many of the most likely tokens to report. `enable_thinking`: the template
+        lets the model reason first; `reasoning_format` "deepseek" returns that as `reasoning_content`, "none" inline.
         `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
         optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`.
 
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
+        if reasoning_format not in REASONING_FORMATS:
+            raise ValueError(
+                f"unknown reasoning_format {reasoning_format!r}: use one of {', '.join(REASONING_FORMATS)}"
+            )
+        if top_logprobs is not None and not logprobs:
+            raise ValueError("top_logprobs needs logprobs=True")
         tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
         if grammar := grammar_of(response_format):
-            sampling["grammar"] = grammar
-        options = GenerationOptions(
+            options["grammar"] = grammar
+        chosen = self._options(
+            options,
+            temperature=temperature,
             max_tokens=max_tokens,
-            mode=mode,
-            block_length=block_length,
-            threshold=threshold,
-            stop=stop,
-            use_lora=use_lora,
-            steps=steps,
-            reveal=reveal,
-            sampling=self._sampling(sampling),
+            logprobs=(top_logprobs or 0) if logprobs else None,
         )
-        run = self.steps(tokens, options)
+        run = self.steps(tokens, chosen)
         writer = ResultWriter(self.model_path)
+        split = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
+        logprob_writer = self.logprob_writer(chosen)
         if stream:
-            return completion.chat_chunks(run, writer)
-        return writer.chat(*completion.join(run))
+            return completion.chat_chunks(run, writer, split, logprob_writer)
+        outcome = completion.join(run, trim_loop=chosen.trim_loop)
+        return completion.chat_result(outcome, writer, split, logprob_writer)
 
     def logits(
         self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False
@@ -364,3 +402,40 @@ class TriMode:
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
         return self._loop.logits(tokens, -1 if block_start is None else block_start, lora)
+
+    # --- The cache -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What keys and values of this model and cache depend on; see `pytrimode.cache_state.origin_of`."""
+        from pytrimode.cache_state import origin_of
+
+        return origin_of(self._model, self._file, *self._cache_types, exact_reuse=self._exact_reuse)
+
+    def save_state(self, tokens: Sequence[int]) -> CacheState:
+        """The keys and values of the longest beginning of `tokens` that the cache holds and no request is using.
+
+        For what comes later and elsewhere: `load_state` of the same model in another process.
+        """
+        import numpy as np
+
+        from pytrimode.cache_state import CacheState
+
+        held, k, v = self._loop.save_state(tokens)
+        return CacheState(np.asarray(held, np.int32), k, v, self.origin)
+
+    def load_state(self, state: CacheState) -> None:
+        """Put a saved state into the cache: a prompt that begins with its tokens computes only the rest, to the same
+        bits as where it was saved.
+
+        Raises ValueError, and changes nothing, when the state comes from other weights or another cache type, or has
+        more tokens than the context; RuntimeError while requests leave no room.
+        """
+        from pytrimode.cache_state import difference
+
+        if other := difference(state.origin, self.origin):
+            raise ValueError(f"the state was saved with {other}")
+        if len(state.tokens) > self.n_ctx:
+            raise ValueError(f"the state has {len(state.tokens)} tokens, the context has {self.n_ctx}")
+        if len(state.tokens):
+            self._loop.load_state(state.tokens.tolist(), state.k, state.v)

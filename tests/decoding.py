@@ -11,10 +11,12 @@ from typing import Any
 from pytrimode import TriMode
 from pytrimode._native import Stats
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.sampling import Sampling
 
 
 def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[int], Stats]:
-    """Emitted tokens, the end-of-generation token included, and the counters of one request."""
+    """Emitted tokens, the end-of-generation token included, and the counters of one request. Greedy by default."""
+    options = {"sampling": Sampling(temperature=0.0)} | options
     resolved = GenerationOptions(**options).resolve(len(tokens), model._limits)
     emitted: list[int] = []
     for event, stats in model._loop.run(tokens, resolved):
@@ -31,17 +33,26 @@ def heldout(checkpoint: Path) -> list[dict[str, Any]]:
 def chat_prompts(model: TriMode, checkpoint: Path, n: int, long_tokens: int = 0) -> list[list[int]]:
     """The first n held-out prompts as tokens. Every second one stands behind a conversation so long that the prompt
     has at least `long_tokens` tokens, of which the lengths vary a little."""
-    items = heldout(checkpoint)
     prompts = []
-    for i, item in enumerate(items[:n]):
-        history: list[dict[str, str]] = []
-        others = cycle(items[i + 1 :] + items[:i])
-        wanted = long_tokens + (i * 7) % 40 if i % 2 else 0
-        while True:
-            tokens = model.chat_tokens([*history, item["messages"][-1]] if history else item["messages"])
-            if len(tokens) >= wanted:
-                prompts.append(tokens)
-                break
-            other = next(others)
-            history += [other["messages"][-1], {"role": "assistant", "content": other["answer"]}]
+    for i in range(n):
+        key = (checkpoint, i, long_tokens + (i * 7) % 40 if i % 2 else 0)
+        if key not in _prompts:
+            _prompts[key] = _chat_prompt(model, *key)
+        prompts.append(_prompts[key])
     return prompts
+
+
+_prompts: dict[tuple[Path, int, int], list[int]] = {}
+"""Made once: all files of one checkpoint have the same tokenizer."""
+
+
+def _chat_prompt(model: TriMode, checkpoint: Path, i: int, wanted: int) -> list[int]:
+    items = heldout(checkpoint)
+    item, others = items[i], cycle(items[i + 1 :] + items[:i])
+    history: list[dict[str, str]] = []
+    while True:
+        tokens = model.chat_tokens([*history, item["messages"][-1]] if history else item["messages"])
+        if len(tokens) >= wanted:
+            return tokens
+        other = next(others)
+        history += [other["messages"][-1], {"role": "assistant", "content": other["answer"]}]

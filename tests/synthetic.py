@@ -83,6 +83,21 @@ def make_checkpoint(
     return directory
 
 
+def make_agreeing_checkpoint(directory: Path, seed: int = 7) -> Path:
+    """A very small checkpoint of random weights whose drafts agree with its target about every second time.
+
+    All tokens, masks too, look much alike to it, so that a draft row, which sees masks, says much the same as the
+    target; and its logits are steep enough for a few tokens to be likely.
+    """
+    make_checkpoint(
+        directory, hidden=64, layers=1, heads=2, kv_heads=1, ffn=64, vocab=400, dtype="f32", seed=seed
+    )  # fmt: skip
+    common = np.random.default_rng(1).standard_normal(64, dtype=np.float32)
+    changes = {"encoder.embed_tokens.weight": lambda w: 0.15 * w + common, "diffusion_head.weight": lambda w: 2.5 * w}
+    edit_weights(directory, lambda name, weight: changes.get(name, lambda w: w)(weight))
+    return directory
+
+
 def load_weights(directory: Path) -> dict[str, NDArray[np.float32]]:
     """All weights of a checkpoint (or adapter) directory as F32, by name."""
     found: dict[str, NDArray[np.float32]] = {}

@@ -69,6 +69,7 @@ def shape(value: Any) -> Any:
 def without_extras(result: Any) -> Any:
     """The result as llama-cpp-python would give it."""
     result = {k: v for k, v in result.items() if k != "timings"}
+    result["choices"] = [{k: v for k, v in c.items() if k != "finish_details"} for c in result["choices"]]
     if "usage" in result:
         result["usage"] = {k: v for k, v in result["usage"].items() if k not in OUR_USAGE}
     return result
@@ -92,13 +93,13 @@ def test_results_have_the_shape_and_in_ar_the_text_of_llama_cpp_python(q8_gguf: 
             assert shape(without_extras(ours)) == shape(theirs)
         last = dict(our_chunks[-1])
         assert last.pop("usage") and last.pop("timings")
-        assert shape(last) == shape(their_chunks[-1])
+        assert shape(without_extras(last)) == shape(their_chunks[-1])
         assert len({c["id"] for c in our_chunks}) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_usage_and_timings_add_up(model: TriMode, mode: str) -> None:
-    result: Any = model.create_completion(PROMPT, max_tokens=24, mode=mode, ignore_eos=True)
+    result: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=24, mode=mode, ignore_eos=True)
     usage, timings = result["usage"], result["timings"]
     assert usage["prompt_tokens"] == len(model.tokenize(PROMPT))
     assert usage["completion_tokens"] == 24 == timings["predicted_n"]
@@ -111,13 +112,13 @@ def test_usage_and_timings_add_up(model: TriMode, mode: str) -> None:
 
 
 def test_echo_and_call(model: TriMode) -> None:
-    plain: Any = model.create_completion(PROMPT, max_tokens=5)
-    echoed: Any = model(PROMPT, max_tokens=5, echo=True)
+    plain: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=5)
+    echoed: Any = model(PROMPT, temperature=0.0, max_tokens=5, echo=True)
     assert echoed["choices"][0]["text"] == PROMPT + plain["choices"][0]["text"]
     tokens = model.tokenize(PROMPT)
-    from_tokens: Any = model(tokens, max_tokens=5, echo=True)
+    from_tokens: Any = model(tokens, temperature=0.0, max_tokens=5, echo=True)
     assert from_tokens["choices"][0]["text"] == echoed["choices"][0]["text"]
-    streamed: Any = model(PROMPT, max_tokens=5, echo=True, stream=True)
+    streamed: Any = model(PROMPT, temperature=0.0, max_tokens=5, echo=True, stream=True)
     assert text_of(list(streamed)) == echoed["choices"][0]["text"]
 
 
@@ -137,21 +138,23 @@ def test_chat_prompt_has_one_bos_and_ends_where_the_answer_begins(model: TriMode
 @pytest.mark.parametrize("mode", MODES)
 def test_streamed_equals_unstreamed(model: TriMode, mode: str) -> None:
     for n in (1, 7, 40):
-        whole: Any = model.create_completion(PROMPT, max_tokens=n, mode=mode)
-        chunks: Any = list(model.create_completion(PROMPT, max_tokens=n, mode=mode, stream=True))
+        whole: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=n, mode=mode)
+        chunks: Any = list(model.create_completion(PROMPT, temperature=0.0, max_tokens=n, mode=mode, stream=True))
         assert text_of(chunks) == whole["choices"][0]["text"]
         assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
         assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None] * (len(chunks) - 1)
         assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
-    answer: Any = model.create_chat_completion(QUESTION, max_tokens=30, mode=mode)
-    chat_chunks: Any = list(model.create_chat_completion(QUESTION, max_tokens=30, mode=mode, stream=True))
+    answer: Any = model.create_chat_completion(QUESTION, temperature=0.0, max_tokens=30, mode=mode)
+    chat_chunks: Any = list(
+        model.create_chat_completion(QUESTION, temperature=0.0, max_tokens=30, mode=mode, stream=True)
+    )
     assert chat_text_of(chat_chunks) == answer["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_stream_never_splits_a_character(babbler: TriMode, mode: str) -> None:
     for prompt in ("Größe, Привет", "你好世界"):
-        options: dict[str, Any] = {"max_tokens": 60, "mode": mode, "ignore_eos": True}
+        options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 60, "mode": mode, "ignore_eos": True}
         tokens = list(babbler.generate(babbler.tokenize(prompt), **options))
         expected = babbler.detokenize(tokens).decode("utf-8", "replace")
         chunks: Any = list(babbler.create_completion(prompt, stream=True, **options))
@@ -161,12 +164,18 @@ def test_stream_never_splits_a_character(babbler: TriMode, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_stop_string_is_found_across_tokens_and_never_shown(model: TriMode, mode: str) -> None:
-    whole: Any = model.create_completion(CHAT_PROMPT, max_tokens=40, mode=mode, ignore_eos=True)
+    whole: Any = model.create_completion(CHAT_PROMPT, temperature=0.0, max_tokens=40, mode=mode, ignore_eos=True)
     text = whole["choices"][0]["text"]
     assert len(text) > 20
     for start, length in itertools.product((0, 1, 6, 11), (1, 3, 9)):
         stop = text[start : start + length]
-        options: dict[str, Any] = {"max_tokens": 40, "mode": mode, "ignore_eos": True, "stop": ["not there", stop]}
+        options: dict[str, Any] = {
+            "temperature": 0.0,
+            "max_tokens": 40,
+            "mode": mode,
+            "ignore_eos": True,
+            "stop": ["not there", stop],
+        }
         result: Any = model.create_completion(CHAT_PROMPT, **options)
         assert result["choices"][0]["text"] == text[: text.index(stop)]
         assert result["choices"][0]["finish_reason"] == "stop"
@@ -208,9 +217,15 @@ def test_text_stream_replaces_broken_characters_only() -> None:
 def test_max_tokens_is_exact(model: TriMode, mode: str) -> None:
     for n in (1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18, 33):
         for block_length in (1, 2, 5, 16):
-            options: dict[str, Any] = {"max_tokens": n, "mode": mode, "block_length": block_length, "ignore_eos": True}
+            options: dict[str, Any] = {
+                "temperature": 0.0,
+                "max_tokens": n,
+                "mode": mode,
+                "block_length": block_length,
+                "ignore_eos": True,
+            }
             assert len(list(model.generate(model.tokenize(PROMPT), **options))) == n
-    result: Any = model.create_completion(PROMPT, max_tokens=17, mode=mode, ignore_eos=True)
+    result: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=17, mode=mode, ignore_eos=True)
     assert result["usage"]["completion_tokens"] == 17 and result["choices"][0]["finish_reason"] == "length"
 
 
@@ -218,18 +233,20 @@ def test_max_tokens_is_exact(model: TriMode, mode: str) -> None:
 def test_full_context_ends_with_length(q8_gguf: Path, mode: str) -> None:
     with TriMode(q8_gguf, n_ctx=48, n_threads=1) as small:
         for max_tokens in (None, -1, 1000):
-            result: Any = small.create_completion(PROMPT, max_tokens=max_tokens, mode=mode, ignore_eos=True)
+            result: Any = small.create_completion(
+                PROMPT, temperature=0.0, max_tokens=max_tokens, mode=mode, ignore_eos=True
+            )
             assert result["usage"]["total_tokens"] == 48
             assert result["choices"][0]["finish_reason"] == "length"
         n = len(small.tokenize(PROMPT))
         with pytest.raises(ValueError, match=rf"Requested tokens \({48 + n}\) exceed context window of 48"):
-            small.create_completion([1] * (48 + n), mode=mode)
+            small.create_completion([1] * (48 + n), temperature=0.0, mode=mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_mask_is_never_emitted(babbler: TriMode, model: TriMode, mode: str) -> None:
     for one in (babbler, model):
-        tokens = list(one.generate(one.tokenize("a b c"), max_tokens=100, mode=mode, ignore_eos=True))
+        tokens = list(one.generate(one.tokenize("a b c"), temperature=0.0, max_tokens=100, mode=mode, ignore_eos=True))
         assert len(tokens) == 100 and one.mask_token_id not in tokens
 
 
@@ -260,7 +277,7 @@ def test_impossible_options_are_refused_at_the_call(model: TriMode) -> None:
 def test_mode_names(model: TriMode, without_mask: TriMode) -> None:
     text = {}
     for name in ("diffusion", "dlm", "self-spec", "linear_spec", "auto"):
-        result: Any = model.create_completion(PROMPT, max_tokens=10, mode=name)
+        result: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=10, mode=name)
         text[name] = result["choices"][0]["text"]
     assert text["dlm"] == text["diffusion"]
     assert text["linear_spec"] == text["self-spec"] == text["auto"]
@@ -268,9 +285,9 @@ def test_mode_names(model: TriMode, without_mask: TriMode) -> None:
     assert without_mask.mask_token_id == -1
     for name in ("diffusion", "self-spec"):
         with pytest.raises(ValueError, match="mask token"):
-            without_mask.create_completion(PROMPT, mode=name)
-    assert list(without_mask.generate([1, 5], max_tokens=3, mode="auto", ignore_eos=True)) == list(
-        without_mask.generate([1, 5], max_tokens=3, mode="ar", ignore_eos=True)
+            without_mask.create_completion(PROMPT, temperature=0.0, mode=name)
+    assert list(without_mask.generate([1, 5], temperature=0.0, max_tokens=3, mode="auto", ignore_eos=True)) == list(
+        without_mask.generate([1, 5], temperature=0.0, max_tokens=3, mode="ar", ignore_eos=True)
     )
 
 
@@ -279,43 +296,45 @@ def test_mode_names(model: TriMode, without_mask: TriMode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stream_left_early_does_not_disturb_the_next(model: TriMode, mode: str) -> None:
-    before: Any = model.create_completion(PROMPT, max_tokens=40, mode=mode, ignore_eos=True)
-    chunks: Any = model.create_completion(PROMPT, max_tokens=400, mode=mode, ignore_eos=True, stream=True)
+    before: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=40, mode=mode, ignore_eos=True)
+    chunks: Any = model.create_completion(
+        PROMPT, temperature=0.0, max_tokens=400, mode=mode, ignore_eos=True, stream=True
+    )
     next(chunks)
     chunks.close()
-    tokens: Any = model.generate(model.tokenize(PROMPT), max_tokens=400, mode=mode, ignore_eos=True)
+    tokens: Any = model.generate(model.tokenize(PROMPT), temperature=0.0, max_tokens=400, mode=mode, ignore_eos=True)
     next(tokens)
     del tokens
-    after: Any = model.create_completion(PROMPT, max_tokens=40, mode=mode, ignore_eos=True)
+    after: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=40, mode=mode, ignore_eos=True)
     assert after["choices"] == before["choices"]
 
 
 def test_two_streams_may_be_open_at_once(model: TriMode) -> None:
-    alone = [list(model.generate([1, 5 + i], max_tokens=20, ignore_eos=True)) for i in range(2)]
-    first, second = (model.generate([1, 5 + i], max_tokens=20, ignore_eos=True) for i in range(2))
+    alone = [list(model.generate([1, 5 + i], temperature=0.0, max_tokens=20, ignore_eos=True)) for i in range(2)]
+    first, second = (model.generate([1, 5 + i], temperature=0.0, max_tokens=20, ignore_eos=True) for i in range(2))
     head = next(first)
     assert list(second) == alone[1]
     assert [head, *first] == alone[0]
 
 
 def test_keyboard_interrupt_ends_the_request_only(model: TriMode) -> None:
-    before: Any = model.create_completion(PROMPT, max_tokens=30, ignore_eos=True)
+    before: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=30, ignore_eos=True)
     timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         for _ in range(1000):
-            model.create_completion(PROMPT, max_tokens=900, mode="ar", ignore_eos=True)
-    after: Any = model.create_completion(PROMPT, max_tokens=30, ignore_eos=True)
+            model.create_completion(PROMPT, temperature=0.0, max_tokens=900, mode="ar", ignore_eos=True)
+    after: Any = model.create_completion(PROMPT, temperature=0.0, max_tokens=30, ignore_eos=True)
     assert after["choices"] == before["choices"]
 
 
 def test_threads_may_share_a_model(model: TriMode) -> None:
     prompts = [f"Reverse the word number {i}" for i in range(6)]
-    expected = [list(model.generate(model.tokenize(p), max_tokens=25)) for p in prompts]
+    expected = [list(model.generate(model.tokenize(p), temperature=0.0, max_tokens=25)) for p in prompts]
     results: dict[int, list[int]] = {}
 
     def work(i: int) -> None:
-        results[i] = list(model.generate(model.tokenize(prompts[i]), max_tokens=25))
+        results[i] = list(model.generate(model.tokenize(prompts[i]), temperature=0.0, max_tokens=25))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(prompts))]
     for thread in threads:
@@ -382,3 +401,32 @@ def test_import_is_light() -> None:
     heavy = {"torch", "transformers", "llama_cpp", "jinja2"}
     code = "import pytrimode, sys; print(*sys.modules)"
     assert not heavy & set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_behind_a_stop_string_stays_in_the_cache(q8_gguf: Path, mode: str) -> None:
+    with TriMode(q8_gguf, n_ctx=512, n_threads=1) as fresh:
+        prompt = fresh.prompt_tokens(CHAT_PROMPT)
+        tokens = list(fresh.generate(prompt, max_tokens=60, temperature=0.0, mode=mode, ignore_eos=True))
+        for at in (3, 10, 17, 30):
+            stop = fresh.detokenize(tokens[at : at + 1]).decode()
+            if not stop.strip() or stop in fresh.detokenize(tokens[:at]).decode():
+                continue
+            options: dict[str, Any] = {"max_tokens": 60, "temperature": 0.0, "mode": mode, "ignore_eos": True}
+            fresh.create_completion("another prompt", max_tokens=1, temperature=0.0)
+            fresh.create_completion(prompt, stop=stop, **options)
+            again: Any = fresh.create_completion([*prompt, *tokens], max_tokens=1, temperature=0.0)
+            cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]
+            assert len(prompt) <= cached <= len(prompt) + at + 1
+            return
+    pytest.fail("the test needs a token that can serve as a stop string")
+
+
+def test_a_grammar_that_allows_no_token_fails_its_request_alone(model: TriMode) -> None:
+    beside = model.generate(model.tokenize(PROMPT), max_tokens=20, temperature=0.0)
+    tokens = [next(beside)]
+    with pytest.raises(RuntimeError, match="allow no token"):
+        model.create_completion("a", grammar='root ::= "\\x00"')
+    tokens += beside
+    assert tokens == list(model.generate(model.tokenize(PROMPT), max_tokens=20, temperature=0.0))
+    assert model.create_completion("word " * 200, max_tokens=2, ignore_eos=True)["usage"]["completion_tokens"] == 2  # type: ignore[index]

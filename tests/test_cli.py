@@ -19,7 +19,7 @@ from pytrimode import TriMode
 
 COMMAND = [sys.executable, "-m", "pytrimode"]
 PROMPT = "Write a Python function called add_two"
-FAST = ["-t", "1", "-c", "512"]
+FAST = ["-t", "1", "-c", "512", "--temp", "0"]
 ESCAPE = "\x1b"
 # The line editor turns bracketed paste on while it reads.
 PROMPT_IS_UP, PROMPT_IS_GONE = r"\x1b\[\?2004h", r"\x1b\[\?2004l"
@@ -48,7 +48,7 @@ def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]
 
 
 def test_generate_prints_the_completion_and_figures_apart(q8_gguf: Path, model: TriMode) -> None:
-    expected: Any = model.create_completion(PROMPT, max_tokens=20)
+    expected: Any = model.create_completion(PROMPT, max_tokens=20, temperature=0.0)
     result = run("generate", q8_gguf, "-p", PROMPT, "-n", 20, *FAST)
     assert result.returncode == 0
     assert result.stdout == expected["choices"][0]["text"]
@@ -71,7 +71,9 @@ def test_generate_reads_the_prompt_from_a_file_or_a_pipe(q8_gguf: Path, tmp_path
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "dlm", "self-spec", "auto"])
 def test_generate_json_is_the_result_dictionary(q8_gguf: Path, model: TriMode, mode: str) -> None:
     result = json.loads(run("generate", q8_gguf, "-p", "Hello", "--chat", "--json", "-m", mode, "-n", 9, *FAST).stdout)
-    expected: Any = model.create_chat_completion([{"role": "user", "content": "Hello"}], mode=mode, max_tokens=9)
+    expected: Any = model.create_chat_completion(
+        [{"role": "user", "content": "Hello"}], mode=mode, max_tokens=9, temperature=0.0
+    )
     assert result["object"] == "chat.completion"
     assert result["choices"] == expected["choices"]
     assert set(result["timings"]) == set(expected["timings"])
@@ -113,9 +115,9 @@ def test_piped_chat_answers_line_by_line(q8_gguf: Path, model: TriMode) -> None:
     result = run("chat", q8_gguf, "-n", 12, *FAST, stdin="Hello\n\n/mode ar\nHow are you?\n/stats\n")
     assert result.returncode == 0
     messages = [{"role": "user", "content": "Hello"}]
-    first: Any = model.create_chat_completion(messages, max_tokens=12)
+    first: Any = model.create_chat_completion(messages, max_tokens=12, temperature=0.0)
     messages += [first["choices"][0]["message"], {"role": "user", "content": "How are you?"}]
-    second: Any = model.create_chat_completion(messages, max_tokens=12)
+    second: Any = model.create_chat_completion(messages, max_tokens=12, temperature=0.0)
     answers = [r["choices"][0]["message"]["content"] for r in (first, second)]
     assert result.stdout == f"> Hello\n{answers[0]}\n\n> /mode ar\n> How are you?\n{answers[1]}\n\n> /stats\n".replace(
         "\n\n>", "\n>"
@@ -135,6 +137,33 @@ def test_a_full_context_is_explained(q8_gguf: Path) -> None:
     result = run("chat", q8_gguf, "-c", 32, "-p", "word " * 40)
     assert result.returncode == 1
     assert re.fullmatch(r"error: Requested tokens \(\d+\) exceed context window of 32.*\n", result.stderr)
+
+
+def test_a_chat_goes_on_when_the_context_is_full(q8_gguf: Path) -> None:
+    turns = [argument for i in range(5) for argument in ("-p", f"question {i}" + " word" * 12)]
+    result = run("chat", q8_gguf, "-c", 128, "-t", 1, "-n", 10, *turns)
+    assert result.returncode == 0
+    assert re.search(r"\[context full: the (oldest turn was|\d oldest turns were) dropped\]\n", result.stderr)
+    assert result.stderr.count("tokens/s") == 5 and "context full" not in result.stdout
+
+
+def test_a_saved_chat_goes_on_in_another_process(q8_gguf: Path, tmp_path: Path) -> None:
+    saved, options = tmp_path / "my chat", ["-n", 20, "-m", "ar", *FAST]
+    whole = run("chat", q8_gguf, "-p", "Hello", "-p", "How are you?", *options)
+    first = run("chat", q8_gguf, "-p", "Hello", "-p", f"/save {saved}", *options)
+    assert re.search(r"^1 turn saved, \d+ tokens of the cache with it$", first.stderr, re.MULTILINE)
+    second = run("chat", q8_gguf, "-p", f"/load {saved}", "-p", "How are you?", *FAST)
+    assert re.search(r"^1 turn loaded, mode ar, \d\d+ tokens cached$", second.stderr, re.MULTILINE)
+    answer = whole.stdout.partition("> How are you?\n")[2]
+    assert answer and second.stdout == f"> /load {saved}\n> How are you?\n{answer}"
+    other_type = run("chat", q8_gguf, "-p", f"/load {saved}", "-p", "/stats", "-ct", "q8_0", *FAST)
+    assert "1 turn loaded, mode ar, the cache is not used: " in other_type.stderr
+    for line, message in ((f"/load {q8_gguf}", "not a saved conversation"), ("/load none", "none: No such file"),
+                          ("/save", "/save needs the name of a file"),
+                          (f"/save {q8_gguf}", "is not a saved conversation")):  # fmt: skip
+        result = run("chat", q8_gguf, "-p", line, *FAST)
+        assert result.returncode == 1 and result.stderr.startswith("error: ") and message in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 class Terminal:
@@ -158,7 +187,10 @@ class Terminal:
 @pytest.fixture
 def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
     gguf = request.getfixturevalue(getattr(request, "param", "q8_gguf"))
-    chat = Terminal(gguf, "-c", "1024", "-n", "40" if gguf.name.startswith("tiny") else "-1")
+    # The random model goes on for as long as it may: long enough for a test that interrupts it.
+    tiny = gguf.name.startswith("tiny")
+    options = ("-c", "1024", "-n", "40") if tiny else ("-c", "16384", "--no-loop-detection")
+    chat = Terminal(gguf, "--temp", "0", *options)
     chat.says("/help lists the commands")
     yield chat
     chat.child.close(force=True)
@@ -283,3 +315,33 @@ def test_version_and_help() -> None:
     for command in ("chat", "generate", "info"):
         assert command in text
         assert "MODEL" in run(command, "--help").stdout
+
+
+# --- What a request can ask for ---------------------------------------------------------------------------------------
+
+
+def test_generate_writes_a_middle(q8_gguf: Path) -> None:
+    code = 'def get_total(price, tax):\n    """Return the sum of price and tax."""\n    return '
+    result = run("generate", q8_gguf, "-p", code, "--suffix", "\n```", "-n", 4, "--json", *FAST)
+    answer = json.loads(result.stdout)
+    assert answer["usage"]["completion_tokens"] <= 4
+    assert answer["timings"]["acceptance_length"] > 0  # of a block
+    refused = run("generate", q8_gguf, "-p", code, "--suffix", "\n", *FAST)
+    assert "a suffix needs max_tokens" in refused.stderr
+
+
+def test_generate_reports_logprobs_and_reasoning(q8_gguf: Path) -> None:
+    options = ["--json", "-n", 30, *FAST]
+    answer = json.loads(run("generate", q8_gguf, "-p", "Hello", "--logprobs", 2, *options).stdout)
+    assert all(len(top) == 2 for top in answer["choices"][0]["logprobs"]["top_logprobs"])
+    thinking = ["--chat", "--enable-thinking", "--max-thinking-tokens", 3]
+    answer = json.loads(run("generate", q8_gguf, "-p", "Sort 3, 1, 2.", *thinking, *options).stdout)
+    assert answer["choices"][0]["message"]["reasoning_content"]
+    assert "--logprobs needs --json" in run("generate", q8_gguf, "-p", "x", "--logprobs", 2).stderr
+
+
+def test_generate_ends_a_loop_unless_told_otherwise(random_gguf: Path) -> None:
+    # Greedy with a window of 3: three equal tokens are a loop.
+    options = ["generate", random_gguf, "-p", "a", "-n", 60, "-m", "diffusion", "--threshold", 0, "--ignore-eos", *FAST]
+    assert "[loop]" in run(*options, "--loop-window", 3).stderr
+    assert "[length]" in run(*options, "--loop-window", 3, "--no-loop-detection").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,9 +72,10 @@ def test_verify_logits_are_the_base_models(q8_gguf: Path, checkpoint_dir: Path) 
         assert with_lora.has_lora
         assert not without.has_lora
         drafts_differ = 0
-        for prompt in chat_prompts(with_lora, checkpoint_dir, 20):
-            tokens, on = decode(with_lora, prompt, mode="self-spec", max_tokens=60)
-            expected, off = decode(without, prompt, mode="self-spec", max_tokens=60)
+        options: dict[str, Any] = {"mode": "self-spec", "block_length": 32, "max_tokens": 60}
+        for prompt in chat_prompts(with_lora, checkpoint_dir, 180)[::6]:  # of every task
+            tokens, on = decode(with_lora, prompt, **options)
+            expected, off = decode(without, prompt, **options)
             assert tokens == expected
             drafts_differ += on.accepted != off.accepted or on.forward_passes != off.forward_passes
         assert drafts_differ > 0, "the LoRA must change what is drafted"

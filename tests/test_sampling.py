@@ -1,155 +1,93 @@
-"""Sampling: self-speculation keeps the target distribution exactly, by rejection and with coupled noise.
+"""Sampling: self-speculation keeps the target distribution, whatever the block length, by rejection and coupled.
 
-The joint distribution of the next three tokens is enumerated from `logits()` with an independent implementation of the
-truncation, and compared with what many seeds give.
+A quick version of benchmarks/sampling_distribution.py: fewer draws, and one block length for each case.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from decoding import chat_prompts, decode
-from scipy.stats import chi2
-from synthetic import make_checkpoint
+from decoding import decode
+from joint_distribution import (
+    PROMPTS,
+    SIGNIFICANCE,
+    TEMPERATURES,
+    TRUNCATIONS,
+    chi_square_p,
+    draw_many,
+    enumerate_cells,
+    load_agreeing_model,
+    simulate_many,
+)
+from sampling_reference import RULES, WRONG_RULES, Distributions
 
 from pytrimode import TriMode
-from pytrimode.convert import convert
-from pytrimode.sampling import Sampling
+from pytrimode.sampling import COUPLED, REJECTION, Sampling
 
-N_DRAWS = 2000
-LENGTH = 3
-PROMPT = [1, *range(140, 160)]
-P_VALUE = 1e-4
+N_DRAWS = 1000
+PROMPT = PROMPTS[2]
+BLOCK_LENGTHS = (2, 4, 16)
+# Every temperature with every truncation for one block length each; then each truncation in ar and coupled.
+CASES = [
+    (temperature, name, {"mode": "self-spec", "block_length": BLOCK_LENGTHS[(i + j) % 3], "sampler": REJECTION})
+    for i, temperature in enumerate(TEMPERATURES)
+    for j, name in enumerate(TRUNCATIONS)
+] + [
+    (TEMPERATURES[j % 4], name, {"mode": mode, "block_length": 4, "sampler": sampler})
+    for mode, sampler in (("ar", REJECTION), ("self-spec", COUPLED))
+    for j, name in enumerate(TRUNCATIONS)
+]
 
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TriMode]:
-    """Random weights: drafts agree with the target only in part, so that rejections are common."""
-    root = tmp_path_factory.mktemp("sampling")
-    source = make_checkpoint(root / "model", hidden=64, layers=2, dtype="f32", seed=5)
-    convert(source, root / "model.gguf", "f32")
-    with TriMode(root / "model.gguf", n_ctx=256, n_threads=1, flash_attn=False, type_k="f32", type_v="f32") as model:
+    """Random weights whose drafts agree with the target in part: accepted and rejected drafts are both common."""
+    with load_agreeing_model(tmp_path_factory.mktemp("sampling")) as model:
         yield model
 
 
-def target(row: np.ndarray, mask: int, history: Sequence[int], options: dict[str, Any]) -> dict[int, float]:
-    """The sampler chain on one row, written out: penalty, top-k, top-p, min-p, temperature."""
-    logits = {i: float(x) for i, x in enumerate(row) if i != mask}
-    for token in set(history):
-        penalty = options.get("repeat_penalty", 1.0)
-        logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
-    ranked = sorted(logits, key=lambda t: -logits[t])[: options["top_k"] or None]
-
-    def softmax(tokens: list[int], temperature: float = 1.0) -> dict[int, float]:
-        weights = np.exp((np.array([logits[t] for t in tokens]) - logits[tokens[0]]) / temperature)
-        return dict(zip(tokens, weights / weights.sum(), strict=True))
-
-    p = softmax(ranked)
-    if options["top_p"] < 1:
-        cumulative = np.cumsum([p[t] for t in ranked])
-        ranked = ranked[: int(np.searchsorted(cumulative, options["top_p"])) + 1]
-        p = softmax(ranked)
-    ranked = [t for t in ranked if p[t] >= options["min_p"] * p[ranked[0]]]
-    return softmax(ranked, options["temperature"])
-
-
-def exact_joint(model: TriMode, options: dict[str, Any]) -> dict[tuple[int, ...], float]:
-    """Probability of every possible continuation of LENGTH tokens."""
-    joint: dict[tuple[int, ...], float] = {(): 1.0}
-    for _ in range(LENGTH):
-        longer = {}
-        for tokens, p in joint.items():
-            row = model.logits([*PROMPT, *tokens])[-1]
-            for token, q in target(row, model.mask_token_id, tokens, options).items():
-                longer[(*tokens, token)] = p * q
-        joint = longer
-    return joint
-
-
-def chi_square_p(joint: dict[tuple[int, ...], float], counts: Counter[tuple[int, ...]], n: int) -> float:
-    """p value; continuations expected less than five times count as one."""
-    assert not set(counts) - set(joint), "a token came out that the target excludes"
-    common = [t for t, p in joint.items() if n * p >= 5]
-    observed = [counts[t] for t in common]
-    expected = [n * joint[t] for t in common]
-    rest = n - sum(expected)
-    if rest >= 5:
-        observed.append(n - sum(observed))
-        expected.append(rest)
-    statistic = sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
-    return float(chi2.sf(statistic, len(expected) - 1))
-
-
-def draws(model: TriMode, n: int, options: dict[str, Any], **request: Any) -> Counter[tuple[int, ...]]:
-    counts: Counter[tuple[int, ...]] = Counter()
-    for seed in range(n):
-        sampling = Sampling(**options, **request.get("sampling", {}), seed=seed)
-        rest = {k: v for k, v in request.items() if k != "sampling"}
-        tokens, _ = decode(model, PROMPT, max_tokens=LENGTH, ignore_eos=True, sampling=sampling, **rest)
-        counts[tuple(tokens)] += 1
-    return counts
-
-
-CASES = {
-    "top-k": {"temperature": 1.5, "top_k": 3, "top_p": 1.0, "min_p": 0.0},
-    "top-p": {"temperature": 0.7, "top_k": 0, "top_p": 0.3, "min_p": 0.0},
-    "min-p": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.4},
-    "all": {"temperature": 1.0, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "repeat_penalty": 1.2},
-}
-
-
-@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
-    "request_options",
-    [
-        {"mode": "ar"},
-        {"mode": "self-spec", "block_length": 2},
-        {"mode": "self-spec", "block_length": 4},
-        {"mode": "self-spec", "block_length": 4, "sampling": {"sampler": "coupled"}},
-    ],
-    ids=["ar", "B2", "B4", "B4-coupled"],
+    ("temperature", "truncation", "request_options"),
+    CASES,
+    ids=[f"T{t}-{name}-{'-'.join(str(v) for v in request.values())}".replace(" ", "-") for t, name, request in CASES],
 )
 def test_the_joint_distribution_is_the_exact_one(
-    random_model: TriMode, case: str, request_options: dict[str, Any]
+    random_model: TriMode, temperature: float, truncation: str, request_options: dict[str, Any]
 ) -> None:
-    joint = exact_joint(random_model, CASES[case])
-    assert abs(sum(joint.values()) - 1) < 1e-6
-    counts = draws(random_model, N_DRAWS, CASES[case], **request_options)
-    assert chi_square_p(joint, counts, N_DRAWS) > P_VALUE
+    options = dict(request_options)
+    sampling = Sampling(temperature=temperature, sampler=options.pop("sampler"), **TRUNCATIONS[truncation])
+    cells = enumerate_cells(Distributions(random_model, PROMPTS[0], sampling), N_DRAWS)
+    assert sum(cells.expected.values()) == pytest.approx(N_DRAWS)
+    drawn = draw_many(random_model, PROMPTS[0], sampling, range(N_DRAWS), **options)
+    assert chi_square_p(cells, drawn.counts) > SIGNIFICANCE / len(CASES)
 
 
-def test_the_distribution_test_can_fail(random_model: TriMode) -> None:
-    """Greedy matching, as a wrong acceptance rule would give, and a slightly wrong temperature are both found out."""
-    joint = exact_joint(random_model, CASES["top-k"])
-    greedy: Counter[tuple[int, ...]] = Counter()
-    tokens, _ = decode(random_model, PROMPT, max_tokens=LENGTH, ignore_eos=True, mode="self-spec")
-    greedy[tuple(tokens)] = N_DRAWS
-    assert chi_square_p(joint, greedy, N_DRAWS) < P_VALUE
-    colder = draws(random_model, N_DRAWS, {**CASES["top-k"], "temperature": 0.7}, mode="self-spec", block_length=4)
-    assert chi_square_p(joint, colder, N_DRAWS) < P_VALUE
+def test_drafts_are_accepted_and_rejected(random_model: TriMode) -> None:
+    sampling = Sampling(temperature=1.0, **TRUNCATIONS["none"])
+    drawn = draw_many(random_model, PROMPTS[0], sampling, range(100), mode="self-spec", block_length=4)
+    assert 0.2 < drawn.accepted / drawn.drafted < 0.9
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0])
-@pytest.mark.parametrize("top_p", [0.9, 1.0])
-def test_coupled_gives_the_text_of_ar(q8_gguf: Path, checkpoint_dir: Path, temperature: float, top_p: float) -> None:
-    with TriMode(q8_gguf, n_ctx=1024, n_threads=1) as model:
-        for prompt in chat_prompts(model, checkpoint_dir, 25):
-            for seed in (1, 2, 3):
-                sampling = Sampling(
-                    temperature=temperature, top_p=top_p, top_k=0, min_p=0.0, sampler="coupled", seed=seed
-                )
-                expected, _ = decode(model, prompt, mode="ar", max_tokens=40, sampling=sampling)
-                for block_length in (2, 8, 16):
-                    tokens, _ = decode(
-                        model, prompt, mode="self-spec", max_tokens=40, block_length=block_length, sampling=sampling
-                    )
-                    assert tokens == expected
+@pytest.mark.parametrize("rule", [*RULES, *WRONG_RULES])
+def test_a_wrong_acceptance_rule_is_found_out(random_model: TriMode, rule: str) -> None:
+    """The same test on the same logits, with the rule exchanged: greedy matching, no residual, a wrong temperature."""
+    of = Distributions(random_model, PROMPTS[0], Sampling(temperature=0.7, **TRUNCATIONS["none"]))
+    cells = enumerate_cells(of, N_DRAWS)
+    p = chi_square_p(cells, simulate_many(of, (RULES | WRONG_RULES)[rule], N_DRAWS, block_length=4))
+    assert (p > SIGNIFICANCE / len(CASES)) == (rule in RULES)
+
+
+def test_a_wrong_temperature_is_found_out(random_model: TriMode) -> None:
+    cells = enumerate_cells(
+        Distributions(random_model, PROMPTS[0], Sampling(temperature=0.7, **TRUNCATIONS["none"])), N_DRAWS
+    )
+    warmer = Sampling(temperature=0.8, **TRUNCATIONS["none"])
+    drawn = draw_many(random_model, PROMPTS[0], warmer, range(N_DRAWS), mode="self-spec", block_length=4)
+    assert chi_square_p(cells, drawn.counts) < SIGNIFICANCE / len(CASES)
 
 
 def test_a_seed_repeats_and_seeds_differ(random_model: TriMode) -> None:
@@ -164,7 +102,7 @@ def test_a_seed_repeats_and_seeds_differ(random_model: TriMode) -> None:
 
 @pytest.mark.parametrize("mode", ["ar", "self-spec"])
 def test_greedy_with_penalties_is_the_same_in_both_modes(random_model: TriMode, mode: str) -> None:
-    sampling = Sampling(repeat_penalty=1.3, frequency_penalty=0.2, logit_bias={150: 1.0})
+    sampling = Sampling(temperature=0.0, repeat_penalty=1.3, frequency_penalty=0.2, logit_bias={150: 1.0})
     tokens, _ = decode(random_model, PROMPT, max_tokens=30, mode=mode, ignore_eos=True, sampling=sampling)
     known: list[int] = []
     for token in tokens:
@@ -176,20 +114,6 @@ def test_greedy_with_penalties_is_the_same_in_both_modes(random_model: TriMode, 
         row[random_model.mask_token_id] = -np.inf
         assert token == int(row.argmax())
         known.append(token)
-
-
-def test_a_grammar_holds_in_every_causal_mode(model: TriMode) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}},
-              "required": ["n", "ok"], "additionalProperties": False}  # fmt: skip
-    for mode in ("ar", "self-spec"):
-        for seed in range(10):
-            result = model.create_chat_completion(
-                [{"role": "user", "content": "Give me an object."}], max_tokens=200, mode=mode, seed=seed,
-                temperature=0.7, response_format={"type": "json_object", "schema": schema},
-            )  # fmt: skip
-            if result["choices"][0]["finish_reason"] == "stop":
-                parsed = json.loads(result["choices"][0]["message"]["content"])
-                assert set(parsed) == {"n", "ok"}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ LLAMA_SERVER_TIMINGS = {
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self-spec", "linear_spec"])
 def test_a_chat_answer_is_what_trimode_gives(server: Served, model: TriMode, mode: str) -> None:
-    expected: Any = model.create_chat_completion(MESSAGES, mode=mode, max_tokens=20)
+    expected: Any = model.create_chat_completion(MESSAGES, mode=mode, max_tokens=20, temperature=0.0)
     result = server.post(CHAT, {"messages": MESSAGES, "mode": mode, "max_tokens": 20}).json()
     assert result["object"] == "chat.completion" and result["id"].startswith("chatcmpl-")
     assert result["choices"] == expected["choices"]
@@ -36,7 +36,7 @@ def test_a_chat_answer_is_what_trimode_gives(server: Served, model: TriMode, mod
 
 
 def test_a_completion_is_what_trimode_gives(server: Served, model: TriMode) -> None:
-    expected: Any = model.create_completion(PROMPT, max_tokens=20, stop=["("], echo=True)
+    expected: Any = model.create_completion(PROMPT, max_tokens=20, stop=["("], echo=True, temperature=0.0)
     for stop in ("(", ["\x00", "("]):
         result = server.post(COMPLETIONS, {"prompt": PROMPT, "max_tokens": 20, "stop": stop, "echo": True}).json()
         assert result["object"] == "text_completion" and result["model"] == "tiny-q8_0"
@@ -100,7 +100,8 @@ def test_sampling_fields_reach_the_sampler(server: Served, model: TriMode) -> No
     plain = server.post(COMPLETIONS, {"prompt": PROMPT, "max_tokens": 8}).json()["choices"][0]["text"]
     first = model.tokenize(plain, add_bos=False)[0]
     banned = {"prompt": PROMPT, "max_tokens": 8, "logit_bias": {str(first): -100}}
-    assert not server.post(COMPLETIONS, banned).json()["choices"][0]["text"].startswith(plain[:1])
+    other = server.post(COMPLETIONS, banned).json()["choices"][0]["text"]
+    assert model.tokenize(other, add_bos=False)[0] != first
     grammar = {"prompt": PROMPT, "grammar": 'root ::= "yes" | "no"'}
     assert server.post(COMPLETIONS, grammar).json()["choices"][0]["text"] in ("yes", "no")
     options: dict[str, Any] = {"temperature": 1.0, "seed": 3, "max_tokens": 12, "top_k": 5, "min_p": 0.0}
@@ -110,7 +111,7 @@ def test_sampling_fields_reach_the_sampler(server: Served, model: TriMode) -> No
 
 
 def test_block_length_and_threshold_reach_the_decoder(server: Served, model: TriMode) -> None:
-    options: dict[str, Any] = {"mode": "diffusion", "max_tokens": 24}
+    options: dict[str, Any] = {"mode": "diffusion", "max_tokens": 24, "temperature": 0.0}
     for extra in ({"block_length": 4, "threshold": 1.0}, {"threshold": 0.1}, {"steps": 2, "reveal": "leftmost"}):
         result = server.post(CHAT, {"messages": MESSAGES, **options, **extra}).json()
         expected: Any = model.create_chat_completion(MESSAGES, **options, **extra)  # type: ignore[arg-type]
@@ -212,7 +213,6 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], str, str | None]] = [
     (CHAT, {"messages": [{"role": "wizard", "content": "x"}]}, "Unknown role wizard", None),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text is", None),
     (CHAT, {"messages": MESSAGES, "logprobs": True}, "logprobs is not supported yet", "logprobs"),
-    (CHAT, {"messages": MESSAGES, "max_thinking_tokens": 5}, "not supported yet", "max_thinking_tokens"),
     (CHAT, {"messages": MESSAGES, "functions": [{}]}, "not supported yet", "functions"),
     (CHAT, {"messages": MESSAGES, "chat_template_kwargs": {"messages": []}}, "messages cannot be set",
      "chat_template_kwargs"),
@@ -297,7 +297,6 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_is(server: Served, model: T
     assert result["usage"]["completion_tokens"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="Engine::step keeps the rows of a pass whose consume() threw")
 def test_a_grammar_that_allows_nothing_fails_alone(q8_gguf: Path) -> None:
     with served(loader(q8_gguf, 1024)) as running:
         refused = error_of(running.post(COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "\\x00"'}))

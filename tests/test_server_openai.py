@@ -26,7 +26,7 @@ def client(server: Served) -> Iterator[Any]:
 
 
 def expected(model: TriMode, **options: Any) -> str:
-    result: Any = model.create_chat_completion(MESSAGES, **options)
+    result: Any = model.create_chat_completion(MESSAGES, **{"temperature": 0.0} | options)
     return str(result["choices"][0]["message"]["content"])
 
 
@@ -47,7 +47,7 @@ def test_streamed_chat(client: Any, model: TriMode) -> None:
 
 
 def test_completions_and_models(client: Any, model: TriMode) -> None:
-    result: Any = model.create_completion("Hello", max_tokens=8)
+    result: Any = model.create_completion("Hello", max_tokens=8, temperature=0.0)
     assert (
         client.completions.create(model="any", prompt="Hello", max_tokens=8).choices[0].text
         == (result["choices"][0]["text"])
@@ -114,5 +114,5 @@ def test_async_clients_side_by_side(server: Served, model: TriMode) -> None:
 
     for i, text in enumerate(asyncio.run(ask_all())):
         messages = [{"role": "user", "content": f"Sort these numbers: {i}, 3, 9"}]
-        result: Any = model.create_chat_completion(messages, max_tokens=12)
+        result: Any = model.create_chat_completion(messages, max_tokens=12, temperature=0.0)
         assert text == result["choices"][0]["message"]["content"]

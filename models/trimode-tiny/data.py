@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 
 # generator, share of the training turns, number of held-out prompts
 TASKS = [
-    (arithmetic, 0.20, 30), (sort_numbers, 0.12, 20), (sort_words, 0.12, 20), (reverse, 0.09, 20), (spell, 0.10, 20),
-    (count_words, 0.07, 20), (function, 0.10, 20), (python_class, 0.08, 16), (question_answer, 0.15, 24),
-    (small_talk, 0.03, 0),
+    (arithmetic, 0.18, 30), (sort_numbers, 0.15, 20), (sort_words, 0.15, 20), (reverse, 0.10, 20), (spell, 0.08, 20),
+    (count_words, 0.09, 20), (function, 0.09, 20), (python_class, 0.07, 16), (question_answer, 0.12, 24),
+    (small_talk, 0.02, 0),
 ]  # fmt: skip
 N_FOLLOW_UP = 10
 SYSTEM_PROMPTS = [
@@ -194,7 +194,7 @@ def make_batch(
     length: int,
     n_noisy: int,
     sizes: tuple[int, ...] = (8, 16, 32),
-    all_masked: float = 0.5,
+    all_masked: float = 0.15,
 ) -> Batch:
     """Pack conversations into rows; with n_noisy > 0 add blocks of masked answers behind each row."""
     n = length + n_noisy

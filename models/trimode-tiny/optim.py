@@ -11,11 +11,11 @@ def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
     """Approximate UV^T of each matrix in g [k, a, b] by the quintic Newton-Schulz iteration (Jordan et al. 2024)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = g.mT if g.shape[1] > g.shape[2] else g
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(steps):
         s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
-    return x.mT if g.shape[1] > g.shape[2] else x
+    return (x.mT if g.shape[1] > g.shape[2] else x).float()
 
 
 class Muon(torch.optim.Optimizer):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from words import KNOWN, SENTENCE_WORDS, any_word
+from words import SENTENCE_WORDS, WORDS
 
 
 @dataclass
@@ -63,34 +63,32 @@ def polite(rng, text: str) -> str:
 
 def add_working(a: int, b: int) -> str:
     """Column addition from the ones upward: 'Ones: 7 + 5 = 12, carry 1. Tens: 4 + 8 + 1 = 13.'"""
-    parts, carry = [], 0
-    for i, column in enumerate(("Ones", "Tens", "Hundreds")[: max(len(str(a)), len(str(b)))]):
+    parts, carry, columns = [], 0, max(len(str(a)), len(str(b)))
+    for i, column in enumerate(("Ones", "Tens")[:columns]):
         x, y = a // 10**i % 10, b // 10**i % 10
         total = x + y + carry
         term = f"{column}: {x} + {y}" + (" + 1" if carry else "") + f" = {total}"
         carry = total // 10
-        last = i + 1 == max(len(str(a)), len(str(b)))
-        parts.append(term + (", carry 1." if carry and not last else "."))
+        parts.append(term + (", carry 1." if carry and i + 1 < columns else "."))
     return " ".join(parts)
 
 
 def subtract_working(a: int, b: int) -> str:
-    """Column subtraction (a >= b): 'Ones: 13 - 8 = 5, borrow 1. Tens: 5 - 2 - 1 = 2.'"""
+    """Column subtraction (a >= b), the digits first: 'Ones: 3 - 8, borrow 1: 13 - 8 = 5. Tens: 5 - 1 - 2 = 2.'"""
     parts, borrow = [], 0
-    for i, column in enumerate(("Ones", "Tens", "Hundreds")[: len(str(a))]):
+    for i, column in enumerate(("Ones", "Tens")[: len(str(a))]):
         x, y = a // 10**i % 10, b // 10**i % 10
+        term = f"{column}: {x}" + (" - 1" if borrow else "") + f" - {y}"
         need = int(x - y - borrow < 0)
-        total = x + 10 * need - y - borrow
-        term = f"{column}: {x + 10 * need} - {y}" + (" - 1" if borrow else "") + f" = {total}"
+        term += f", borrow 1: {x + 10} - {y}" if need else ""
+        parts.append(f"{term} = {x + 10 * need - borrow - y}.")
         borrow = need
-        parts.append(term + (", borrow 1." if borrow else "."))
     return " ".join(parts)
 
 
 def number(rng) -> int:
-    """Mostly two digits, sometimes one or three."""
-    r = rng.random()
-    return rng.randint(1, 9) if r < 0.1 else rng.randint(10, 99) if r < 0.65 else rng.randint(100, 999)
+    """Mostly two digits, sometimes one."""
+    return rng.randint(1, 9) if rng.random() < 0.15 else rng.randint(10, 99)
 
 
 ADD = [
@@ -119,7 +117,7 @@ TIMES = ["What is {a} times {b}?", "{a} * {b}", "Multiply {a} by {b}.", "What is
 
 
 def arithmetic(rng) -> Turn:
-    """Sums and differences up to three digits with column working; one-digit products."""
+    """Sums and differences up to two digits with column working; one-digit products."""
     r = rng.random()
     if r < 0.06:
         a, b = rng.randint(1, 10), rng.randint(1, 10)
@@ -134,7 +132,8 @@ def arithmetic(rng) -> Turn:
         working, result, sign, forms = subtract_working(a, b), a - b, "-", SUBTRACT
     final = f"{a} {sign} {b} = {result}."
     question = polite(rng, rng.choice(forms).format(a=a, b=b))
-    return Turn("arithmetic", question, f"{working} So {final}", f"{sign} {a} {b}", think=working, short=f"So {final}")
+    key = f"{sign} {min(a, b)} {max(a, b)}"  # a + b and b + a are held out together
+    return Turn("arithmetic", question, f"{working} So {final}", key, think=working, short=f"So {final}")
 
 
 # ---------------------------------------------------------------------------------------------------- lists
@@ -173,12 +172,9 @@ REVERSE = [
 
 
 def joined(rng, items: list) -> str:
-    """'a, b, c' or, less often, 'a b c' or 'a, b and c'."""
-    r = rng.random()
+    """'a, b, c' or, less often, 'a, b and c'."""
     texts = [str(i) for i in items]
-    if r < 0.12:
-        return " ".join(texts)
-    if r < 0.26:
+    if rng.random() < 0.2:
         return ", ".join(texts[:-1]) + " and " + texts[-1]
     return ", ".join(texts)
 
@@ -194,8 +190,8 @@ def list_key(kind: str, items: list) -> str:
 
 
 def sort_numbers(rng) -> Turn:
-    """Three to six different numbers below 100, ascending or descending."""
-    items = rng.sample(range(1, 100), rng.randint(3, 6))
+    """Three to five different numbers of two digits, ascending or descending."""
+    items = rng.sample(range(10, 100), rng.choice((3, 3, 4, 4, 5)))
     down = rng.random() < 0.3
     question = polite(rng, rng.choice(SORT_DOWN if down else SORT_NUMBERS).format(l=joined(rng, items)))
     turn = sorted_turn(items, "down" if down else "up", question)
@@ -213,8 +209,8 @@ def sorted_turn(items: list, order: str, question: str) -> Turn:
 
 
 def sort_words(rng) -> Turn:
-    """Three to five listed words in alphabetical order."""
-    items = rng.sample(KNOWN, rng.choice((3, 3, 4, 4, 5)))
+    """Three or four listed words in alphabetical order."""
+    items = rng.sample(WORDS, rng.randint(3, 4))
     question = polite(rng, rng.choice(SORT_WORDS).format(l=joined(rng, items)))
     turn = sorted_turn(items, "abc", question)
     turn.think = f"There are {len(items)} words. The first in the alphabet is {min(items)}."
@@ -236,9 +232,9 @@ def reversed_turn(items: list, question: str) -> Turn:
 
 
 def reverse(rng) -> Turn:
-    """Three to six words, or now and then numbers, in reverse order."""
-    n = rng.randint(3, 6)
-    items: list = rng.sample(range(1, 100), n) if rng.random() < 0.2 else [any_word(rng) for _ in range(n)]
+    """Three to five words, or now and then numbers, in reverse order."""
+    n = rng.randint(3, 5)
+    items: list = rng.sample(range(10, 100), n) if rng.random() < 0.2 else rng.sample(WORDS, n)
     return reversed_turn(items, polite(rng, rng.choice(REVERSE).format(l=joined(rng, items))))
 
 
@@ -260,13 +256,12 @@ COUNT = [
     "Count the words of this sentence: {s}",
     "How many words does this sentence have: {s}",
     "What is the word count of: {s}",
-    'How many words are in "{s}"?',
 ]
 
 
 def spell(rng) -> Turn:
     """One to three listed words, letter by letter. What is held out are combinations: no letters can be guessed."""
-    items = rng.sample(KNOWN, rng.choice((1, 2, 2, 2, 3)))
+    items = rng.sample(WORDS, rng.choice((1, 2, 2, 2, 3)))
     question = rng.choice(SPELL)
     if len(items) == 1:
         question = question.replace("words", "word")
@@ -284,8 +279,8 @@ def spell(rng) -> Turn:
 
 
 def count_words(rng) -> Turn:
-    """A sentence of three to eight words, numbered in the answer."""
-    items = [rng.choice(SENTENCE_WORDS) if rng.random() < 0.75 else any_word(rng) for _ in range(rng.randint(3, 8))]
+    """A sentence of three to seven words, numbered in the answer."""
+    items = [rng.choice(SENTENCE_WORDS if rng.random() < 0.75 else WORDS) for _ in range(rng.randint(3, 7))]
     sentence = " ".join(items)
     numbered = ", ".join(f"{i} {w}" for i, w in enumerate(items, 1))
     answer = f"{numbered}. The text has {len(items)} words."
@@ -316,7 +311,7 @@ def follow_up(rng, turn: Turn) -> Turn | None:
         return None
     numbers = isinstance(items[0], int)
     kinds = ["reverse"]
-    if turn.task == "reverse" and (numbers or all(w in KNOWN for w in items)) and len(items) <= (6 if numbers else 5):
+    if turn.task == "reverse" and (numbers or len(items) <= 4):
         kinds = [rng.choice(("up", "down"))] if numbers else ["abc"]
     kind = kinds[0]
     question = rng.choice(FOLLOW[kind])

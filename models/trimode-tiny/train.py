@@ -28,6 +28,8 @@ from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
 AR, JOINT, LORA = "ar", "joint", "lora"
+# Label smoothing on masked rows only: revealing at confidence 0.9 then asks for 0.9 / (1 - 0.05) of a calibrated row.
+BLOCK_SMOOTHING = 0.05
 
 
 def arguments() -> argparse.Namespace:
@@ -40,7 +42,7 @@ def arguments() -> argparse.Namespace:
         "--steps",
         type=int,
         nargs=3,
-        default=(1500, 1500, 300),
+        default=(2200, 2600, 300),
         metavar=("AR", "JOINT", "LORA"),
         help="steps of the three stages (default: %(default)s)",
     )
@@ -59,6 +61,7 @@ def arguments() -> argparse.Namespace:
     )
     p.add_argument("--vocab", type=int, default=2048, help="largest vocabulary (default: %(default)s)")
     p.add_argument("--seed", type=int, default=1, help="seed of data, weights and order (default: %(default)s)")
+    p.add_argument("--float32", action="store_true", help="no bfloat16 products (CPUs without avx512_bf16)")
     p.add_argument("--processes", type=int, default=2, help="processes of one thread each (default: %(default)s)")
     p.add_argument(
         "--check-every", type=int, default=200, help="steps between checks and saved states (default: %(default)s)"
@@ -108,6 +111,11 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(x) for x in (batch.ids, batch.position, batch.visible, batch.target, batch.weight))
 
 
+def precision(args: argparse.Namespace) -> torch.autocast:
+    """Products in bfloat16, weights and optimizer in float32, unless --float32: 1.6 times as fast with avx512_bf16."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=not args.float32)
+
+
 def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted mean cross-entropy of the causal rows and of the masked rows (0 if there are none).
 
@@ -116,14 +124,19 @@ def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """
     ids, position, visible, target, weight = tensors(batch)
     parts, past, n = [], None, batch.n_clean
-    for span in (slice(0, n), slice(n, None)):
+    for span, smoothing in ((slice(0, n), 0.0), (slice(n, None), BLOCK_SMOOTHING)):
         w, seen = weight[:, span], visible[:, span, :n] if past is None else visible[:, span]
         chosen = w > 0
         if not chosen.any():
             parts.append(torch.zeros(()))
             continue
         hidden, past = model.hidden(ids[:, span], position[:, span], seen, past)
-        ce = F.cross_entropy(model.diffusion_head(hidden[chosen]), target[:, span][chosen], reduction="none")
+        ce = F.cross_entropy(
+            model.diffusion_head(hidden[chosen]).float(),
+            target[:, span][chosen],
+            reduction="none",
+            label_smoothing=smoothing,
+        )
         parts.append((ce * w[chosen]).sum() / w.sum())
     return parts[0], parts[1]
 
@@ -135,7 +148,7 @@ def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStre
     if step % 12 == 11 and stage != AR:
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
     rows, sizes = max(rows // world(), 1), (16, 16, 32) if stage == LORA else (8, 16, 32)
-    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=1.0 if stage == LORA else 0.5)
+    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=1.0 if stage == LORA else 0.15)
 
 
 def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
@@ -168,7 +181,8 @@ def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode
     began, ar_mean, block_mean = time.time(), 0.0, 0.0
     first = step
     while step < total:
-        ar, block = losses(model, next_batch(args, stage, step, stream, rng))
+        with precision(args):
+            ar, block = losses(model, next_batch(args, stage, step, stream, rng))
         (ar + args.diffusion_weight * block).backward()
         mean_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -200,7 +214,7 @@ def draft_step(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
     rows = (block > 0) & (weight[:, n:] == 1.0)  # masked positions within an answer
     r = rows.nonzero()[:, 0]
     causal = model.diffusion_head(clean[r, source[rows]])  # the clean rows that predict the same positions
-    return draft_loss(model.diffusion_head(noisy[rows]), causal, block[rows] + 1000 * r)
+    return draft_loss(model.diffusion_head(noisy[rows]).float(), causal.float(), block[rows] + 1000 * r)
 
 
 def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
@@ -213,7 +227,8 @@ def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: 
     stream, rng = ChatStream(tokenizer, stream_seed(args, 777)), np.random.default_rng(stream_seed(args, 777))
     began, mean, accepted_mean = time.time(), 0.0, 0.0
     for step in range(total):
-        loss, accepted = draft_step(model, next_batch(args, LORA, step, stream, rng))
+        with precision(args):
+            loss, accepted = draft_step(model, next_batch(args, LORA, step, stream, rng))
         loss.backward()
         mean_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -8,7 +8,7 @@ int ArDecoder::plan_decode(Batch & batch) {
 
 void ArDecoder::consume_decode(Batch & batch, const Forward & forward) {
     batch.commit(*request_.sequence, first_row_, 1);
-    emit(sample(forward, first_row_, request_.sequence->size()));
+    emit(forward, first_row_, sample(forward, first_row_, request_.sequence->size()));
 }
 
 }  // namespace trimode

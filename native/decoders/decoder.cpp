@@ -5,6 +5,7 @@
 
 #include "ar.h"
 #include "diffusion.h"
+#include "infill.h"
 #include "self_spec.h"
 
 namespace trimode {
@@ -37,6 +38,9 @@ std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, st
         case Mode::ar:
             return std::make_unique<ArDecoder>(model, request, std::move(sampler));
         case Mode::diffusion:
+            if (!request.options.suffix.empty()) {
+                return std::make_unique<InfillDecoder>(model, request, std::move(sampler));
+            }
             return std::make_unique<DiffusionDecoder>(model, request, std::move(sampler));
         case Mode::self_spec:
             return std::make_unique<SelfSpecDecoder>(model, request, std::move(sampler));
@@ -44,11 +48,24 @@ std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, st
     throw std::logic_error("no decoder for this mode");
 }
 
+Decoder::Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler)
+    : model_(model),
+      request_(request),
+      sampler_(std::move(sampler)),
+      thinking_(request.prompt, request.options.think_begin, request.options.think_end,
+                request.options.max_thinking_tokens),
+      plain_argmax_(request.options.sampler.plain_argmax()),
+      stop_(request.options.stop) {
+    if (request.options.loop_window > 0) {
+        loop_.emplace(request.options.loop_window, request.options.loop_min_repeats);
+    }
+}
+
 // A prompt is cut at multiples of the batch size wherever its prefill begins, and each part keeps the attention kernel
 // that it has in a prefill from nothing: a prompt found in the cache gives the same bits as a new one.
 int Decoder::prefill_chunk_end(int capacity) const {
     const int done = request_.sequence->size();
-    return std::min(static_cast<int>(request_.prompt.size()), (done / capacity + 1) * capacity);
+    return std::min(prefill_size(), (done / capacity + 1) * capacity);
 }
 
 bool Decoder::is_tiled(int capacity) const {
@@ -71,8 +88,9 @@ void Decoder::plan(Batch & batch, bool tiled) {
     }
     const int done = request_.sequence->size();
     prefill_rows_ = std::min(prefill_chunk_end(batch.capacity()) - done, batch.room());
+    prefill_tiled_ = tiled;
     const auto begin = request_.prompt.begin() + done;
-    const bool complete = done + prefill_rows_ == static_cast<int>(request_.prompt.size());
+    const bool complete = done + prefill_rows_ == prefill_size();
     first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing,
                                   complete ? sampled() : Want::nothing, tiled);
 }
@@ -87,19 +105,41 @@ void Decoder::consume(Batch & batch, const Forward & forward) {
         return;
     }
     ++request_.stats.prefill_passes;
-    batch.commit(*request_.sequence, first_row_, prefill_rows_);
+    Sequence & sequence = *request_.sequence;
+    // The last few rows of a prompt are tiled only if the prompt is longer: they do not count.
+    const bool exact = prefill_tiled_ && sequence.n_prefilled == sequence.size();
+    batch.commit(sequence, first_row_, prefill_rows_);
+    sequence.n_prefilled = exact ? sequence.size() : sequence.n_prefilled;
     if (!prefilling()) {
-        emit(sample(forward, first_row_ + prefill_rows_ - 1, request_.sequence->size()));
+        begin(forward, first_row_ + prefill_rows_ - 1);
     }
 }
 
+void Decoder::begin(const Forward & forward, int row) {
+    emit(forward, row, sample(forward, row, request_.sequence->size()));
+}
+
 llama_token Decoder::sample(const Forward & forward, int row, int32_t position) {
+    const llama_token forced = thinking_.forced();
+    if (forced >= 0) {
+        return forced;
+    }
     return plain_argmax_ ? forward.output(row).token : sampler_->draw(sampler_->target(forward.logits(row)), position);
 }
 
-void Decoder::emit(llama_token token) {
+void Decoder::emit(const Forward & forward, int row, llama_token token) {
+    if (!finished()) {
+        decide(token);
+        put_out(token, wants_logprobs() ? forward.logits(row) : nullptr);
+    }
+}
+
+void Decoder::put_out(llama_token token, const float * logits) {
     if (finished()) {
         return;
+    }
+    if (wants_logprobs()) {
+        report_logprobs(token, logits);
     }
     if (!plain_argmax_) {
         sampler_->accept(token);
@@ -109,9 +149,29 @@ void Decoder::emit(llama_token token) {
     ++request_.stats.completion_tokens;
     if (is_end(token)) {
         request_.finish = Finish::stop;
+    } else if (!stop_.empty() && stop_.push(model_.token_to_piece(token, is_reasoning_tag(token)))) {
+        request_.finish = Finish::stop;
+    } else if (is_loop(token)) {
+        request_.finish = Finish::loop;
     } else if (request_.remaining() <= 0) {
         request_.finish = Finish::length;
     }
+}
+
+void Decoder::report_logprobs(llama_token token, const float * logits) {
+    const int n_top = request_.options.logprobs;
+    request_.logprobs.push_back(request_.options.post_sampling_probs
+                                    ? logprobs(sampler_->target(logits), token, n_top)
+                                    : logprobs(logits, model_.n_vocab(), model_.mask_token(), token, n_top));
+}
+
+bool Decoder::is_loop(llama_token token) {
+    if (!loop_ || !loop_->push(token)) {
+        return false;
+    }
+    request_.stats.loop_period = loop_->period();
+    request_.stats.loop_repeated = loop_->repeated();
+    return true;
 }
 
 }  // namespace trimode

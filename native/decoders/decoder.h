@@ -3,20 +3,19 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "../forward.h"
 #include "../model.h"
 #include "request.h"
+#include "stop_strings.h"
+#include "thinking.h"
 
 namespace trimode {
 
 class Decoder {
   public:
-    Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler)
-        : model_(model),
-          request_(request),
-          sampler_(std::move(sampler)),
-          plain_argmax_(request.options.sampler.plain_argmax()) {}
+    Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);
     virtual ~Decoder() = default;
 
     // Adds rows, as many as the batch has room for; possibly none. Called twice for each pass: first for those whose
@@ -30,30 +29,55 @@ class Decoder {
     virtual int plan_decode(Batch & batch) = 0;  // returns the first row
     virtual void consume_decode(Batch & batch, const Forward & forward) = 0;
 
-    // What to ask of a row from which a token is sampled.
-    Want sampled() const { return plain_argmax_ ? Want::token : Want::logits; }
+    virtual int prefill_size() const { return static_cast<int>(request_.prompt.size()); }
 
-    // The token that follows a causal row, to stand at `position`: from the target distribution, as AR draws it.
+    // After the prefill, whose last row is `row`: emits the first token.
+    virtual void begin(const Forward & forward, int row);
+
+    // What to ask of a row from which a token is sampled.
+    Want sampled() const { return plain_argmax_ && !wants_logprobs() ? Want::token : Want::logits; }
+    bool wants_logprobs() const { return request_.options.logprobs >= 0; }
+
+    // The token that follows a causal row, to stand at `position`: from the target distribution, as AR draws it, or
+    // the end of reasoning when its budget is spent.
     llama_token sample(const Forward & forward, int row, int32_t position);
 
-    // Emits a token unless the request has ended; ends it at an end-of-generation token or at max_tokens.
-    void emit(llama_token token);
+    // Emits the token that follows a causal row, unless the request has ended.
+    void emit(const Forward & forward, int row, llama_token token);
+
+    // The two parts of emit, for tokens that are decided before their causal row is computed.
+    // The token is decided: the reasoning budget counts it.
+    void decide(llama_token token) { thinking_.push(token); }
+    // It goes out; ends the request at an end-of-generation token, a stop string, a loop or max_tokens. `logits`: of
+    // its causal row, where logprobs are wanted.
+    void put_out(llama_token token, const float * logits);
+
     bool is_end(llama_token token) const { return !request_.options.ignore_eos && model_.is_eog(token); }
+    bool is_reasoning_tag(llama_token token) const {
+        return token == request_.options.think_begin || token == request_.options.think_end;
+    }
     bool finished() const { return request_.finish != Finish::none; }
 
     const Model & model_;
     Request & request_;
     std::unique_ptr<Sampler> sampler_;
+    ThinkingBudget thinking_;
     bool plain_argmax_;      // no sampler is needed
     int first_row_ = -1;     // of this request in the current batch; -1: none
     llama_token last_ = -1;  // emitted, not in the cache yet: the seed of what follows
 
   private:
-    bool prefilling() const { return request_.sequence->size() < static_cast<int>(request_.prompt.size()); }
+    bool prefilling() const { return request_.sequence->size() < prefill_size(); }
     int prefill_chunk_end(int capacity) const;
     bool is_tiled(int capacity) const;
 
+    void report_logprobs(llama_token token, const float * logits);
+    bool is_loop(llama_token token);
+
+    StopStrings stop_;
+    std::optional<LoopDetector> loop_;
     int prefill_rows_ = 0;  // planned in the current batch
+    bool prefill_tiled_ = false;
 };
 
 std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);

@@ -7,30 +7,39 @@
 namespace trimode {
 
 // The block is no longer than what is still wanted: max_tokens is exact.
-bool DiffusionDecoder::start_block(const Batch & batch) {
-    const int length = std::min(request_.options.block_length, request_.remaining() + 1);
-    if (length > batch.room()) {
-        return false;
-    }
+int DiffusionDecoder::next_block_length() const {
+    return std::min(request_.options.block_length, request_.remaining() + 1);
+}
+
+void DiffusionDecoder::start_block() {
+    const int length = next_block_length();
     block_.assign(length, model_.mask_token());
     confidence_.assign(length, 0.0f);
     masked_.assign(length, true);
-    block_[0] = last_;
-    confidence_[0] = 1.0f;
-    masked_[0] = false;
-    n_masked_ = length - 1;
+    n_masked_ = length;
     pass_ = 0;
-    n_emitted_ = 1;
+    decide(0, last_, 1.0f);
+    n_settled_ = n_emitted_ = 1;
     ++request_.stats.cycles;
-    return true;
+}
+
+void DiffusionDecoder::decide(int i, llama_token token, float confidence) {
+    block_[i] = token;
+    confidence_[i] = confidence;
+    n_masked_ -= masked_[i];
+    masked_[i] = false;
 }
 
 int DiffusionDecoder::plan_decode(Batch & batch) {
-    if (block_.empty() ? !start_block(batch) : static_cast<int>(block_.size()) > batch.room()) {
+    const int length = block_.empty() ? next_block_length() : static_cast<int>(block_.size());
+    if (length > batch.room()) {
         return -1;  // the pass is full: go on in the next one
     }
+    if (block_.empty()) {
+        start_block();
+    }
     if (n_masked_ == 0) {
-        return batch.add_causal(*request_.sequence, block_, Want::nothing, sampled());
+        return batch.add_causal(*request_.sequence, block_, wants_logprobs() ? Want::logits : Want::nothing, sampled());
     }
     const Want want = request_.options.sampler.greedy() ? Want::confidence : Want::logits;
     return batch.add_block(*request_.sequence, block_, Want::nothing, want, /*lora=*/false);
@@ -42,9 +51,12 @@ void DiffusionDecoder::consume_decode(Batch & batch, const Forward & forward) {
         return;
     }
     denoise(forward);
+    settle();
     request_.block = block_;
     request_.confidence = confidence_;
-    emit_revealed();
+    if (!wants_logprobs()) {
+        emit_settled();
+    }
 }
 
 Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
@@ -75,11 +87,8 @@ void DiffusionDecoder::denoise(const Forward & forward) {
     const int wanted = n_revealed(candidates, order);
     for (int k = 0; k < wanted; ++k) {
         const int i = order[k];
-        block_[i] = candidates[i].token;
-        confidence_[i] = candidates[i].probability;
-        masked_[i] = false;
+        decide(i, candidates[i].token, candidates[i].probability);
     }
-    n_masked_ -= wanted;
     ++pass_;
 }
 
@@ -98,19 +107,57 @@ int DiffusionDecoder::n_revealed(const std::vector<Output> & candidates, const s
     return wanted;
 }
 
-// Committed tokens are final, so those with nothing masked before them can go out at once; an end-of-generation token
-// among them ends the request without waiting for the rest of the block.
-void DiffusionDecoder::emit_revealed() {
-    while (!finished() && n_emitted_ < static_cast<int>(block_.size()) && !masked_[n_emitted_]) {
-        emit(block_[n_emitted_++]);
+// Tokens with nothing masked before them are final. Where the reasoning budget ends, its end token takes the place, and
+// what was denoised behind it is masked again. Nothing follows an end-of-generation token.
+void DiffusionDecoder::settle() {
+    while (n_settled_ < static_cast<int>(block_.size())) {
+        const llama_token forced = thinking_.forced();
+        if (forced >= 0 && block_[n_settled_] != forced) {
+            force(forced);
+        }
+        if (masked_[n_settled_]) {
+            return;
+        }
+        const llama_token token = block_[n_settled_++];
+        Decoder::decide(token);
+        if (is_end(token)) {
+            block_.resize(n_settled_);
+            confidence_.resize(n_settled_);
+            n_masked_ = 0;
+        }
+    }
+}
+
+void DiffusionDecoder::force(llama_token token) {
+    decide(n_settled_, token, 1.0f);
+    for (size_t i = n_settled_ + 1; i < block_.size(); ++i) {
+        n_masked_ += !masked_[i];
+        masked_[i] = true;
+        block_[i] = model_.mask_token();
+        confidence_[i] = 0.0f;
+    }
+    pass_ = 0;
+}
+
+// Final tokens go out at once; an end-of-generation token among them ends the request without the commit pass. With
+// logprobs they wait for that pass, whose causal rows give them.
+void DiffusionDecoder::emit_settled() {
+    while (!finished() && n_emitted_ < n_settled_) {
+        put_out(block_[n_emitted_++], nullptr);
     }
 }
 
 void DiffusionDecoder::commit_block(Batch & batch, const Forward & forward) {
-    const int length = static_cast<int>(block_.size());
-    batch.commit(*request_.sequence, first_row_, length);
+    int n = n_emitted_;
+    for (; !finished() && n < static_cast<int>(block_.size()); ++n) {
+        put_out(block_[n], wants_logprobs() ? forward.logits(first_row_ + n - 1) : nullptr);
+    }
+    batch.commit(*request_.sequence, first_row_, finished() ? n - 1 : n);
     block_.clear();
-    emit(sample(forward, first_row_ + length - 1, request_.sequence->size()));
+    if (!finished()) {
+        const int row = first_row_ + n - 1;
+        emit(forward, row, sample(forward, row, request_.sequence->size()));
+    }
 }
 
 }  // namespace trimode

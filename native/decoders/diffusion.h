@@ -16,20 +16,27 @@ class DiffusionDecoder : public Decoder {
     int plan_decode(Batch & batch) override;
     void consume_decode(Batch & batch, const Forward & forward) override;
 
+    virtual int next_block_length() const;
+    virtual void start_block();
+    void decide(int i, llama_token token, float confidence);
+
+    std::vector<llama_token> block_;  // empty between blocks
+
   private:
-    bool start_block(const Batch & batch);
     Output candidate(const Forward & forward, int i) const;
     void denoise(const Forward & forward);
     int n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const;
-    void emit_revealed();
+    void settle();
+    void force(llama_token token);
+    void emit_settled();
     void commit_block(Batch & batch, const Forward & forward);
 
-    std::vector<llama_token> block_;  // empty between blocks
-    std::vector<float> confidence_;   // per position; 0 where masked
+    std::vector<float> confidence_;  // per position; 0 where masked
     std::vector<bool> masked_;
     int n_masked_ = 0;
     int pass_ = 0;       // denoising passes of this block so far
-    int n_emitted_ = 0;  // leading tokens of the block already emitted; the seed is
+    int n_settled_ = 0;  // leading tokens of the block that are final; the seed is
+    int n_emitted_ = 0;  // those of them already emitted
 };
 
 }  // namespace trimode

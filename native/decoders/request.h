@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "../kv_cache.h"
+#include "../loop_detector.h"
+#include "../sampling/logprobs.h"
 #include "../sampling/sampler.h"
 
 namespace trimode {
@@ -28,6 +30,15 @@ struct RequestOptions {
     Reveal reveal = Reveal::confidence;
     bool ignore_eos = false;
     bool use_lora = true;
+    std::vector<llama_token> suffix;  // diffusion: the text behind the middle that is wanted (infill); empty: none
+    std::vector<std::string> stop;
+    int loop_window = LoopDetector::WINDOW;  // 0: loops do not end a request
+    int loop_min_repeats = LoopDetector::MIN_REPEATS;
+    llama_token think_begin = -1;  // the special tokens around reasoning
+    llama_token think_end = -1;
+    int max_thinking_tokens = -1;      // < 0: no budget
+    int logprobs = -1;                 // how many of the most likely tokens to report at each position; < 0: nothing
+    bool post_sampling_probs = false;  // logprobs after the sampler chain, not of the raw logits
     SamplerOptions sampler;
 };
 
@@ -39,12 +50,14 @@ struct Stats {
     int forward_passes = 0;  // after the prefill (NFE)
     int drafted = 0;
     int accepted = 0;
-    int cycles = 0;  // self-spec: draft and verify; diffusion: blocks
+    int cycles = 0;         // self-spec: draft and verify; diffusion: blocks
+    int loop_period = 0;    // finish loop: the shortest period, in tokens
+    int loop_repeated = 0;  // finish loop: how many tokens at the end only repeat
     double prompt_seconds = 0.0;
     double generation_seconds = 0.0;
 };
 
-enum class Finish { none, stop, length, cancelled };
+enum class Finish { none, stop, length, loop, cancelled, failed };
 
 struct Request {
     int64_t id = 0;
@@ -53,11 +66,13 @@ struct Request {
     Sequence * sequence = nullptr;  // of its slot
     Stats stats;
     Finish finish = Finish::none;
+    std::string error;  // finish failed: why
 
     // Filled during a step, read and cleared by the engine.
     std::vector<llama_token> emitted;
-    std::vector<llama_token> block;  // diffusion: the block as it stands
-    std::vector<float> confidence;   // of each of its tokens; 0 where masked
+    std::vector<llama_token> block;          // diffusion: the block as it stands
+    std::vector<float> confidence;           // of each of its tokens; 0 where masked
+    std::vector<PositionLogprobs> logprobs;  // of each emitted token, if asked
 
     int remaining() const { return options.max_tokens - stats.completion_tokens; }
 };

@@ -46,6 +46,7 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
 void SelfSpecDecoder::take_draft(const Forward & forward) {
     draft_.clear();
     proposals_.clear();
+    sampler_->begin_draft();
     for (int i = 1; i < rows_; ++i) {
         const int row = first_row_ + i;
         if (plain_argmax_) {
@@ -53,6 +54,7 @@ void SelfSpecDecoder::take_draft(const Forward & forward) {
         } else {
             proposals_.push_back(sampler_->proposal(forward.logits(row)));
             draft_.push_back(sampler_->draw_draft(proposals_.back(), request_.sequence->size() + i));
+            sampler_->accept_draft(draft_.back());
         }
         if (is_end(draft_.back())) {
             break;  // what a draft says behind the end is not worth verifying
@@ -62,6 +64,9 @@ void SelfSpecDecoder::take_draft(const Forward & forward) {
 
 // Row i stands at position size + i; its logits predict the next one, where draft i would stand.
 Sampler::Verdict SelfSpecDecoder::check(const Forward & forward, int i) {
+    if (const llama_token forced = thinking_.forced(); forced >= 0) {
+        return {forced == draft_[i], forced};
+    }
     if (plain_argmax_) {
         const llama_token token = forward.output(first_row_ + i).token;
         return {token == draft_[i], token};
@@ -75,14 +80,15 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     int accepted = 0;
     int emitted = 0;
     // Each row's target depends on the tokens emitted before it (penalties, grammar): one after the other.
-    for (bool go_on = true; go_on && emitted < rows_; ++emitted) {
+    for (bool go_on = true; go_on && !finished() && emitted < rows_; ++emitted) {
+        const int row = first_row_ + emitted;
         if (emitted < n_draft) {
             const Sampler::Verdict verdict = check(forward, emitted);
-            emit(verdict.token);
+            emit(forward, row, verdict.token);
             accepted += verdict.accepted;
             go_on = verdict.accepted;
         } else {
-            emit(sample(forward, first_row_ + emitted, request_.sequence->size() + emitted + 1));
+            emit(forward, row, sample(forward, row, request_.sequence->size() + emitted + 1));
         }
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache

@@ -125,7 +125,7 @@ size_t Sampler::reduced_size() const {
     return std::min(n_vocab, kept + changed + (grammar_ ? GRAMMAR_CANDIDATES : 0));
 }
 
-// The n highest logits into candidates_, and every biased token beside them; the mask id left out.
+// The n highest logits into candidates_, the mask id left out.
 void Sampler::collect(const float * logits, size_t n) {
     const int n_vocab = model_.n_vocab();
     const llama_token mask = model_.mask_token();
@@ -154,9 +154,12 @@ void Sampler::collect(const float * logits, size_t n) {
         std::nth_element(candidates_.begin(), candidates_.begin() + n - 1, candidates_.end(), higher);
         candidates_.resize(n);
     }
+}
+
+void Sampler::add_biased(const float * logits) {
     for (const llama_logit_bias & bias : options_.logit_bias) {
         const auto same = [&](const llama_token_data & c) { return c.id == bias.token; };
-        if (bias.token != mask && std::none_of(candidates_.begin(), candidates_.end(), same)) {
+        if (bias.token != model_.mask_token() && std::none_of(candidates_.begin(), candidates_.end(), same)) {
             candidates_.push_back({bias.token, logits[bias.token], 0.0f});
         }
     }
@@ -166,13 +169,21 @@ void Sampler::collect(const float * logits, size_t n) {
 bool Sampler::apply_history(size_t wanted) {
     llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
     llama_sampler_apply(history_.get(), &array);
-    if (grammar_) {
-        llama_sampler_apply(grammar_.get(), &array);
-    }
     candidates_.resize(array.size);
+    apply_grammar(grammar_.get());
+    return candidates_.size() >= wanted;
+}
+
+// Drops what the grammar (null: none) or a bias forbids; false when nothing is left.
+bool Sampler::apply_grammar(llama_sampler * grammar) {
+    if (grammar) {
+        llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
+        llama_sampler_apply(grammar, &array);
+        candidates_.resize(array.size);
+    }
     const auto forbidden = [](const llama_token_data & c) { return c.logit == -INFINITY; };
     candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), forbidden), candidates_.end());
-    return candidates_.size() >= wanted;
+    return !candidates_.empty();
 }
 
 Distribution Sampler::truncate() {
@@ -204,6 +215,7 @@ Distribution Sampler::target(const float * logits) {
     const size_t wanted = options_.greedy() ? 1 : options_.top_k > 0 ? options_.top_k : n_vocab;
     for (size_t n = reduced_size();; n = std::min(n_vocab, 4 * n)) {
         collect(logits, n);
+        add_biased(logits);
         if (apply_history(wanted) || n == n_vocab) {
             break;
         }
@@ -216,8 +228,33 @@ Distribution Sampler::target(const float * logits) {
 
 Distribution Sampler::proposal(const float * logits) {
     const size_t n = options_.top_k > 0 ? std::min<size_t>(options_.top_k, PROPOSAL_CANDIDATES) : PROPOSAL_CANDIDATES;
-    collect(logits, options_.greedy() ? 1 : n);
+    if (!draft_grammar_ || !collect_grammatical(logits)) {
+        collect(logits, options_.greedy() ? 1 : n);
+    }
     return truncate();
+}
+
+// Into candidates_ those of the highest logits that may follow the drafts; false when no token may.
+bool Sampler::collect_grammatical(const float * logits) {
+    const size_t n_vocab = model_.n_vocab();
+    for (size_t n = std::min(GRAMMAR_CANDIDATES, n_vocab);; n = std::min(n_vocab, 4 * n)) {
+        collect(logits, n);
+        if (apply_grammar(draft_grammar_.get())) {
+            return true;
+        }
+        if (n == n_vocab) {
+            draft_grammar_.reset();
+            return false;
+        }
+    }
+}
+
+void Sampler::begin_draft() { draft_grammar_.reset(grammar_ ? llama_sampler_clone(grammar_.get()) : nullptr); }
+
+void Sampler::accept_draft(llama_token token) {
+    if (draft_grammar_) {
+        llama_sampler_accept(draft_grammar_.get(), token);
+    }
 }
 
 llama_token Sampler::draw(const Distribution & target, int32_t position) const {

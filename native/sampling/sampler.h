@@ -47,8 +47,11 @@ class Sampler {
     Distribution target(const float * logits);
 
     // What a draft row proposes: its top candidates at the request's temperature under the same truncation, without
-    // what depends on the tokens before (penalties, grammar). Any proposal is exact; a near one is accepted often.
+    // penalties. Any proposal is exact; a near one is accepted often. After begin_draft() the grammar holds for it too,
+    // which knows of the drafts that accept_draft() names.
     Distribution proposal(const float * logits);
+    void begin_draft();
+    void accept_draft(llama_token token);
 
     // Draws from the target as AR does, at the position where the token will stand.
     llama_token draw(const Distribution & target, int32_t position) const;
@@ -81,14 +84,18 @@ class Sampler {
     void build_truncation();
     size_t reduced_size() const;
     void collect(const float * logits, size_t n);
+    void add_biased(const float * logits);
     bool apply_history(size_t wanted);
+    bool apply_grammar(llama_sampler * grammar);
+    bool collect_grammatical(const float * logits);
     Distribution truncate();
 
     const Model & model_;
     SamplerOptions options_;
-    Chain history_;     // logit bias, penalties, DRY: change few tokens
-    Chain grammar_;     // may forbid any number of tokens
-    Chain truncation_;  // top-k, typical, top-p, min-p, temperature
+    Chain history_;        // logit bias, penalties, DRY: change few tokens
+    Chain grammar_;        // may forbid any number of tokens
+    Chain draft_grammar_;  // the same behind the drafts so far
+    Chain truncation_;     // top-k, typical, top-p, min-p, temperature
     int n_ctx_;
     std::vector<llama_token_data> candidates_;
 };

@@ -15,17 +15,16 @@ from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     Decoding,
     Loading,
+    chat_sampling_options,
     decoding_options,
     loading_options,
     max_tokens_option,
     model_argument,
-    sampling_options,
     system_option,
     thinking_option,
 )
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
-from pytrimode.generation_options import GenerationOptions
 from pytrimode.modes import resolve_mode
 from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
@@ -59,6 +58,8 @@ class Chat:
     def _answer(self, text: str, stop: Interrupt | None) -> None:
         session = self._session
         run = session.send(text)
+        if session.dropped_turns:
+            self._note(_dropped_note(session.dropped_turns))
         writer = writer_for(sys.stdout, session.model, session.options.mode)
         reply = show_reply(run, writer, stop)
         if not reply.text.endswith("\n"):
@@ -70,20 +71,26 @@ class Chat:
             self._note("[stopped]")
 
     def _why_ended(self, reply: Reply) -> str:
-        if reply.finish_reason != "length":
+        if reply.finish and reply.finish["type"] == "loop":
+            return f"[a loop of {reply.finish['period']} tokens: --no-loop-detection lets it go on]"
+        if not reply.finish or reply.finish["type"] != "length":
             return ""
         wanted = self._session.options.max_tokens
         full = wanted in (None, -1) or (reply.timings is not None and reply.timings["predicted_n"] < (wanted or 0))
-        return "[the context is full: /reset starts anew, -c enlarges it]" if full else "[cut off at -n]"
+        return "[cut off: the context is full, -c enlarges it]" if full else "[cut off at -n]"
 
     def _advice(self, error: ValueError) -> str:
         if "exceed context window" in str(error):
-            return f"{error}: /reset starts anew, -c enlarges the context"
+            return f"{error}, even without the turns before: -c enlarges it"
         return str(error)
 
     def _note(self, text: str) -> None:
         """What is not the model's: dim on a terminal, and on stderr, so that a pipe gets replies only."""
         click.secho(text, dim=True, err=True)
+
+
+def _dropped_note(n: int) -> str:
+    return f"[context full: {f'the {n} oldest turns were' if n > 1 else 'the oldest turn was'} dropped]"
 
 
 def _typed_turns(chat: Chat) -> Iterator[str]:
@@ -115,7 +122,7 @@ def _banner(model: TriMode, mode: str) -> str:
 @click.command(name="chat")
 @model_argument
 @decoding_options
-@sampling_options
+@chat_sampling_options
 @max_tokens_option
 @system_option
 @thinking_option
@@ -136,15 +143,7 @@ def command(
     On a terminal: line editing, history, /help for the commands. Otherwise each line of the input is a turn.
     Replies go to stdout, figures to stderr.
     """
-    options = GenerationOptions(
-        max_tokens=max_tokens,
-        mode=decoding.mode,
-        block_length=decoding.block_length,
-        threshold=decoding.threshold,
-        steps=decoding.steps,
-        reveal=decoding.reveal,
-        sampling=sampling,
-    )
+    options = decoding.options(max_tokens=max_tokens, sampling=sampling)
     with load(model, loading) as loaded:
         mode = resolve_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)

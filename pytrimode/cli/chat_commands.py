@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from pytrimode.chat_session import ChatSession
 from pytrimode.cli.stats_line import Totals
 from pytrimode.modes import MODE_HELP, MODE_NAMES, resolve_mode
+
+T = TypeVar("T")
 
 
 class LeaveChat(Exception):  # noqa: N818 - no error
@@ -25,6 +28,8 @@ class ChatCommands:
             "/stats": ("", "speed, tokens per forward and acceptance so far", self._stats),
             "/system": ("[TEXT]", "set the system message and start anew; without a text: remove it", self._system),
             "/reset": ("", "forget the conversation", self._reset),
+            "/save": ("FILE", "keep the conversation and its cache in a file", self._save),
+            "/load": ("FILE", "go on with a saved conversation, its mode and other options included", self._load),
             "/help": ("", "this list", self._help),
             "/quit": ("", "leave (also Ctrl-D)", self._quit),
         }
@@ -64,9 +69,33 @@ class ChatCommands:
         self._session.reset()
         return "conversation forgotten"
 
+    def _save(self, path: str) -> str:
+        cached = _with_file(self._session.save, path, "/save")
+        return f"{_turns(self._session)} saved, {cached} tokens of the cache with it"
+
+    def _load(self, path: str) -> str:
+        loaded = _with_file(self._session.load, path, "/load")
+        cache = f"the cache is not used: {loaded.notice}" if loaded.notice else f"{loaded.cached_tokens} tokens cached"
+        return f"{_turns(self._session)} loaded, mode {self._session.options.mode}, {cache}"
+
     def _help(self, _: str) -> str:
         lines = [f"{name + ' ' + argument:<16} {text}" for name, (argument, text, _) in self._commands.items()]
         return "\n".join([*lines, "Alt-Enter, or a backslash at the end, starts a new line. Ctrl-C stops a reply."])
 
     def _quit(self, _: str) -> str:
         raise LeaveChat
+
+
+def _with_file(function: Callable[[str], T], path: str, command: str) -> T:
+    """Call with a path that the user typed. Raises ValueError for everything that can go wrong with it."""
+    if not path:
+        raise ValueError(f"{command} needs the name of a file")
+    try:
+        return function(path)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}" if error.strerror else str(error)) from error
+
+
+def _turns(session: ChatSession) -> str:
+    n = sum(message["role"] == "user" for message in session.turns)
+    return f"{n} turn{'s' * (n != 1)}"

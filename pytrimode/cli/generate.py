@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pytrimode import completion
 from pytrimode.cli.interrupt import Interrupt
@@ -24,8 +27,10 @@ from pytrimode.cli.options import (
 )
 from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
+from pytrimode.completion import Step
 from pytrimode.generation_options import GenerationOptions
-from pytrimode.results import ResultWriter
+from pytrimode.modes import DIFFUSION
+from pytrimode.results import ChatCompletion, Completion, ResultWriter
 from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
 
@@ -52,6 +57,21 @@ def _prompt_tokens(model: TriMode, text: str, chat: bool, system: str | None, en
     return model.chat_tokens([*messages, {"role": "user", "content": text}], enable_thinking=enable_thinking)
 
 
+def _given(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
+def _result(
+    model: TriMode, tokens: list[int], options: GenerationOptions, run: Generator[Step, None, None], chat: bool
+) -> Completion | ChatCompletion:
+    """The dictionary that the API returns."""
+    writer, logprobs = ResultWriter(model.model_path), model.logprob_writer(options)
+    outcome = completion.join(run)
+    if chat:
+        return completion.chat_result(outcome, writer, model.reasoning_split(tokens), logprobs)
+    return completion.completion_result(outcome, writer, "", logprobs)
+
+
 @click.command(name="generate")
 @model_argument
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt.")
@@ -64,6 +84,10 @@ def _prompt_tokens(model: TriMode, text: str, chat: bool, system: str | None, en
 @max_tokens_option
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after an end-of-generation token.")
+@click.option("--suffix", metavar="TEXT", help="Write the middle between the prompt and this text; needs -n.")
+@click.option(
+    "--logprobs", type=click.IntRange(min=0), metavar="N", help="With --json: the N likeliest tokens at each position."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result dictionary instead of the text.")
 @loading_options
 def command(
@@ -78,6 +102,8 @@ def command(
     max_tokens: int,
     stop: tuple[str, ...],
     ignore_eos: bool,
+    suffix: str | None,
+    logprobs: int | None,
     as_json: bool,
     loading: Loading,
 ) -> None:
@@ -88,29 +114,27 @@ def command(
     if (system or enable_thinking) and not chat:
         raise click.UsageError("--system and --enable-thinking need --chat")
     text = _read_prompt(prompt, file)
-    options = GenerationOptions(
-        max_tokens=max_tokens,
-        mode=decoding.mode,
-        block_length=decoding.block_length,
-        threshold=decoding.threshold,
-        steps=decoding.steps,
-        reveal=decoding.reveal,
-        stop=stop,
-        ignore_eos=ignore_eos,
-        sampling=sampling,
+    if logprobs is not None and not as_json:
+        raise click.UsageError("--logprobs needs --json")
+    options = decoding.options(
+        max_tokens=max_tokens, sampling=sampling, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs
     )
     with load(model, loading) as loaded:
-        run = loaded.steps(_prompt_tokens(loaded, text, chat, system, enable_thinking), options)
+        if suffix is not None:
+            mode = decoding.mode if _given("mode") else DIFFUSION
+            options = replace(options, mode=mode, suffix=loaded.tokenize(suffix, add_bos=False, special=True))
+        tokens = _prompt_tokens(loaded, text, chat, system, enable_thinking)
+        run = loaded.steps(tokens, options)
         if as_json:
-            writer = ResultWriter(loaded.model_path)
-            result = (writer.chat if chat else writer.completion)(*completion.join(run))
-            print(json.dumps(result, ensure_ascii=False, indent=2))
+            print(json.dumps(_result(loaded, tokens, options, run, chat), ensure_ascii=False, indent=2))
             return
         with Interrupt() as interrupt:
             reply = show_reply(run, writer_for(sys.stdout, loaded, decoding.mode), interrupt)
         if sys.stdout.isatty() and not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:
-            click.secho(stats_line(reply.timings, f"[{reply.finish_reason}]"), dim=True, err=True)
+            click.secho(
+                stats_line(reply.timings, f"[{reply.finish['type']}]" if reply.finish else ""), dim=True, err=True
+            )
         elif interrupt:
             raise KeyboardInterrupt

@@ -27,5 +27,6 @@ def load(model: str | None, loading: Loading) -> TriMode:
             type_v=loading.cache_type,
             flash_attn=loading.flash_attn == "on",
             lora_path=loading.lora_path,
+            exact_reuse=loading.exact_reuse,
             verbose=loading.verbose,
         )

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from pytrimode import modes
-from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
+from pytrimode._native import LOOP_WINDOW
+from pytrimode.generation_options import GenerationOptions
+from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
 from pytrimode.trimode import DEFAULT_N_CTX
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +38,8 @@ _LOADING = [
     click.option("--lora", type=click.Path(), metavar="FILE",
                  help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
     click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
+    click.option("--exact-reuse", is_flag=True,
+                 help="Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU)."),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
 ]  # fmt: skip
 
@@ -51,11 +55,14 @@ _DECODING = [
     click.option("--reveal", type=click.Choice(list(modes.REVEAL_ORDERS)), default=modes.REVEAL_CONFIDENCE,
                  show_default=True,
                  help="Order in diffusion; " + "; ".join(f"{k}: {v}" for k, v in modes.REVEAL_ORDERS.items()) + "."),
+    click.option("--max-thinking-tokens", type=click.IntRange(min=0), metavar="N",
+                 help="Tokens of reasoning after which it is ended."),
+    click.option("--loop-window", type=click.IntRange(min=3), default=LOOP_WINDOW, show_default=True, metavar="N",
+                 help="An output of which the last N tokens only repeat ends."),
+    click.option("--no-loop-detection", is_flag=True, help="Let such an output go on."),
 ]  # fmt: skip
 
 _SAMPLING = [
-    click.option("--temp", "--temperature", "temperature", type=click.FloatRange(min=0.0), default=0.0,
-                 show_default=True, metavar="T", help="Temperature; 0: greedy."),
     click.option("--top-k", type=int, default=40, show_default=True, metavar="N", help="Keep the N likeliest; 0: all."),
     click.option("--top-p", type=click.FloatRange(0.0, 1.0), default=0.95, show_default=True, metavar="P",
                  help="Keep the likeliest that together have probability P; 1: all."),
@@ -92,6 +99,7 @@ class Loading:
     cache_type: str
     lora: str | None
     no_lora: bool
+    exact_reuse: bool
     verbose: bool
 
     @property
@@ -109,6 +117,22 @@ class Decoding:
     threshold: float | None
     steps: int | None
     reveal: str
+    max_thinking_tokens: int | None
+    loop_window: int
+    no_loop_detection: bool
+
+    def options(self, **others: Any) -> GenerationOptions:
+        """With what else a command knows of the request."""
+        return GenerationOptions(
+            mode=self.mode,
+            block_length=self.block_length,
+            threshold=self.threshold,
+            steps=self.steps,
+            reveal=self.reveal,
+            max_thinking_tokens=self.max_thinking_tokens,
+            loop_window=0 if self.no_loop_detection else self.loop_window,
+            **others,
+        )
 
 
 def _apply(options: list[Any], kind: type[Any], name: str) -> Callable[[F], F]:
@@ -140,6 +164,18 @@ def decoding_options(function: F) -> F:
     return _apply(_DECODING, Decoding, "decoding")(function)
 
 
+def _temperature_option(default: float) -> Any:
+    return click.option(
+        "--temp", "--temperature", "temperature", type=click.FloatRange(min=0.0), default=default, show_default=True,
+        metavar="T", help="Temperature; 0: greedy.",
+    )  # fmt: skip
+
+
 def sampling_options(function: F) -> F:
-    """Options of `Sampling`, passed as `sampling`."""
-    return _apply(_SAMPLING, Sampling, "sampling")(function)
+    """Options of `Sampling`, passed as `sampling`; the temperature of a completion."""
+    return _apply([_temperature_option(DEFAULT_TEMPERATURE), *_SAMPLING], Sampling, "sampling")(function)
+
+
+def chat_sampling_options(function: F) -> F:
+    """Options of `Sampling`, passed as `sampling`; the temperature of a chat."""
+    return _apply([_temperature_option(DEFAULT_CHAT_TEMPERATURE), *_SAMPLING], Sampling, "sampling")(function)

@@ -13,7 +13,7 @@ from pytrimode.cli.live import BlockView
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.completion import Step
 from pytrimode.modes import DIFFUSION, resolve_mode
-from pytrimode.results import FinishReason, Timings
+from pytrimode.results import FinishDetails, Timings
 from pytrimode.trimode import TriMode
 
 
@@ -22,7 +22,7 @@ class Reply:
     """What came of an answer."""
 
     text: str = ""
-    finish_reason: FinishReason | None = None
+    finish: FinishDetails | None = None
     """None when it was interrupted."""
     timings: Timings | None = None
 
@@ -68,9 +68,9 @@ def show_reply(run: Generator[Step, None, None], writer: Writer, stop: Interrupt
         for step in run:
             writer.write(step)
             reply.text += step.text
-            reply.finish_reason = step.finish_reason
-            if step.measured:
-                reply.timings = step.measured["timings"]
+            if step.ending:
+                reply.finish = step.ending.details
+                reply.timings = step.ending.measured["timings"]
             if stop:
                 break
     return reply

@@ -16,7 +16,6 @@ from pytrimode.cli.options import (
     sampling_options,
     thinking_option,
 )
-from pytrimode.generation_options import GenerationOptions
 from pytrimode.model_file import check_model_file
 from pytrimode.sampling import Sampling
 from pytrimode.server_settings import ServerSettings
@@ -156,14 +155,7 @@ def command(
         timeout=timeout,
         write_timeout=write_timeout,
         shutdown_timeout=shutdown_timeout,
-        defaults=GenerationOptions(
-            mode=decoding.mode,
-            block_length=decoding.block_length,
-            threshold=decoding.threshold,
-            steps=decoding.steps,
-            reveal=decoding.reveal,
-            sampling=sampling,
-        ),
+        defaults=decoding.options(sampling=sampling),
         enable_thinking=enable_thinking,
     )
     with listen(host, port) as listening:

@@ -13,14 +13,15 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
-from pytrimode.results import FinishReason, Measured
+from pytrimode.completion import Step
+from pytrimode.results import Ending, Measured
 from pytrimode.server.errors import from_exception
 from pytrimode.server.event_stream import EventStream
 from pytrimode.server.generation import Generation, Piece
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import log_fields
 from pytrimode.server.prompts import Prepared
-from pytrimode.server.shapes import Object, Shape
+from pytrimode.server.shapes import UNFINISHED, Object, Shape
 from pytrimode.server.timings import server_timings, sum_timings, sum_usage
 
 T = TypeVar("T")
@@ -33,13 +34,12 @@ class _Answer:
     """What has come of one answer."""
 
     text: list[str] = field(default_factory=list)
-    reason: FinishReason | None = None
-    measured: Measured = field(default_factory=Measured)
+    ending: Ending = UNFINISHED
 
     def add(self, piece: Piece) -> None:
-        self.text.append(piece.text)
-        if piece.reason:
-            self.reason, self.measured = piece.reason, piece.measured or {}
+        self.text.append(piece.step.text)
+        if piece.step.ending:
+            self.ending = piece.step.ending
 
 
 async def answer(
@@ -87,8 +87,8 @@ async def _collect(generation: Generation, prepared: Prepared, shape: Shape, log
     while pieces := await generation.pieces():
         for piece in pieces:
             answers[piece.index].add(piece)
-    parts = [answer.measured for answer in answers]
-    wholes = [shape.whole("".join(a.text), a.reason or "stop", a.measured) for a in answers]
+    parts = [answer.ending.measured for answer in answers]
+    wholes = [shape.whole("".join(a.text), a.ending) for a in answers]
     _log_answers(log, parts, prepared)
     choices = [_numbered(whole, index)["choices"][0] for index, whole in enumerate(wholes)]
     return wholes[0] | {"choices": choices} | _summed(parts, prepared)
@@ -104,12 +104,12 @@ async def _events(
     try:
         while pieces:
             chunks: list[Object] = []
-            for piece in pieces:
-                echo = waiting_for.pop(piece.index, None)
+            for index, step in ((piece.index, piece.step) for piece in pieces):
+                echo = waiting_for.pop(index, None)
                 opening = [] if echo is None else shape.opening(echo)
-                chunks += [_numbered(chunk, piece.index) | usage for chunk in opening + _chunks(piece, shape)]
-                if piece.measured:
-                    measured[piece.index] = piece.measured
+                chunks += [_numbered(chunk, index) | usage for chunk in opening + _chunks(step, shape)]
+                if step.ending:
+                    measured[index] = step.ending.measured
             if chunks:
                 yield b"".join(map(_event, chunks))
             pieces = await generation.pieces()
@@ -123,14 +123,16 @@ async def _events(
     parts = [measured[index] for index in range(len(prepared.runs))]
     _log_answers(log, parts, prepared)
     if include_usage:
-        yield _event(shape.ending("stop") | {"choices": []} | _summed(parts, prepared))
+        yield _event(shape.ending(UNFINISHED) | {"choices": []} | _summed(parts, prepared))
     yield b"data: [DONE]\n\n"
 
 
-def _chunks(piece: Piece, shape: Shape) -> list[Object]:
-    chunks = [shape.text(piece.text)] if piece.text else []
-    if piece.reason and piece.measured:
-        chunks.append(shape.ending(piece.reason) | {"timings": server_timings(piece.measured)})
+def _chunks(step: Step, shape: Shape) -> list[Object]:
+    chunks = [shape.text(step.text)] if step.text else []
+    if step.ending:
+        # Usage comes in a chunk of its own, for those who ask for it.
+        ended = shape.ending(Ending(step.ending.details, {}))
+        chunks.append(ended | {"timings": server_timings(step.ending.measured)})
     return chunks
 
 

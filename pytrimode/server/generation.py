@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytrimode.completion import Step
-from pytrimode.results import FinishReason, Measured
 from pytrimode.server.errors import ApiError
 
 CAPACITY = 64
@@ -20,19 +19,10 @@ CAPACITY = 64
 
 @dataclass(frozen=True)
 class Piece:
-    """What a step brought to one of the answers."""
+    """A step of one of the answers."""
 
     index: int
-    text: str
-    reason: FinishReason | None
-    """None while more follows."""
-    measured: Measured | None
-    """With the last piece."""
-
-    @classmethod
-    def of(cls, index: int, step: Step) -> Piece:
-        """From the engine's step."""
-        return cls(index, step.text, step.finish_reason, step.measured)
+    step: Step
 
 
 class Generation:
@@ -111,7 +101,7 @@ class Generation:
         taken = []
         while self._pieces:
             taken.append(self._pieces.popleft())
-        n_last = sum(1 for piece in taken if piece.reason)
+        n_last = sum(1 for piece in taken if piece.step.ending)
         self._unfinished -= n_last
         if len(taken) > n_last:
             self._room.release(len(taken) - n_last)

@@ -21,7 +21,6 @@ _DECODING = ["mode", "block_length", "threshold", "steps", "reveal", "ignore_eos
 _NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
     "logprobs": (None, False),
     "top_logprobs": (None, 0),
-    "max_thinking_tokens": (None, -1),
     "suffix": (None, ""),
     "best_of": (None, 1),
     "mirostat": (None, 0),
@@ -56,6 +55,8 @@ def generation_options(
     if isinstance(fields, ChatCompletionRequest) and fields.max_completion_tokens is not None:
         given["max_tokens"] = fields.max_completion_tokens
     given.setdefault("max_tokens", max_tokens)
+    if fields.max_thinking_tokens is not None:
+        given["max_thinking_tokens"] = None if fields.max_thinking_tokens == -1 else fields.max_thinking_tokens
     return replace(defaults, **given, sampling=replace(defaults.sampling, **sampling))
 
 

@@ -144,9 +144,9 @@ class Runner:
                     if not slot.n_decoded and step.tokens:
                         self._metrics.first_token(time.monotonic() - generation.created)
                     slot.n_decoded += len(step.tokens)
-                    piece = Piece.of(index, step)
-                    if piece.measured:
-                        self._metrics.answered(piece.measured)
+                    piece = Piece(index, step)
+                    if step.ending:
+                        self._metrics.answered(step.ending.measured)
                         outcome, last = "finished", piece
                     elif not generation.put(piece):
                         break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from pytrimode.results import FinishReason, Measured, ResultWriter
+from pytrimode.results import Ending, ResultWriter
 
 Object = dict[str, Any]
 """A JSON object on its way out."""
@@ -26,11 +26,11 @@ class Shape(ABC):
         """A chunk with text."""
 
     @abstractmethod
-    def ending(self, reason: FinishReason) -> Object:
+    def ending(self, ending: Ending) -> Object:
         """The chunk that ends an answer."""
 
     @abstractmethod
-    def whole(self, text: str, reason: FinishReason, measured: Measured) -> Object:
+    def whole(self, text: str, ending: Ending) -> Object:
         """An answer in one piece."""
 
 
@@ -43,15 +43,15 @@ class CompletionShape(Shape):
 
     def text(self, text: str) -> Object:
         """See Shape."""
-        return dict(self._writer.completion(text, None))
+        return dict(self._writer.completion(text))
 
-    def ending(self, reason: FinishReason) -> Object:
+    def ending(self, ending: Ending) -> Object:
         """See Shape."""
-        return dict(self._writer.completion("", reason))
+        return dict(self._writer.completion("", ending))
 
-    def whole(self, text: str, reason: FinishReason, measured: Measured) -> Object:
+    def whole(self, text: str, ending: Ending) -> Object:
         """See Shape."""
-        return dict(self._writer.completion(text, reason, measured))
+        return dict(self._writer.completion(text, ending))
 
 
 class ChatShape(Shape):
@@ -65,10 +65,14 @@ class ChatShape(Shape):
         """See Shape."""
         return dict(self._writer.chat_chunk({"content": text}))
 
-    def ending(self, reason: FinishReason) -> Object:
+    def ending(self, ending: Ending) -> Object:
         """See Shape."""
-        return dict(self._writer.chat_chunk({}, reason))
+        return dict(self._writer.chat_chunk({}, ending))
 
-    def whole(self, text: str, reason: FinishReason, measured: Measured) -> Object:
+    def whole(self, text: str, ending: Ending) -> Object:
         """See Shape."""
-        return dict(self._writer.chat(text, reason, measured))
+        return dict(self._writer.chat({"role": "assistant", "content": text}, ending))
+
+
+UNFINISHED = Ending({"type": "stop"}, {})
+"""Of answers that have not ended, and of the envelope of the last chunk."""

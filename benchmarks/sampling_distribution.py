@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Self-speculation keeps the sampling distribution: chi-square tests of three tokens against exact enumeration.
+
+python benchmarks/sampling_distribution.py                    # rejection: 216 cases of 20,000 draws, an hour of CPU
+python benchmarks/sampling_distribution.py --sampler coupled
+
+A case is a prompt, a temperature, a truncation and a block length, on a small model of random weights whose drafts
+agree with its target about every second time. Wrong acceptance rules, simulated on the same distributions, are tested
+too and should fail. Exits with 1 if a case fails. Seeds are 0, 1, 2, ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import common  # isort: skip
+from joint_distribution import (
+    PROMPTS,
+    SIGNIFICANCE,
+    TEMPERATURES,
+    TRUNCATIONS,
+    chi_square_p,
+    draw_many,
+    enumerate_cells,
+    load_agreeing_model,
+    simulate_many,
+)
+from sampling_reference import WRONG_RULES, Distributions
+
+from pytrimode import TriMode
+from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
+
+BLOCK_LENGTHS = (2, 4, 16)
+WRONG_BLOCK_LENGTH = 4
+"""The wrong rules are simulated for this block length only."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One chi-square test."""
+
+    prompt: int
+    temperature: float
+    truncation: str
+    block_length: int
+    sampler: str
+    draws: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Its p value, the share of accepted drafts, and the p values of wrong rules."""
+
+    case: Case
+    p: float
+    acceptance: float
+    n_cells: int
+    wrong: dict[str, float]
+
+
+_model: TriMode
+"""Of this process."""
+
+
+def load() -> None:
+    """Make the model of a worker process."""
+    global _model
+    _model = load_agreeing_model(Path(tempfile.mkdtemp(prefix="sampling-distribution-")))
+
+
+def test(case: Case) -> Outcome:
+    """Draw and compare."""
+    prompt = PROMPTS[case.prompt]
+    sampling = Sampling(temperature=case.temperature, sampler=case.sampler, **TRUNCATIONS[case.truncation])
+    of = Distributions(_model, prompt, sampling)
+    cells = enumerate_cells(of, case.draws)
+    drawn = draw_many(_model, prompt, sampling, range(case.draws), mode="self-spec", block_length=case.block_length)
+    wrong = {}
+    if case.block_length == WRONG_BLOCK_LENGTH and case.sampler == REJECTION:
+        for name, rule in WRONG_RULES.items():
+            counts = simulate_many(of, rule, case.draws, block_length=case.block_length)
+            wrong[name] = chi_square_p(cells, counts)
+    acceptance = drawn.accepted / drawn.drafted
+    return Outcome(case, chi_square_p(cells, drawn.counts), acceptance, len(cells.expected), wrong)
+
+
+def report(outcomes: list[Outcome]) -> bool:
+    """Print the tables; whether all cases pass."""
+    n = len(outcomes)
+    print("Smallest p value over prompts and block lengths (lowest to highest share of accepted drafts)\n")
+    print("| temperature | " + " | ".join(TRUNCATIONS) + " |")
+    print("|---" * (len(TRUNCATIONS) + 1) + "|")
+    for temperature in sorted({o.case.temperature for o in outcomes}):
+        row = []
+        for truncation in TRUNCATIONS:
+            here = [o for o in outcomes if (o.case.temperature, o.case.truncation) == (temperature, truncation)]
+            accepted = [o.acceptance for o in here]
+            row.append(f"{min(o.p for o in here):.3g} ({min(accepted):.2f} to {max(accepted):.2f})" if here else "")
+        print(f"| {temperature} | " + " | ".join(row) + " |")
+    for block_length in BLOCK_LENGTHS:
+        ps = [o.p for o in outcomes if o.case.block_length == block_length]
+        if ps:
+            print(f"\nblock length {block_length}: {len(ps)} cases, smallest p {min(ps):.3g}", end="")
+    worst = min(outcomes, key=lambda o: o.p)
+    adjusted = min(1.0, worst.p * n)
+    print(f"\n\n{n} cases of {worst.case.draws} draws, {min(o.n_cells for o in outcomes)} to ", end="")
+    print(f"{max(o.n_cells for o in outcomes)} cells; smallest p {worst.p:.3g} ({worst.case}),")
+    passed = adjusted > SIGNIFICANCE
+    print(f"times {n} (Bonferroni) {adjusted:.3g}, to exceed {SIGNIFICANCE}: {'pass' if passed else 'FAIL'}")
+    for name in WRONG_RULES:
+        ps = [o.wrong[name] for o in outcomes if name in o.wrong]
+        if ps:
+            found = sum(p * n <= SIGNIFICANCE for p in ps)
+            print(f"wrong rule {name!r}: found out in {found} of {len(ps)} cases")
+    return passed
+
+
+def main() -> None:
+    """Run the cases and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=20_000, help="for each case (default: %(default)s)")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default=REJECTION)
+    parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="1 to %(default)s (default: %(default)s)")
+    parser.add_argument("--block-lengths", type=int, nargs="+", default=BLOCK_LENGTHS, choices=BLOCK_LENGTHS)
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    args = parser.parse_args()
+    cases = [
+        Case(prompt, temperature, truncation, block_length, args.sampler, args.draws)
+        for prompt, temperature, truncation, block_length in product(
+            range(args.prompts), TEMPERATURES, TRUNCATIONS, args.block_lengths
+        )
+    ]
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"), initializer=load) as pool:
+        outcomes = list(common.progress(pool.map(test, cases), "chi-square tests", len(cases)))
+    sys.exit(0 if report(outcomes) else 1)
+
+
+if __name__ == "__main__":
+    main()

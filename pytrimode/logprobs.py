@@ -1,0 +1,89 @@
+"""Log-probabilities in the shapes of OpenAI's API."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from pytrimode._native import Model, PositionLogprobs, TokenLogprob
+
+IMPOSSIBLE = -9999.0
+"""OpenAI's number for a probability of zero: JSON has no infinity."""
+
+
+class CompletionLogprobs(TypedDict):
+    """`logprobs` of a completion. Natural logarithms; `text_offset` in characters of the completion's text."""
+
+    text_offset: list[int]
+    token_logprobs: list[float]
+    tokens: list[str]
+    top_logprobs: list[dict[str, float]]
+
+
+class TopLogprob(TypedDict):
+    """A token and its log-probability; `bytes`: its UTF-8 bytes, or a part of a character's."""
+
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class ChatTokenLogprob(TopLogprob):
+    """An emitted token, and the most likely ones in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(TypedDict):
+    """`logprobs` of a chat completion."""
+
+    content: list[ChatTokenLogprob]
+    refusal: None
+
+
+class LogprobWriter:
+    """Writes the log-probabilities of one request's tokens, piece by piece as they come."""
+
+    def __init__(self, model: Model, visible: Collection[int], offset: int = 0) -> None:
+        """`visible`: special tokens that are part of the text; `offset`: characters of text before the first token."""
+        self._model = model
+        self._visible = visible
+        self._offset = offset
+        self._bytes = b""
+
+    def completion(self, positions: Sequence[PositionLogprobs]) -> CompletionLogprobs:
+        """The next tokens."""
+        result: CompletionLogprobs = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
+        for position in positions:
+            result["text_offset"].append(self._offset + len(self._bytes.decode("utf-8", "ignore")))
+            result["token_logprobs"].append(_finite(position.chosen.logprob))
+            result["tokens"].append(self._text(position.chosen.token))
+            top = {self._text(t.token): _finite(t.logprob) for t in reversed(position.top)}
+            result["top_logprobs"].append(dict(reversed(top.items())))
+            self._bytes += self._piece(position.chosen.token)
+        return result
+
+    def chat(self, positions: Sequence[PositionLogprobs]) -> ChatLogprobs:
+        """The next tokens."""
+        content: list[ChatTokenLogprob] = [
+            {**self._top(position.chosen), "top_logprobs": [self._top(t) for t in position.top]}
+            for position in positions
+        ]
+        return {"content": content, "refusal": None}
+
+    def _top(self, token: TokenLogprob) -> TopLogprob:
+        piece = self._piece(token.token)
+        return {"token": self._text(token.token), "bytes": list(piece), "logprob": _finite(token.logprob)}
+
+    def _piece(self, token: int) -> bytes:
+        return self._model.token_to_piece(token, token in self._visible)
+
+    def _text(self, token: int) -> str:
+        """A special token's name where it is no part of the text."""
+        return (self._piece(token) or self._model.token_to_piece(token, True)).decode("utf-8", "replace")
+
+
+def _finite(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else IMPOSSIBLE

@@ -1,0 +1,73 @@
+"""Telling a model's reasoning from its answer, in text as it streams."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+THINK_BEGIN, THINK_END = "<think>", "</think>"
+"""Special tokens of the chat templates around reasoning; they are part of a completion's text."""
+
+REASONING_NONE = "none"
+REASONING_DEEPSEEK = "deepseek"
+REASONING_FORMATS = {
+    REASONING_DEEPSEEK: "reasoning apart, in `reasoning_content`",
+    REASONING_NONE: "reasoning inline in the content, between its tags",
+}
+"""llama-server's names."""
+
+
+class Parts(NamedTuple):
+    """What a piece of text added to each."""
+
+    reasoning: str
+    content: str
+
+
+class ReasoningSplit:
+    """Feeds on pieces of text, gives out reasoning and content without the tags and the white space around them.
+
+    What comes out is the same however the text is cut. `open`: the prompt ended inside reasoning.
+    """
+
+    def __init__(self, *, open: bool = False) -> None:
+        self._open = open
+        self._held = ""  # a possible part of a tag, and white space that a tag may follow
+        self._fresh = open  # nothing but white space since the last tag
+
+    def feed(self, text: str) -> Parts:
+        """The parts that became final."""
+        self._held += text
+        out: tuple[list[str], list[str]] = ([], [])
+        while True:
+            tag = THINK_END if self._open else THINK_BEGIN
+            head, found, tail = self._held.partition(tag)
+            if not found:
+                break
+            self._give(head.rstrip() if self._open else head, out)
+            self._open, self._fresh, self._held = not self._open, True, tail
+        keep = self._possible_end(tag)
+        ready, self._held = self._held[:keep], self._held[keep:]
+        self._give(ready, out)
+        return Parts("".join(out[0]), "".join(out[1]))
+
+    def finish(self) -> Parts:
+        """What was held back, once no more text comes."""
+        out: tuple[list[str], list[str]] = ([], [])
+        self._give(self._held, out)
+        self._held = ""
+        return Parts("".join(out[0]), "".join(out[1]))
+
+    def _give(self, text: str, out: tuple[list[str], list[str]]) -> None:
+        if self._fresh:
+            text = text.lstrip()
+        if text:
+            self._fresh = False
+            out[0 if self._open else 1].append(text)
+
+    def _possible_end(self, tag: str) -> int:
+        """Where the tail begins that may belong to the next tag."""
+        text = self._held
+        end = next(
+            (i for i in range(max(0, len(text) - len(tag) + 1), len(text)) if tag.startswith(text[i:])), len(text)
+        )
+        return len(text[:end].rstrip()) if self._open else end

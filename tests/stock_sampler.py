@@ -1,0 +1,50 @@
+"""llama.cpp's own sampler chain, through llama-cpp-python."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from pytrimode.sampling import Sampling
+
+
+def stock_distribution(
+    row: NDArray[np.float32], mask: int, history: Sequence[int], sampling: Sampling
+) -> NDArray[np.float64]:
+    """Float64 [n_vocab]: what llama-cpp-python's chain leaves of a row of logits, the mask id taken out before."""
+    n_vocab = len(row)
+    tokens = [i for i in range(n_vocab) if i != mask]
+    data = (llama_cpp.llama_token_data * len(tokens))(*((i, float(row[i]), 0.0) for i in tokens))
+    array = llama_cpp.llama_token_data_array(data=data, size=len(tokens), selected=-1, sorted=False)
+    bias = {int(token): value for token, value in (sampling.logit_bias or {}).items()}
+    biases = (llama_cpp.llama_logit_bias * len(bias))(*bias.items())
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    try:
+        for sampler in (
+            llama_cpp.llama_sampler_init_logit_bias(n_vocab, len(bias), biases),
+            llama_cpp.llama_sampler_init_penalties(
+                n_vocab, sampling.penalty_last_n, sampling.repeat_penalty, sampling.frequency_penalty,
+                sampling.presence_penalty,
+            ),
+            llama_cpp.llama_sampler_init_top_k(sampling.top_k),
+            llama_cpp.llama_sampler_init_typical(sampling.typical_p, 1),
+            llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1),
+            llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1),
+            llama_cpp.llama_sampler_init_temp(sampling.temperature),
+        ):  # fmt: skip
+            llama_cpp.llama_sampler_chain_add(chain, sampler)
+        for token in history:
+            llama_cpp.llama_sampler_accept(chain, token)
+        llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
+    finally:
+        llama_cpp.llama_sampler_free(chain)
+    left = [array.data[i] for i in range(array.size)]
+    logits = np.array([candidate.logit for candidate in left], np.float64)
+    weights = np.exp(logits - logits.max())
+    out = np.zeros(n_vocab)
+    out[[candidate.id for candidate in left]] = weights / weights.sum()
+    return out
