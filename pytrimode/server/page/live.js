@@ -111,8 +111,8 @@ export class LiveView {
     const last = this.passes.length;
     this.slider = h("input", { type: "range", min: "1", max: `${last}`, value: `${last}`, "aria-label": "Pass", oninput: () => this.show(+this.slider.value) });
     this.button = h("button", { type: "button", onclick: () => this.toggle() }, "Replay");
-    this.output = h("output");
-    this.replay.replaceChildren(this.button, this.slider, this.output);
+    this.count = h("span", { class: "count" });
+    this.replay.replaceChildren(this.button, this.slider, this.count);
     this.replay.hidden = last < 2;
     this.show(last);
   }
@@ -120,7 +120,7 @@ export class LiveView {
   show(n) {
     this.state = after(this.passes, n);
     this.slider.value = `${n}`;
-    this.output.textContent = `pass ${n} of ${this.passes.length}`;
+    this.count.textContent = `pass ${n} of ${this.passes.length}`;
     this.draw();
   }
 
