@@ -1,6 +1,6 @@
 """The pictures of the page in docs/: python page/screenshots.py (needs what `make test-page` needs).
 
-The shipped model answers greedily: the same version draws the same pictures but for the speeds. `pngquant` makes them small.
+The shipped model answers greedily. `pngquant` makes them small.
 """
 
 from __future__ import annotations
