@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytrimode import _native, completion, model_file
 from pytrimode.completion import Step
 from pytrimode.convert import keys
+from pytrimode.deep_stack import call_deep
 from pytrimode.engine_loop import EngineLoop
 from pytrimode.generation_options import (
     DEFAULT_MAX_TOKENS,
@@ -181,7 +182,8 @@ class TriMode:
 
     def tokenize(self, text: str | bytes, add_bos: bool = True, special: bool = False) -> list[int]:
         """Token ids of a text. `special`: special tokens spelled out in the text become their ids."""
-        return self._model.tokenize(text.encode() if isinstance(text, str) else text, add_bos, special)
+        data = text.encode() if isinstance(text, str) else text
+        return call_deep(len(data), lambda: self._model.tokenize(data, add_bos, special))
 
     def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
         """The bytes of tokens; special tokens give nothing unless asked for.

@@ -345,3 +345,11 @@ def test_generate_ends_a_loop_unless_told_otherwise(random_gguf: Path) -> None:
     options = ["generate", random_gguf, "-p", "a", "-n", 60, "-m", "diffusion", "--threshold", 0, "--ignore-eos", *FAST]
     assert "[loop]" in run(*options, "--loop-window", 3).stderr
     assert "[length]" in run(*options, "--loop-window", 3, "--no-loop-detection").stderr
+
+
+def test_a_long_run_of_letters_does_not_end_the_process(q8_gguf: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "generate", str(q8_gguf), *FAST], input="a" * 60_000, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.search(r"Requested tokens \(\d{5}\) exceed context window of 512", done.stderr), done.stderr

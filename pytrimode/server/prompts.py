@@ -23,7 +23,7 @@ from pytrimode.server.schema import (
     TokenizeRequest,
 )
 from pytrimode.server.shapes import Reading
-from pytrimode.server.threads import CHARS_HELD, call_deep
+from pytrimode.server.threads import CHARS_HELD
 from pytrimode.server.tools import Tools, template_message
 from pytrimode.server_settings import ServerSettings
 from pytrimode.trimode import TriMode
@@ -59,7 +59,7 @@ class Prompts:
         template = self._model.chat_template
         tools = Tools.of(body, template)
         text = self.apply_template(body)
-        tokens = self._tokens_of(text, lambda: self._model.prompt_tokens(text))
+        tokens = self._tokens_of(text)
         options = generation_options(body, self._settings.defaults, max_tokens=None)
         options = tools.constrain(options, reasoning_open=self._model.reasoning_split(tokens).open)
 
@@ -80,7 +80,8 @@ class Prompts:
         self._check_count(len(prompts) * (body.n or 1))
         options = generation_options(body, self._settings.defaults, max_tokens=DEFAULT_MAX_TOKENS)
         if body.suffix:
-            suffix = self._tokens_of(body.suffix, lambda: self._model.tokenize(body.suffix or "", False, special=True))
+            self._check_size(len(body.suffix.encode()), "suffix")
+            suffix = self._model.tokenize(body.suffix, add_bos=False, special=True)
             mode = body.mode or DIFFUSION
             options = replace(options, suffix=suffix, mode=mode)
 
@@ -103,7 +104,7 @@ class Prompts:
         """Token ids of a text, or with `with_pieces` objects of id and piece."""
         text = body.content
         self._check_size(len(text.encode()), "content")
-        tokens = call_deep(len(text), lambda: self._model.tokenize(text, body.add_special, body.parse_special))
+        tokens = self._model.tokenize(text, body.add_special, body.parse_special)
         return self._pieces(tokens) if body.with_pieces else tokens
 
     def detokenize(self, body: DetokenizeRequest) -> str:
@@ -155,7 +156,7 @@ class Prompts:
 
     def _prompt_tokens(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):
-            return self._tokens_of(prompt, lambda: self._model.prompt_tokens(prompt))
+            return self._tokens_of(prompt)
         for token in prompt:
             if not 0 <= token < self._model.n_vocab:
                 raise ApiError(
@@ -163,11 +164,11 @@ class Prompts:
                 )
         return prompt
 
-    def _tokens_of(self, text: str, tokenize: Callable[[], list[int]]) -> list[int]:
+    def _tokens_of(self, text: str) -> list[int]:
         n_bytes = len(text.encode())
         self._check_tokens(n_bytes // self._longest_token, at_least=True)
         self._check_size(n_bytes, "the prompt")
-        return call_deep(len(text), tokenize)
+        return self._model.prompt_tokens(text)
 
     def _check_tokens(self, n: int, *, at_least: bool = False) -> None:
         """Refuse a prompt that leaves no room for an answer."""
