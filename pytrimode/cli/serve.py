@@ -8,6 +8,7 @@ import click
 
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
+    API_KEY_VARIABLE,
     Decoding,
     Loading,
     decoding_options,
@@ -21,7 +22,6 @@ from pytrimode.reasoning import REASONING_FORMATS
 from pytrimode.sampling import Sampling
 from pytrimode.server_settings import ServerSettings
 
-API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
 _DEFAULT = ServerSettings()
 
 
