@@ -4,10 +4,10 @@
 python benchmarks/server_soak.py                 # 64 clients, 10 minutes
 python benchmarks/server_soak.py --minutes 1     # the short form
 
-Every client asks one of 48 questions in one of the modes, greedily, streamed or whole, and compares each answer with the
-one that the model gives alone in this process. Some leave in the middle of a stream. Memory is the server's resident set
-(Linux): after a fifth of the time, and at the end. Both sides run with --exact-reuse, which keeps the bits of an answer
-apart from what the cache holds. Exits with 1 if anything was wrong.
+Every client asks one of 48 questions in one of the modes, greedily, streamed or whole, and compares each answer with
+the one that the model gives alone in this process. Some leave in the middle of a stream. Memory is the server's
+resident set (Linux): after a fifth of the time, and at the end. Both sides run with --exact-reuse, which keeps the
+bits of an answer apart from what the cache holds. Exits with 1 if anything was wrong.
 """
 
 from __future__ import annotations
