@@ -3,6 +3,7 @@ import { h } from "./dom.js";
 import { advance, after, begin } from "./passes.js";
 
 const STEP_MS = 260;
+const SHOWN = 500; // tokens: of a longer answer the end is drawn
 const LEGENDS = {
   diffusion: [["mask", "masked"], ["sure", "unmasked, unsure to sure"], ["own", "between blocks"]],
   "self-spec": [["draft", "drafted"], ["kept", "accepted"], ["rejected", "rejected"], ["own", "the model’s own"]],
@@ -38,10 +39,12 @@ function finalToken(token, pass) {
 }
 
 function pieces(state) {
-  const made = [];
+  const from = Math.max(0, state.tokens.length - SHOWN);
+  const made = from ? [h("span", { class: "mark" }, `… ${from} tokens before `)] : [];
   let at = 0;
-  const gone = [...state.rejected];
-  state.tokens.forEach((token, i) => {
+  const gone = state.rejected.filter((one) => one.at >= from);
+  state.tokens.slice(from).forEach((token, k) => {
+    const i = from + k;
     while (gone[at]?.at === i) made.push(...gone[at++].texts.map(rejected));
     made.push(finalToken(token, state.pass));
   });

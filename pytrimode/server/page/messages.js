@@ -47,10 +47,13 @@ export class AnswerView {
   }
 
   update() {
-    this.frame ??= requestAnimationFrame(() => {
+    this.frame ??= setTimeout(() => {
       this.frame = null;
+      const begin = performance.now();
       this.draw();
-    });
+      // A long answer takes long to render: most of the time is left to everything else.
+      this.pause = Math.max(16, 5 * (performance.now() - begin));
+    }, this.pause ?? 0);
   }
 
   draw() {

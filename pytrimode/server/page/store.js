@@ -24,12 +24,16 @@ export function saveSettings() {
 /** Newest first: { id, messages: [{ role, content, reasoning?, error?, stopped?, mode?, timings?, passes? }] }. */
 export const conversations = read(CONVERSATIONS, []).filter((one) => one?.id && Array.isArray(one.messages));
 
+const MOST_PASSES = 600; // of an answer that are kept
+
+const kept = (key, value) => (key === "passes" && value.length > MOST_PASSES ? undefined : value);
+
 /** False when the browser has no room left. The recorded passes of older answers go first. */
 export function saveConversations() {
   const recorded = conversations.toReversed().flatMap((one) => one.messages.filter((message) => message.passes));
   for (;;) {
     try {
-      localStorage.setItem(CONVERSATIONS, JSON.stringify(conversations.filter((one) => one.messages.length)));
+      localStorage.setItem(CONVERSATIONS, JSON.stringify(conversations.filter((one) => one.messages.length), kept));
       return true;
     } catch {
       const oldest = recorded.shift();
