@@ -1,5 +1,7 @@
 # make run    sets up .venv, converts the shipped checkpoint and chats with it
 # make test   sets up .venv with the test tools, runs linters, type checks and all tests
+# make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
+# make vendor      fetches the page's third-party modules anew, as page/package-lock.json has them
 #
 # A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
 # CMAKE_ARGS="-DGGML_CUDA=on" builds for a GPU (README.md).
@@ -13,7 +15,7 @@ CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
 PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
 
-.PHONY: run test lint format clean prerequisites
+.PHONY: run test test-page vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -28,6 +30,14 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/pytest -n auto --dist worksteal
+
+test-page: $(VENV)/.test-installed
+	$(BIN)/pip install "playwright>=1.50"
+	cd page && npm ci --ignore-scripts
+	$(BIN)/pytest tests/page_in_browser.py
+
+vendor:
+	cd page && npm run vendor
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

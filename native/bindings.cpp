@@ -96,6 +96,7 @@ void bind_results(nb::module_ & m) {
         .def_ro("tokens", &Event::tokens)
         .def_ro("block", &Event::block)
         .def_ro("confidence", &Event::confidence)
+        .def_ro("draft", &Event::draft)
         .def_ro("logprobs", &Event::logprobs)
         .def_ro("error", &Event::error)
         .def_prop_ro("finish_reason", [](const Event & event) { return finish_name(event.finish); });

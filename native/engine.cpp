@@ -240,10 +240,11 @@ std::vector<Event> Engine::collect(double seconds) {
         (active.prefilled ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
         active.prefilled = request.stats.completion_tokens > 0;
         events.push_back({id, std::move(request.emitted), std::move(request.block), std::move(request.confidence),
-                          std::move(request.logprobs), request.finish, request.error});
+                          std::move(request.draft), std::move(request.logprobs), request.finish, request.error});
         request.emitted.clear();
         request.block.clear();
         request.confidence.clear();
+        request.draft.clear();
         request.logprobs.clear();
         if (request.finish != Finish::none) {
             free_slot(id);

@@ -29,6 +29,7 @@ struct Event {
     std::vector<llama_token> tokens;
     std::vector<llama_token> block;
     std::vector<float> confidence;
+    std::vector<llama_token> draft;
     std::vector<PositionLogprobs> logprobs;
     Finish finish;
     std::string error;  // finish failed: why

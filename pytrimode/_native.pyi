@@ -102,6 +102,9 @@ class Event:
     def confidence(self) -> list[float]:
         """Probability of each committed token of `block`, 0 where masked, 1 for the seed."""
     @property
+    def draft(self) -> list[int]:
+        """Mode self-spec: what a draft pass proposed, to be verified by the next pass; else empty."""
+    @property
     def logprobs(self) -> list[PositionLogprobs]:
         """Of each of `tokens`, if the request wants them; else empty."""
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytrimode.engine_loop import EngineLoop
@@ -47,6 +47,8 @@ class Step:
     """On the last step; None while more follow."""
     trimmed: int | None = None
     """At the end of a loop: how many characters of the whole text are left without its repetitions."""
+    draft: list[int] = field(default_factory=list)
+    """Mode self-spec: what this pass proposed, for the next one to verify; else empty."""
 
 
 class _Text:
@@ -110,7 +112,7 @@ def _step(event: Event, stats: Stats, text: _Text) -> Step:
     kept, new = text.take(event.tokens)
     logprobs = event.logprobs[: len(kept)]
     if text.stop_string is None and not event.finish_reason:
-        return Step(new, kept, event.block, event.confidence, logprobs)
+        return Step(new, kept, event.block, event.confidence, logprobs, draft=event.draft)
     if event.finish_reason == "cancelled":
         raise RuntimeError("the request was cancelled")
     # The last characters can complete a stop string only here, when the decoder gives up on a broken one.

@@ -16,6 +16,12 @@ REASONING_FORMATS = {
 """llama-server's names."""
 
 
+def check_reasoning_format(name: str) -> None:
+    """Raises ValueError for an unknown one."""
+    if name not in REASONING_FORMATS:
+        raise ValueError(f"unknown reasoning_format {name!r}: use one of {', '.join(REASONING_FORMATS)}")
+
+
 class Parts(NamedTuple):
     """What a piece of text added to each."""
 
@@ -26,11 +32,11 @@ class Parts(NamedTuple):
 class ReasoningSplit:
     """Feeds on pieces of text, gives out reasoning and content without the tags and the white space around them.
 
-    What comes out is the same however the text is cut. `open`: the prompt ended inside reasoning.
+    What comes out is the same however the text is cut. `open`: inside reasoning; at first: the prompt ended there.
     """
 
     def __init__(self, *, open: bool = False) -> None:
-        self._open = open
+        self.open = open
         self._held = ""  # a possible part of a tag, and white space that a tag may follow
         self._fresh = open  # nothing but white space since the last tag
 
@@ -39,12 +45,12 @@ class ReasoningSplit:
         self._held += text
         out: tuple[list[str], list[str]] = ([], [])
         while True:
-            tag = THINK_END if self._open else THINK_BEGIN
+            tag = THINK_END if self.open else THINK_BEGIN
             head, found, tail = self._held.partition(tag)
             if not found:
                 break
-            self._give(head.rstrip() if self._open else head, out)
-            self._open, self._fresh, self._held = not self._open, True, tail
+            self._give(head.rstrip() if self.open else head, out)
+            self.open, self._fresh, self._held = not self.open, True, tail
         keep = self._possible_end(tag)
         ready, self._held = self._held[:keep], self._held[keep:]
         self._give(ready, out)
@@ -62,7 +68,7 @@ class ReasoningSplit:
             text = text.lstrip()
         if text:
             self._fresh = False
-            out[0 if self._open else 1].append(text)
+            out[0 if self.open else 1].append(text)
 
     def _possible_end(self, tag: str) -> int:
         """Where the tail begins that may belong to the next tag."""
@@ -70,4 +76,4 @@ class ReasoningSplit:
         end = next(
             (i for i in range(max(0, len(text) - len(tag) + 1), len(text)) if tag.startswith(text[i:])), len(text)
         )
-        return len(text[:end].rstrip()) if self._open else end
+        return len(text[:end].rstrip()) if self.open else end

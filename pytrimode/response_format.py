@@ -24,12 +24,19 @@ def grammar_of(response_format: Mapping[str, Any] | None) -> str:
             raise ValueError("response_format: json_schema has no schema")
     else:
         raise ValueError(f"response_format: unknown type {kind!r}: use text, json_object or json_schema")
-    # Imported late: it loads llama-cpp-python's own instance of libllama.
-    from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
-
     if schema is None:
+        from llama_cpp.llama_grammar import JSON_GBNF
+
         return str(JSON_GBNF)
+    return schema_grammar(schema, "response_format")
+
+
+def schema_grammar(schema: Any, name: str) -> str:
+    """GBNF for a JSON schema. Raises ValueError, which begins with `name`, for one that cannot be translated."""
+    # Imported late: it loads llama-cpp-python's own instance of libllama.
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
     try:
         return str(json_schema_to_gbnf(json.dumps(schema)))
     except Exception as error:
-        raise ValueError(f"response_format: the schema cannot be translated: {error}") from error
+        raise ValueError(f"{name}: the schema cannot be translated: {error}") from error

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -54,8 +55,11 @@ class ServerSettings:
     defaults: GenerationOptions = field(default_factory=GenerationOptions)
     """What a request gets that does not say otherwise."""
     enable_thinking: bool = False
+    reasoning_format: str = REASONING_DEEPSEEK
+    """Of requests that name none; see `pytrimode.reasoning`."""
 
     def __post_init__(self) -> None:
+        check_reasoning_format(self.reasoning_format)
         for name, least in (("max_queue", 0), ("max_choices", 1), ("max_body_bytes", 1), ("port", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least {least}")

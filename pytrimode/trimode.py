@@ -25,14 +25,15 @@ from pytrimode.logprobs import LogprobWriter
 from pytrimode.modes import DIFFUSION
 from pytrimode.reasoning import (
     REASONING_DEEPSEEK,
-    REASONING_FORMATS,
     THINK_BEGIN,
     THINK_END,
     ReasoningSplit,
+    check_reasoning_format,
 )
 from pytrimode.response_format import grammar_of
 from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
 from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
+from pytrimode.tool_calls import TAGS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,10 +218,12 @@ class TriMode:
         bos = self._special_text(self.bos_token_id)
         return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
 
-    @property
+    @cached_property
     def _visible_specials(self) -> frozenset[int]:
-        """Special tokens that a reader needs to tell reasoning from the answer: part of the text."""
-        return frozenset((self._limits.think_begin, self._limits.think_end))
+        """Special tokens that a reader needs to tell reasoning and tool calls from the answer: part of the text."""
+        template = self._limits.metadata.get(keys.CHAT_TEMPLATE, "")
+        tags = (self._special_token(tag) for tag in TAGS if tag in template)
+        return frozenset((self._limits.think_begin, self._limits.think_end, *tags))
 
     def _special_token(self, name: str) -> int:
         """Id of a special token, -1 if there is none of this name."""
@@ -229,7 +232,8 @@ class TriMode:
 
     def reasoning_split(self, prompt: Sequence[int]) -> ReasoningSplit:
         """What tells reasoning from the answer in the text that follows a prompt."""
-        tags = [t for t in prompt if t in self._visible_specials]
+        ends = (self._limits.think_begin, self._limits.think_end)
+        tags = [t for t in prompt if t in ends]
         return ReasoningSplit(open=bool(tags) and tags[-1] == self._limits.think_begin)
 
     def _special_text(self, token: int) -> str:
@@ -369,10 +373,7 @@ class TriMode:
 
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
-        if reasoning_format not in REASONING_FORMATS:
-            raise ValueError(
-                f"unknown reasoning_format {reasoning_format!r}: use one of {', '.join(REASONING_FORMATS)}"
-            )
+        check_reasoning_format(reasoning_format)
         if top_logprobs is not None and not logprobs:
             raise ValueError("top_logprobs needs logprobs=True")
         tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))

@@ -1,4 +1,4 @@
-"""What the server adds to a request, against the same steps in this process: time per token and to the first token.
+"""What the server adds to a request, against the same steps in this process: time per token and to the first text.
 
     python tests/server_overhead.py MODEL.gguf [ROUNDS]
 
@@ -23,22 +23,25 @@ PROMPTS = ["Write a Python function called add_two", "Sort these numbers: 7, 3, 
 
 
 def direct(model: TriMode, prompt: str, mode: str) -> tuple[float, float]:
-    """Milliseconds to the first token, and per token after it."""
+    """Milliseconds to the first text, and per token from there to the end."""
     begin = time.perf_counter()
     options = GenerationOptions(max_tokens=N_TOKENS, mode=mode, ignore_eos=True)
-    run = model.steps(model.prompt_tokens(prompt), options)
-    n_first, first = len(next(run).tokens), time.perf_counter()
-    n = n_first + sum(len(step.tokens) for step in run)
-    return 1e3 * (first - begin), 1e3 * (time.perf_counter() - first) / (n - n_first)
+    first = 0.0
+    for step in model.steps(model.prompt_tokens(prompt), options):
+        if step.text and not first:
+            first = time.perf_counter()
+    return 1e3 * (first - begin), 1e3 * (time.perf_counter() - first) / N_TOKENS
 
 
 def served(address: str, prompt: str, mode: str) -> tuple[float, float]:
     """The same over HTTP, on a connection that is there."""
     connection = http.client.HTTPConnection(address)
     connection.connect()
-    body = {"prompt": prompt, "max_tokens": N_TOKENS, "mode": mode, "ignore_eos": True, "stream": True}
+    body = {"prompt": prompt, "max_tokens": N_TOKENS, "mode": mode, "ignore_eos": True, "temperature": 0.0}
     begin = time.perf_counter()
-    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+    connection.request(
+        "POST", "/v1/completions", json.dumps(body | {"stream": True}), {"Content-Type": "application/json"}
+    )
     response = connection.getresponse()
     first, last = 0.0, b""
     while line := response.readline():
@@ -47,8 +50,8 @@ def served(address: str, prompt: str, mode: str) -> tuple[float, float]:
             last = line
     end = time.perf_counter()
     connection.close()
-    n = json.loads(last.removeprefix(b"data: "))["timings"]["predicted_n"]
-    return 1e3 * (first - begin), 1e3 * (end - first) / (n - 1)
+    assert json.loads(last.removeprefix(b"data: "))["timings"]["predicted_n"] == N_TOKENS
+    return 1e3 * (first - begin), 1e3 * (end - first) / N_TOKENS
 
 
 def show(name: str, values: list[float], unit: str) -> None:
@@ -73,9 +76,10 @@ def main() -> None:
                         for prompt in PROMPTS
                     ][len(PROMPTS) :]
                     print(f"mode {mode}, {len(pairs)} requests of {N_TOKENS} tokens each")
-                    for i, what in enumerate(("first token", "per token")):
-                        show(f"{what}", [own[i] for own, _ in pairs], "ms in this process")
+                    for i, what in enumerate(("first text", "per token")):
+                        show(what, [own[i] for own, _ in pairs], "ms in this process")
                         show("", [http_[i] for _, http_ in pairs], "ms over HTTP")
+                        show("", [http_[i] - own[i] for own, http_ in pairs], "ms added, pair by pair")
         finally:
             server.kill()
 

@@ -77,9 +77,9 @@ def test_errors_are_the_clients_exceptions(client: Any, q8_gguf: Path) -> None:
     with pytest.raises(openai.BadRequestError, match="unknown mode 'quick'") as caught:
         client.chat.completions.create(model="any", messages=MESSAGES, extra_body={"mode": "quick"})
     assert caught.value.type == "invalid_request_error" and caught.value.request_id
-    with pytest.raises(openai.BadRequestError, match="logprobs is not supported yet") as caught:
-        client.chat.completions.create(model="any", messages=MESSAGES, logprobs=True)
-    assert caught.value.param == "logprobs"
+    with pytest.raises(openai.BadRequestError, match="top_logprobs needs logprobs") as caught:
+        client.chat.completions.create(model="any", messages=MESSAGES, top_logprobs=1)
+    assert caught.value.param == "top_logprobs"
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="any", input="x")
     with served(loader(q8_gguf, LONG_CONTEXT), api_keys=("right",), max_queue=0) as guarded:

@@ -72,6 +72,7 @@ struct Request {
     std::vector<llama_token> emitted;
     std::vector<llama_token> block;          // diffusion: the block as it stands
     std::vector<float> confidence;           // of each of its tokens; 0 where masked
+    std::vector<llama_token> draft;          // self-spec: what the draft pass proposed
     std::vector<PositionLogprobs> logprobs;  // of each emitted token, if asked
 
     int remaining() const { return options.max_tokens - stats.completion_tokens; }

@@ -36,6 +36,7 @@ int SelfSpecDecoder::plan_draft(Batch & batch, int length) {
 void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
     if (phase_ == Phase::draft) {
         take_draft(forward);
+        request_.draft = draft_;
         phase_ = Phase::verify;
     } else {
         verify(batch, forward);

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pytrimode.chat_session import ChatSession
 from pytrimode.cli.chat_commands import ChatCommands, LeaveChat
+from pytrimode.cli.conversation import Conversation, LocalConversation
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
+    API_KEY_VARIABLE,
+    FIELD_NAMES,
     Decoding,
     Loading,
     chat_sampling_options,
@@ -23,21 +28,20 @@ from pytrimode.cli.options import (
     system_option,
     thinking_option,
 )
+from pytrimode.cli.remote import RemoteConversation
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
-from pytrimode.modes import resolve_mode
 from pytrimode.sampling import Sampling
-from pytrimode.trimode import TriMode
 
 
 class Chat:
     """One run of the command."""
 
-    def __init__(self, session: ChatSession, *, interactive: bool) -> None:
-        self._session = session
+    def __init__(self, conversation: Conversation, *, interactive: bool) -> None:
+        self._conversation = conversation
         self._interactive = interactive
         self._totals = Totals()
-        self.commands = ChatCommands(session, self._totals)
+        self.commands = ChatCommands(conversation, self._totals)
 
     def turn(self, text: str) -> bool:
         """Handle one line of the user: a command or a turn; False when the user leaves."""
@@ -56,12 +60,11 @@ class Chat:
         return True
 
     def _answer(self, text: str, stop: Interrupt | None) -> None:
-        session = self._session
-        run = session.send(text)
-        if session.dropped_turns:
-            self._note(_dropped_note(session.dropped_turns))
-        writer = writer_for(sys.stdout, session.model, session.options.mode)
-        reply = show_reply(run, writer, stop)
+        conversation = self._conversation
+        run = conversation.send(text)
+        if conversation.dropped_turns:
+            self._note(_dropped_note(conversation.dropped_turns))
+        reply = show_reply(run, writer_for(sys.stdout, conversation.mode), stop)
         if not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:
@@ -75,7 +78,7 @@ class Chat:
             return f"[a loop of {reply.finish['period']} tokens: --no-loop-detection lets it go on]"
         if not reply.finish or reply.finish["type"] != "length":
             return ""
-        wanted = self._session.options.max_tokens
+        wanted = self._conversation.max_tokens
         full = wanted in (None, -1) or (reply.timings is not None and reply.timings["predicted_n"] < (wanted or 0))
         return "[cut off: the context is full, -c enlarges it]" if full else "[cut off at -n]"
 
@@ -113,12 +116,6 @@ def _given_turns(lines: Iterator[str]) -> Iterator[str]:
         yield turn
 
 
-def _banner(model: TriMode, mode: str) -> str:
-    drafter = f", drafter LoRA of rank {model.lora_rank}" if model.has_lora else ""
-    name = model.metadata.get("general.name", model.model_path)
-    return f"{name}: mode {mode}, context {model.n_ctx}{drafter}. /help lists the commands."
-
-
 @click.command(name="chat")
 @model_argument
 @decoding_options
@@ -127,6 +124,10 @@ def _banner(model: TriMode, mode: str) -> str:
 @system_option
 @thinking_option
 @click.option("-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="A turn; repeatable. Then exits.")
+@click.option("--url", metavar="URL", help="Talk to a running server (pytrimode serve) instead of loading a model.")
+@click.option(
+    "--api-key", envvar=API_KEY_VARIABLE, metavar="KEY", help=f"The server's key; better in {API_KEY_VARIABLE}."
+)
 @loading_options
 def command(
     model: str | None,
@@ -136,25 +137,54 @@ def command(
     system: str | None,
     enable_thinking: bool,
     prompts: tuple[str, ...],
+    url: str | None,
+    api_key: str | None,
     loading: Loading,
 ) -> None:
-    """Chat with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode).
+    """Chat with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), or with a server.
 
     On a terminal: line editing, history, /help for the commands. Otherwise each line of the input is a turn.
     Replies go to stdout, figures to stderr.
     """
+    if url:
+        return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), prompts)
     options = decoding.options(max_tokens=max_tokens, sampling=sampling)
     with load(model, loading) as loaded:
-        mode = resolve_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
         session.check()
-        interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
-        chat = Chat(session, interactive=interactive)
-        if interactive:
-            click.secho(_banner(loaded, mode), dim=True, err=True)
-            turns = _typed_turns(chat)
-        else:
-            turns = _given_turns(iter(prompts) if prompts else iter(sys.stdin))
-        for turn in turns:
-            if not chat.turn(turn):
-                return
+        conversation = LocalConversation(session)
+        conversation.set_mode(decoding.mode)
+        return _talk(conversation, prompts)
+
+
+def _talk(conversation: Conversation, prompts: tuple[str, ...]) -> None:
+    interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
+    chat = Chat(conversation, interactive=interactive)
+    if interactive:
+        click.secho(f"{conversation.about}. /help lists the commands.", dim=True, err=True)
+        turns = _typed_turns(chat)
+    else:
+        turns = _given_turns(iter(prompts) if prompts else iter(sys.stdin))
+    for turn in turns:
+        if not chat.turn(turn):
+            return
+
+
+def _given_fields() -> dict[str, Any]:
+    """The fields of a request for the options that were given; the server has defaults of its own for the others.
+
+    Raises UsageError for an option that only loading a model can use.
+    """
+    context = click.get_current_context()
+    given = {n: v for n, v in context.params.items() if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}
+    for name in ("prompts", "url", "api_key", "system"):
+        given.pop(name, None)
+    fields = {name: given.pop(name) for name in list(given) if name in FIELD_NAMES}
+    if given.pop("enable_thinking", False):
+        fields["chat_template_kwargs"] = {"enable_thinking": True}
+    if given.pop("no_loop_detection", False):
+        fields["loop_window"] = 0
+    for name in given:
+        option = next(p for p in context.command.params if p.name == name)
+        raise click.UsageError(f"{option.opts[0]} is for a model in this process: it does not go with --url")
+    return fields

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
-from pytrimode.chat_session import ChatSession
+from pytrimode.cli.conversation import Conversation, check_mode
 from pytrimode.cli.stats_line import Totals
-from pytrimode.modes import MODE_HELP, MODE_NAMES, resolve_mode
+from pytrimode.modes import MODE_HELP
 
 T = TypeVar("T")
 
@@ -20,8 +19,8 @@ class LeaveChat(Exception):  # noqa: N818 - no error
 class ChatCommands:
     """Runs `/name argument`; each method's first line is its help."""
 
-    def __init__(self, session: ChatSession, totals: Totals) -> None:
-        self._session = session
+    def __init__(self, conversation: Conversation, totals: Totals) -> None:
+        self._conversation = conversation
         self._totals = totals
         self._commands: dict[str, tuple[str, str, Callable[[str], str]]] = {
             "/mode": ("[NAME]", "show or change the mode", self._mode),
@@ -47,36 +46,34 @@ class ChatCommands:
         return self._commands[name][2](argument.strip())
 
     def _mode(self, name: str) -> str:
-        session = self._session
         if not name:
-            lines = [f"mode {session.options.mode}; there are:"]
+            lines = [f"mode {self._conversation.mode}; there are:"]
             return "\n".join(lines + [f"  {mode:<10} {text}" for mode, text in MODE_HELP.items()])
-        if name not in MODE_NAMES:
-            raise ValueError(f"unknown mode {name!r}: {', '.join(MODE_NAMES)}")
-        mode = resolve_mode(name, has_mask=session.model.mask_token_id >= 0)
-        session.options = replace(session.options, mode=mode)
-        return f"mode {mode}"
+        check_mode(name)
+        self._conversation.set_mode(name)
+        return f"mode {self._conversation.mode}"
 
     def _stats(self, _: str) -> str:
         return "\n".join(self._totals.lines())
 
     def _system(self, text: str) -> str:
-        self._session.system = text or None
-        self._session.reset()
+        self._conversation.set_system(text or None)
         return "system message set, conversation forgotten" if text else "no system message, conversation forgotten"
 
     def _reset(self, _: str) -> str:
-        self._session.reset()
+        self._conversation.reset()
         return "conversation forgotten"
 
     def _save(self, path: str) -> str:
-        cached = _with_file(self._session.save, path, "/save")
-        return f"{_turns(self._session)} saved, {cached} tokens of the cache with it"
+        return f"{self._turns()} saved, {_with_file(self._conversation.save, path, '/save')}"
 
     def _load(self, path: str) -> str:
-        loaded = _with_file(self._session.load, path, "/load")
-        cache = f"the cache is not used: {loaded.notice}" if loaded.notice else f"{loaded.cached_tokens} tokens cached"
-        return f"{_turns(self._session)} loaded, mode {self._session.options.mode}, {cache}"
+        loaded = _with_file(self._conversation.load, path, "/load")
+        return f"{self._turns()} loaded, {loaded}"
+
+    def _turns(self) -> str:
+        n = self._conversation.n_turns
+        return f"{n} turn{'s' * (n != 1)}"
 
     def _help(self, _: str) -> str:
         lines = [f"{name + ' ' + argument:<16} {text}" for name, (argument, text, _) in self._commands.items()]
@@ -94,8 +91,3 @@ def _with_file(function: Callable[[str], T], path: str, command: str) -> T:
         return function(path)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}" if error.strerror else str(error)) from error
-
-
-def _turns(session: ChatSession) -> str:
-    n = sum(message["role"] == "user" for message in session.turns)
-    return f"{n} turn{'s' * (n != 1)}"

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from pytrimode import completion
+from pytrimode.cli.conversation import parts_of
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
@@ -29,7 +30,7 @@ from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
 from pytrimode.completion import Step
 from pytrimode.generation_options import GenerationOptions
-from pytrimode.modes import DIFFUSION
+from pytrimode.modes import DIFFUSION, resolve_mode
 from pytrimode.results import ChatCompletion, Completion, ResultWriter
 from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
@@ -129,7 +130,8 @@ def command(
             print(json.dumps(_result(loaded, tokens, options, run, chat), ensure_ascii=False, indent=2))
             return
         with Interrupt() as interrupt:
-            reply = show_reply(run, writer_for(sys.stdout, loaded, decoding.mode), interrupt)
+            mode = resolve_mode(options.mode, has_mask=loaded.mask_token_id >= 0)
+            reply = show_reply(parts_of(run, loaded), writer_for(sys.stdout, mode), interrupt)
         if sys.stdout.isatty() and not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:

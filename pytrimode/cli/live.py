@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pytrimode.cli.conversation import Part
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.completion import Step
-from pytrimode.trimode import TriMode
+from pytrimode.live_pass import BlockToken
 
 MASK = "▒"
 FRESH = "bold green"
@@ -23,25 +24,24 @@ class BlockView:
     On `close` the unfinished line is printed as plain text too, so that nothing of the view remains.
     """
 
-    def __init__(self, out: TextIO, model: TriMode) -> None:
+    def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._model = model
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
         self._line = ""
-        self._block: list[int] = []
+        self._block: Sequence[BlockToken | None] = ()
 
-    def write(self, step: Step) -> None:
-        """Show the step: final text, tokens decided in this pass in another colour, masks."""
+    def write(self, part: Part) -> None:
+        """Show what a pass brought: final text, tokens decided in this pass in another colour, masks."""
         if not self._live.is_started:
             self._live.start()
-        text = for_terminal(step.text)
+        text = for_terminal(part.text)
         self._line += text
         finished, newline, self._line = self._line.rpartition("\n")
         if newline:
             self._console.print(Text(finished), soft_wrap=True)
-        self._live.update(self._picture(text, step.block), refresh=True)
-        self._block = step.block
+        self._live.update(self._picture(text, part.block), refresh=True)
+        self._block = part.block
 
     def close(self) -> None:
         """Remove the view and print the last line."""
@@ -49,7 +49,7 @@ class BlockView:
         self._out.write(self._line)
         self._out.flush()
 
-    def _picture(self, fresh: str, block: list[int]) -> Text:
+    def _picture(self, fresh: str, block: Sequence[BlockToken | None]) -> Text:
         n_fresh = min(len(fresh.rpartition("\n")[2]), len(self._line))
         picture = Text(self._line[: len(self._line) - n_fresh])
         picture.append(self._line[len(self._line) - n_fresh :], style=FRESH)
@@ -59,20 +59,18 @@ class BlockView:
         room = self._console.width * max(1, self._console.height - 2)
         return picture[-room:] if len(picture) > room else picture
 
-    def _undecided(self, block: list[int]) -> list[tuple[str, str]]:
+    def _undecided(self, block: Sequence[BlockToken | None]) -> list[tuple[str, str]]:
         """The block from its first mask on (what is before is final text), up to an end of generation."""
-        mask = self._model.mask_token_id
-        if mask not in block:
+        if None not in block:
             return []
         parts = []
-        for i in range(block.index(mask), len(block)):
+        for i in range(block.index(None), len(block)):
             token = block[i]
-            if token == mask:
+            if token is None:
                 parts.append((WAITING, MASK))
                 continue
-            if self._model.is_eog(token):
+            if token["end"]:
                 break
             known = i < len(self._block) and self._block[i] == token
-            text = self._model.detokenize([token]).decode("utf-8", "replace")
-            parts.append(("" if known else FRESH, for_terminal(text).replace("\n", "⏎")))
+            parts.append(("" if known else FRESH, for_terminal(token["text"]).replace("\n", "⏎")))
         return parts

@@ -14,6 +14,14 @@ from pytrimode.generation_options import GenerationOptions
 from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
 from pytrimode.trimode import DEFAULT_N_CTX
 
+API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
+FIELD_NAMES = frozenset((
+    "mode", "block_length", "threshold", "steps", "reveal", "max_thinking_tokens", "loop_window", "max_tokens",
+    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "sampler",
+    "seed",
+))  # fmt: skip
+"""Options that a request to a server has as fields, under the same names."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 MODE_HELP = "; ".join(

@@ -8,13 +8,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from pytrimode.cli.conversation import Part
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.live import BlockView
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.completion import Step
-from pytrimode.modes import DIFFUSION, resolve_mode
+from pytrimode.modes import DIFFUSION
 from pytrimode.results import FinishDetails, Timings
-from pytrimode.trimode import TriMode
 
 
 @dataclass
@@ -28,10 +27,10 @@ class Reply:
 
 
 class Writer(Protocol):
-    """Shows one step after another."""
+    """Shows one pass after another."""
 
-    def write(self, step: Step) -> None:
-        """Show what the step brought."""
+    def write(self, part: Part) -> None:
+        """Show what the pass brought."""
 
     def close(self) -> None:
         """The answer is complete, or was stopped."""
@@ -44,33 +43,30 @@ class PlainWriter:
         self._out = out
         self._terminal = out.isatty()
 
-    def write(self, step: Step) -> None:
-        """Show the step's text at once."""
-        self._out.write(for_terminal(step.text) if self._terminal else step.text)
+    def write(self, part: Part) -> None:
+        """Show its text at once."""
+        self._out.write(for_terminal(part.text) if self._terminal else part.text)
         self._out.flush()
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def writer_for(out: TextIO, model: TriMode, mode: str) -> Writer:
+def writer_for(out: TextIO, mode: str) -> Writer:
     """The live view for diffusion on a terminal, else plain text."""
-    resolved = resolve_mode(mode, has_mask=model.mask_token_id >= 0)
-    if resolved == DIFFUSION and out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        return BlockView(out, model)
+    if mode == DIFFUSION and out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return BlockView(out)
     return PlainWriter(out)
 
 
-def show_reply(run: Generator[Step, None, None], writer: Writer, stop: Interrupt | None = None) -> Reply:
-    """Show an answer while it is made, and return it. It ends early when `stop` says so, within one step."""
+def show_reply(run: Generator[Part, None, None], writer: Writer, stop: Interrupt | None = None) -> Reply:
+    """Show an answer while it is made, and return it. It ends early when `stop` says so, within one pass."""
     reply = Reply()
     with contextlib.closing(writer), contextlib.closing(run):
-        for step in run:
-            writer.write(step)
-            reply.text += step.text
-            if step.ending:
-                reply.finish = step.ending.details
-                reply.timings = step.ending.measured["timings"]
+        for part in run:
+            writer.write(part)
+            reply.text += part.text
+            reply.finish, reply.timings = part.finish or reply.finish, part.timings or reply.timings
             if stop:
                 break
     return reply

@@ -8,6 +8,7 @@ import click
 
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
+    API_KEY_VARIABLE,
     Decoding,
     Loading,
     decoding_options,
@@ -17,10 +18,10 @@ from pytrimode.cli.options import (
     thinking_option,
 )
 from pytrimode.model_file import check_model_file
+from pytrimode.reasoning import REASONING_FORMATS
 from pytrimode.sampling import Sampling
 from pytrimode.server_settings import ServerSettings
 
-API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
 _DEFAULT = ServerSettings()
 
 
@@ -108,6 +109,13 @@ _DEFAULT = ServerSettings()
     metavar="SECONDS",
     help="Time for running answers after the signal to stop.",
 )
+@click.option(
+    "--reasoning-format",
+    type=click.Choice(list(REASONING_FORMATS)),
+    default=_DEFAULT.reasoning_format,
+    show_default=True,
+    help="; ".join(f"{name}: {text}" for name, text in REASONING_FORMATS.items()) + ".",
+)
 @decoding_options
 @sampling_options
 @thinking_option
@@ -126,6 +134,7 @@ def command(
     timeout: float,
     write_timeout: float,
     shutdown_timeout: float,
+    reasoning_format: str,
     decoding: Decoding,
     sampling: Sampling,
     enable_thinking: bool,
@@ -157,6 +166,7 @@ def command(
         shutdown_timeout=shutdown_timeout,
         defaults=decoding.options(sampling=sampling),
         enable_thinking=enable_thinking,
+        reasoning_format=reasoning_format,
     )
     with listen(host, port) as listening:
         click.echo(f"listening on {url_of(listening)}", err=True)

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from pytrimode.server import errors, routes_openai, routes_status, routes_text
+from pytrimode.server import errors, routes_openai, routes_page, routes_status, routes_text
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import REQUEST_ID, BodyCheck, HostCheck, KeyCheck, RequestLog
 from pytrimode.server_settings import ServerSettings, is_loopback
@@ -40,7 +40,7 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
     )
     app.state.host = host
     errors.install(app)
-    for routes in (routes_openai, routes_text, routes_status):
+    for routes in (routes_openai, routes_text, routes_status, routes_page):
         app.include_router(routes.router)
     return app
 

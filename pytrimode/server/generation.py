@@ -35,8 +35,8 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._pieces: deque[Piece] = deque()
-        self._room = threading.Semaphore(capacity)
-        self._n_answers = n_answers
+        self._capacity = capacity
+        self._room = threading.Event()
         self._unfinished = n_answers
         self._error: ApiError | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +50,12 @@ class Generation:
 
     def put(self, piece: Piece) -> bool:
         """Hand over a step, waiting for room; False when nobody wants more. For worker threads."""
-        self._room.acquire()
+        # A semaphore would cost each token more than the queue does. The reader sets the event after it has taken what
+        # there was: either that is seen here, or the wait ends.
+        while len(self._pieces) >= self._capacity and not self._closed:
+            self._room.clear()
+            if len(self._pieces) >= self._capacity and not self._closed:
+                self._room.wait()
         if self._closed:
             return False
         self._pieces.append(piece)
@@ -84,8 +89,7 @@ class Generation:
         self._closed = True
         if self._timer:
             self._timer.cancel()
-        # At most one worker for each answer waits for room.
-        self._room.release(self._n_answers)
+        self._room.set()
 
     async def pieces(self) -> list[Piece]:
         """All steps that wait, at least one; empty when every answer is finished. Raises what `abort` was given."""
@@ -101,10 +105,8 @@ class Generation:
         taken = []
         while self._pieces:
             taken.append(self._pieces.popleft())
-        n_last = sum(1 for piece in taken if piece.step.ending)
-        self._unfinished -= n_last
-        if len(taken) > n_last:
-            self._room.release(len(taken) - n_last)
+        self._unfinished -= sum(1 for piece in taken if piece.step.ending)
+        self._room.set()
         return taken
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:

@@ -22,7 +22,9 @@ from pytrimode.server_settings import is_loopback
 REQUEST_ID = "X-Request-Id"
 BODY_SECONDS = 30.0
 """In which a body must have arrived."""
-_PUBLIC = {"/health", "/v1/health"}
+_PUBLIC = {"/", "/health", "/v1/health"}
+_PUBLIC_BELOW = "/page/"
+_QUIET = {"/health", "/v1/health"}
 _GIVEN_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _CLIENT_LEFT = 499
 """nginx's status for it; only for the log."""
@@ -83,7 +85,7 @@ class RequestLog:
                 "ms": round(1e3 * (time.monotonic() - started), 1),
                 **fields,
             }
-            level = logging.ERROR if error else logging.DEBUG if scope["path"] in _PUBLIC else logging.INFO
+            level = logging.ERROR if error else logging.DEBUG if scope["path"] in _QUIET else logging.INFO
             _log.log(level, "request", extra={"fields": line}, exc_info=error)
         return None
 
@@ -107,7 +109,7 @@ class HostCheck:
 
 
 class KeyCheck:
-    """Asks for an API key (`Authorization: Bearer KEY`, or X-Api-Key), except for /health."""
+    """Asks for an API key (`Authorization: Bearer KEY`, or X-Api-Key), except for /health and the files of the page."""
 
     def __init__(self, app: ASGIApp, keys: Collection[str]) -> None:
         self._app = app
@@ -115,7 +117,7 @@ class KeyCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "http" and scope["path"] not in _PUBLIC and not self._allows(Headers(scope=scope)):
+        if scope["type"] == "http" and not _is_public(scope["path"]) and not self._allows(Headers(scope=scope)):
             error = ApiError(401, "Invalid API Key", headers={"WWW-Authenticate": "Bearer"})
             return await error.response()(scope, receive, send)
         return await self._app(scope, receive, send)
@@ -182,6 +184,10 @@ class BodyCheck:
         return ApiError(
             413, f"the body is longer than {self._max_bytes} bytes (--max-body)", headers={"Connection": "close"}
         )
+
+
+def _is_public(path: str) -> bool:
+    return path in _PUBLIC or path.startswith(_PUBLIC_BELOW)
 
 
 def _digest(key: str) -> bytes:

@@ -9,19 +9,19 @@ from typing import Any
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.response_format import grammar_of
 from pytrimode.server.errors import ApiError, not_supported
-from pytrimode.server.schema import ChatCompletionRequest, GenerationFields, SamplingFields
+from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields, SamplingFields
 from pytrimode.server.threads import CHARS_HELD
 
 # llama-server's names that differ from `Sampling`'s.
 _RENAMED = {"repeat_last_n": "penalty_last_n"}
 _SAMPLING = [name for name in SamplingFields.model_fields if name != "seed"]
-_DECODING = ["mode", "block_length", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens"]
+_DECODING = [
+    "mode", "block_length", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens", "use_lora",
+    "loop_window", "loop_min_repeats", "post_sampling_probs",
+]  # fmt: skip
 
 # Fields that would change the answer, and the values that ask for nothing.
 _NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "suffix": (None, ""),
     "best_of": (None, 1),
     "mirostat": (None, 0),
     "xtc_probability": (None, 0.0),
@@ -41,8 +41,7 @@ def generation_options(
     """
     for name, idle in _NOT_SUPPORTED.items():
         value = getattr(fields, name, None)
-        # By type too: False asks for no logprobs, 0 for those of the chosen tokens.
-        if not any(value == other and type(value) is type(other) for other in idle):
+        if value not in idle:
             raise not_supported(name)
     sampling = {_RENAMED.get(name, name): value for name in _SAMPLING if (value := getattr(fields, name)) is not None}
     if fields.seed is not None:
@@ -55,9 +54,20 @@ def generation_options(
     if isinstance(fields, ChatCompletionRequest) and fields.max_completion_tokens is not None:
         given["max_tokens"] = fields.max_completion_tokens
     given.setdefault("max_tokens", max_tokens)
+    given["logprobs"] = _logprobs(fields)
     if fields.max_thinking_tokens is not None:
         given["max_thinking_tokens"] = None if fields.max_thinking_tokens == -1 else fields.max_thinking_tokens
     return replace(defaults, **given, sampling=replace(defaults.sampling, **sampling))
+
+
+def _logprobs(fields: GenerationFields) -> int | None:
+    if isinstance(fields, CompletionRequest):
+        return fields.logprobs
+    if not isinstance(fields, ChatCompletionRequest):
+        return None
+    if fields.top_logprobs is not None and not fields.logprobs:
+        raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
+    return (fields.top_logprobs or 0) if fields.logprobs else None
 
 
 def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:

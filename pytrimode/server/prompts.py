@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
+from pytrimode.live_pass import LivePasses
+from pytrimode.modes import DIFFUSION
+from pytrimode.reasoning import REASONING_NONE, check_reasoning_format
 from pytrimode.server.errors import ApiError
 from pytrimode.server.options import generation_options, of_choice
 from pytrimode.server.runner import Run
@@ -18,7 +22,9 @@ from pytrimode.server.schema import (
     TemplateFields,
     TokenizeRequest,
 )
+from pytrimode.server.shapes import Reading
 from pytrimode.server.threads import CHARS_HELD
+from pytrimode.server.tools import Tools, template_message
 from pytrimode.server_settings import ServerSettings
 from pytrimode.trimode import TriMode
 
@@ -32,9 +38,9 @@ class Prepared:
 
     runs: list[Run]
     """Those of one prompt together."""
+    readings: list[Reading]
+    """How each answer is read."""
     choices_per_prompt: int
-    echo: list[str]
-    """What each answer begins with; empty strings without `echo`."""
 
 
 class Prompts:
@@ -48,22 +54,50 @@ class Prompts:
 
     def chat(self, body: ChatCompletionRequest) -> Prepared:
         """A chat answers to the end of the context unless told otherwise."""
+        reasoning_format = body.reasoning_format or self._settings.reasoning_format
+        check_reasoning_format(reasoning_format)
+        template = self._model.chat_template
+        tools = Tools.of(body, template)
         text = self.apply_template(body)
-        return self._prepare(body, [self._tokens_of(text)], max_tokens=None, echo=[""])
+        tokens = self._tokens_of(text)
+        options = generation_options(body, self._settings.defaults, max_tokens=None)
+        options = tools.constrain(options, reasoning_open=self._model.reasoning_split(tokens).open)
+
+        def reading() -> Reading:
+            apart = reasoning_format != REASONING_NONE
+            return Reading(
+                logprobs=self._model.logprob_writer(options),
+                split=self._model.reasoning_split(tokens) if apart else None,
+                tools=tools.parser(),
+                live=self._live(body),
+            )
+
+        return self._prepare(body, options, [(tokens, reading)])
 
     def completion(self, body: CompletionRequest) -> Prepared:
         """One prompt or several, each as text or as token ids."""
         prompts = _prompts_of(body)
         self._check_count(len(prompts) * (body.n or 1))
-        tokens = [self._prompt_tokens(prompt) for prompt in prompts]
-        echo = [""] * len(prompts)
-        if body.echo:
-            echo = [p if isinstance(p, str) else self._text(t) for p, t in zip(prompts, tokens, strict=True)]
-        return self._prepare(body, tokens, max_tokens=DEFAULT_MAX_TOKENS, echo=echo)
+        options = generation_options(body, self._settings.defaults, max_tokens=DEFAULT_MAX_TOKENS)
+        if body.suffix:
+            self._check_size(len(body.suffix.encode()), "suffix")
+            suffix = self._model.tokenize(body.suffix, add_bos=False, special=True)
+            mode = body.mode or DIFFUSION
+            options = replace(options, suffix=suffix, mode=mode)
+
+        def reading(echo: str) -> Reading:
+            return Reading(echo, self._model.logprob_writer(options, len(echo)), live=self._live(body))
+
+        asked: list[tuple[list[int], Callable[[], Reading]]] = []
+        for prompt in prompts:
+            tokens = self._prompt_tokens(prompt)
+            echo = (prompt if isinstance(prompt, str) else self._text(tokens)) if body.echo else ""
+            asked.append((tokens, partial(reading, echo)))
+        return self._prepare(body, options, asked)
 
     def apply_template(self, body: TemplateFields) -> str:
         """The prompt of a conversation."""
-        messages = [message.model_dump(exclude_unset=True) for message in body.messages]
+        messages = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
         return self._model.chat_template.render(messages, **self._template_variables(body))
 
     def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
@@ -89,16 +123,22 @@ class Prompts:
         return result
 
     def _prepare(
-        self, body: GenerationFields, prompts: Sequence[list[int]], *, max_tokens: int | None, echo: Sequence[str]
+        self,
+        body: GenerationFields,
+        options: GenerationOptions,
+        asked: Sequence[tuple[list[int], Callable[[], Reading]]],
     ) -> Prepared:
         n = body.n or 1
-        self._check_count(len(prompts) * n)
-        options = generation_options(body, self._settings.defaults, max_tokens)
-        runs = []
-        for tokens in prompts:
+        self._check_count(len(asked) * n)
+        runs, readings = [], []
+        for tokens, reading in asked:
             self._check_tokens(len(tokens))
             runs += [self._run(tokens, of_choice(options, index)) for index in range(n)]
-        return Prepared(runs, n, [text for text in echo for _ in range(n)])
+            readings += [reading() for _ in range(n)]
+        return Prepared(runs, readings, n)
+
+    def _live(self, body: GenerationFields) -> LivePasses | None:
+        return LivePasses(self._model) if body.live and body.stream else None
 
     def _run(self, tokens: list[int], options: GenerationOptions) -> Run:
         return Run(self._model.steps(tokens, options), options, len(tokens))
@@ -112,16 +152,7 @@ class Prompts:
             thinking = body.reasoning_effort != "none"
             variables.setdefault("reasoning_effort", body.reasoning_effort)
         variables.setdefault("enable_thinking", thinking)
-        return variables | self._tools(body)
-
-    def _tools(self, body: TemplateFields) -> dict[str, Any]:
-        if body.tool_choice not in (None, "auto", "none"):
-            raise ApiError(400, "tool_choice: only auto and none are supported yet", param="tool_choice")
-        if not body.tools or body.tool_choice == "none":
-            return {}
-        if "tools" not in self._model.chat_template.variables:
-            raise ApiError(400, "tools: the model's chat template does not know any", param="tools")
-        return {"tools": body.tools, "tool_choice": body.tool_choice or "auto"}
+        return variables | Tools.of(body, self._model.chat_template).variables
 
     def _prompt_tokens(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):

@@ -7,10 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pytrimode.server.answers import ChatShape, CompletionShape, answer
+from pytrimode.results import ResultWriter
+from pytrimode.server.answers import answer
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host, Ready
+from pytrimode.server.prompts import Prepared
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
+from pytrimode.server.shapes import Answer, ChatAnswer, CompletionAnswer
 
 router = APIRouter()
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
@@ -22,7 +25,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
     host: Host = request.app.state.host
     ready = host.ready
     prepared = await host.text_work(lambda: ready.prompts.chat(body))
-    return await answer(request, host, prepared, ChatShape(ready.name), **_sending(body))
+    return await answer(request, host, prepared, _answers(ChatAnswer, ready, prepared), **_sending(body))
 
 
 @router.post("/v1/completions", responses=_STREAMED)
@@ -31,7 +34,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     host: Host = request.app.state.host
     ready = host.ready
     prepared = await host.text_work(lambda: ready.prompts.completion(body))
-    return await answer(request, host, prepared, CompletionShape(ready.name), **_sending(body))
+    return await answer(request, host, prepared, _answers(CompletionAnswer, ready, prepared), **_sending(body))
 
 
 @router.get("/v1/models")
@@ -47,6 +50,11 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     if name != ready.name:
         raise ApiError(404, f"this server has the model {ready.name}", param="model")
     return _describe(ready)
+
+
+def _answers(kind: type[Answer], ready: Ready, prepared: Prepared) -> list[Answer]:
+    writer = ResultWriter(ready.name)
+    return [kind(writer, index, reading) for index, reading in enumerate(prepared.readings)]
 
 
 def _sending(body: GenerationFields) -> dict[str, bool]:

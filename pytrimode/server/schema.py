@@ -11,6 +11,8 @@ Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
 Factor = Annotated[float, Field(ge=-100, le=100)]
 """Temperatures, penalties and biases: far more than is useful, far less than a float overflows at."""
+NTop = Annotated[int, Field(ge=0, le=100)]
+"""The most likely tokens in one place."""
 StopString = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -82,10 +84,13 @@ class GenerationFields(SamplingFields):
     ignore_eos: bool | None = None
     grammar: str | None = None
     response_format: ResponseFormat | None = None
-    logprobs: bool | Int32 | None = None
-    top_logprobs: Int32 | None = None
+    post_sampling_probs: bool | None = None
     max_thinking_tokens: Int32 | None = None
-    suffix: str | None = None
+    use_lora: bool | None = None
+    loop_window: Int32 | None = None
+    loop_min_repeats: Int32 | None = None
+    live: bool | None = None
+    """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.live_pass`)."""
     best_of: Int32 | None = None
     mirostat: Int32 | None = None
     xtc_probability: float | None = None
@@ -95,7 +100,9 @@ class CompletionRequest(GenerationFields):
     """`POST /v1/completions`."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
+    suffix: str | None = None
     echo: bool | None = None
+    logprobs: NTop | None = None
 
 
 class Message(Body):
@@ -107,12 +114,31 @@ class Message(Body):
     content: str | list[dict[str, Any]] | None = None
 
 
+class ToolFunction(Body):
+    """`parameters`: a JSON schema; what else there is goes to the chat template as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.:-]+$")]
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Body):
+    """A function that the model may call."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function"]
+    function: ToolFunction
+
+
 class TemplateFields(Body):
     """What the chat template is given."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    tools: list[dict[str, Any]] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
 
@@ -121,6 +147,9 @@ class ChatCompletionRequest(GenerationFields, TemplateFields):
     """`POST /v1/chat/completions`."""
 
     max_completion_tokens: Int32 | None = None
+    logprobs: bool | None = None
+    top_logprobs: NTop | None = None
+    reasoning_format: str | None = None
     functions: list[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
     modalities: list[str] | None = None

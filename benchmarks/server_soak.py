@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Many clients on one server for a long time: no error, no answer that is another's, no memory lost.
+
+python benchmarks/server_soak.py                 # 64 clients, 10 minutes
+python benchmarks/server_soak.py --minutes 1     # the short form
+
+Every client asks one of 48 questions in one of the modes, greedily, streamed or whole, and compares each answer with
+the one that the model gives alone in this process. Some leave in the middle of a stream. Memory is the server's
+resident set (Linux): after a fifth of the time, and at the end. Both sides run with --exact-reuse, which keeps the
+bits of an answer apart from what the cache holds. Exits with 1 if anything was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import common  # isort: skip
+from pytrimode import MODES, TriMode
+from pytrimode.shipped_model import shipped_gguf
+
+N_CTX, N_TOKENS, N_QUESTIONS = 512, 24, 48
+LEAVES, STREAMS = 0.1, 0.7
+"""Shares of the requests."""
+MOST_GROWTH = 0.05
+PATIENCE = 120.0
+
+
+def questions() -> list[tuple[str, str]]:
+    """Prompts of different lengths and beginnings, each with a mode."""
+    numbers = random.Random(1)
+    return [
+        (
+            f"Sort these numbers: {', '.join(str(numbers.randrange(100)) for _ in range(2 + i % 12))}",
+            MODES[i % len(MODES)],
+        )
+        for i in range(N_QUESTIONS)
+    ]
+
+
+def body_of(prompt: str, mode: str) -> dict[str, Any]:
+    """A request whose answer is always the same."""
+    return {"messages": [{"role": "user", "content": prompt}], "mode": mode, "max_tokens": N_TOKENS, "temperature": 0.0}
+
+
+def expected_answers(gguf: Path) -> list[str]:
+    """Made one by one, each by a cache that has seen the ones before it."""
+    with TriMode(gguf, n_ctx=N_CTX, n_threads=1, exact_reuse=True) as model:
+        results: list[Any] = [model.create_chat_completion(**body_of(*question)) for question in questions()]
+    return [result["choices"][0]["message"]["content"] for result in results]
+
+
+class Soak:
+    """The clients, and what came of their requests."""
+
+    def __init__(self, address: str, expected: list[str], end: float) -> None:
+        self._address = address
+        self._expected = expected
+        self._end = end
+        self._lock = threading.Lock()
+        self.outcomes: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    def client(self, number: int) -> None:
+        """Ask until the time is over."""
+        choice = random.Random(number)
+        connection = http.client.HTTPConnection(self._address, timeout=PATIENCE)
+        while time.monotonic() < self._end:
+            i = choice.randrange(N_QUESTIONS)
+            streams, leaves = choice.random() < STREAMS, choice.random() < LEAVES
+            try:
+                text = self._ask(connection, i, streams or leaves, choice.randrange(4) if leaves else None)
+            except Exception as error:  # whatever it is, it is what this script looks for
+                connection.close()
+                self._count("errors", f"client {number}: {type(error).__name__}: {error}")
+                continue
+            if text is None:
+                connection.close()
+                self._count("left")
+            elif text == self._expected[i]:
+                self._count("right")
+            else:
+                self._count("wrong", f"client {number}, question {i}: {text!r} instead of {self._expected[i]!r}")
+        connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection, i: int, stream: bool, leave_after: int | None) -> str | None:
+        """The answer; None where the client left it."""
+        body = body_of(*questions()[i]) | {"stream": stream}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status}: {response.read(300)!r}")
+        if not stream:
+            return str(json.load(response)["choices"][0]["message"]["content"])
+        text, done = "", False
+        for n, line in enumerate(line for line in response if line != b"\n"):
+            if n == leave_after:
+                return None
+            data = line.removeprefix(b"data: ").strip()
+            if done := data == b"[DONE]":
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise RuntimeError(str(chunk))
+            text += chunk["choices"][0]["delta"].get("content", "")
+        if not done:
+            raise RuntimeError("the stream ended early")
+        return text
+
+    def _count(self, outcome: str, fault: str = "") -> None:
+        with self._lock:
+            self.outcomes[outcome] += 1
+            if fault:
+                self.faults.append(fault)
+
+
+def resident_bytes(pid: int) -> int:
+    """Linux: the memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def idle_in_the_end(address: str) -> bool:
+    """Whether every slot is free again, and nothing waits."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        if all(f"llamacpp:requests_{name} 0.0" in text for name in ("processing", "deferred")):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def main() -> int:
+    """Run, report, and say by the exit status whether all was well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("options", nargs="*", help="more options of `pytrimode serve`, behind --")
+    args = parser.parse_args()
+    gguf = shipped_gguf(print)
+    expected = expected_answers(gguf)
+    command = [
+        sys.executable, "-m", "pytrimode", "serve", str(gguf), "--port", "0", "-t", "1", "-c", str(N_CTX),
+        "--exact-reuse", "--max-queue", str(2 * args.clients), *args.options,
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr
+            lines = iter(server.stderr)
+            found = next(filter(None, (re.search(r"http://(\S+)", line) for line in lines)))
+            next(line for line in lines if "model loaded" in line)
+            threading.Thread(target=lambda: [None for _ in lines], daemon=True).start()
+            begin = time.monotonic()
+            soak = Soak(found[1], expected, begin + 60 * args.minutes)
+            clients = [threading.Thread(target=soak.client, args=(i,)) for i in range(args.clients)]
+            for client in clients:
+                client.start()
+            warm, seconds = 0, int(60 * args.minutes)
+            for second in common.progress(range(seconds), f"{args.clients} clients", seconds):
+                time.sleep(max(0.0, begin + second + 1 - time.monotonic()))
+                warm = warm or (resident_bytes(server.pid) if second >= seconds // 5 else 0)
+            for client in clients:
+                client.join()
+            grown = resident_bytes(server.pid) / warm - 1
+            idle = idle_in_the_end(found[1])
+        finally:
+            server.terminate()
+    outcomes = soak.outcomes
+    for fault in soak.faults[:5]:
+        print(fault)
+    print(f"{args.clients} clients, {args.minutes:g} min, {sum(outcomes.values())} answers: {outcomes['right']} right, "
+          f"{outcomes['left']} left in the middle, {outcomes['wrong']} wrong, {outcomes['errors']} errors")  # fmt: skip
+    print(f"memory {warm / 2**20:.0f} MiB after a fifth of the time, {100 * grown:+.1f} % in the end; "
+          f"{'idle' if idle else 'NOT IDLE'} afterwards")  # fmt: skip
+    return 1 if soak.faults or grown > MOST_GROWTH or not idle or not outcomes["right"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What the chat talks to: a model in this process, or a server. Both answer in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pytrimode.chat_session import ChatSession
+from pytrimode.completion import Step
+from pytrimode.live_pass import BlockToken, LivePasses
+from pytrimode.modes import MODE_NAMES, resolve_mode
+from pytrimode.results import FinishDetails, Timings
+from pytrimode.trimode import TriMode
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one forward pass brought."""
+
+    text: str
+    block: Sequence[BlockToken | None] = ()
+    """Mode diffusion: the block as it stands, None where masked."""
+    finish: FinishDetails | None = None
+    """With the last part, as `timings`."""
+    timings: Timings | None = None
+
+
+def parts_of(run: Generator[Step, None, None], model: TriMode) -> Generator[Part, None, None]:
+    """The parts of an answer that is made in this process."""
+    passes = LivePasses(model)
+    try:
+        for step in run:
+            block = (passes.of(step) or {}).get("block", ()) if step.block else ()
+            ending = step.ending
+            details, timings = (ending.details, ending.measured["timings"]) if ending else (None, None)
+            yield Part(step.text, block, details, timings)
+    finally:
+        run.close()
+
+
+class Conversation(Protocol):
+    """Messages so far, and who answers them. The methods raise ValueError for what the user got wrong."""
+
+    @property
+    def dropped_turns(self) -> int:
+        """How many of the oldest turns the last `send` left out because the context was full."""
+
+    @property
+    def about(self) -> str:
+        """Model and mode in a line."""
+
+    @property
+    def mode(self) -> str:
+        """The mode of the next answer."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Of an answer; None or -1: to the end of the context."""
+
+    @property
+    def n_turns(self) -> int:
+        """Questions so far."""
+
+    def set_mode(self, name: str) -> None:
+        """The mode of the answers to come."""
+
+    def set_system(self, text: str | None) -> None:
+        """Another system message, or none; the turns are forgotten."""
+
+    def reset(self) -> None:
+        """Forget the turns; the system message stays."""
+
+    def send(self, text: str) -> Generator[Part, None, None]:
+        """Add a turn and stream the answer; what has come of one that was left early is kept as it is."""
+
+    def save(self, path: str) -> str:
+        """Write the conversation to a file; returns what to say about it. Raises OSError too."""
+
+    def load(self, path: str) -> str:
+        """Go on with such a file; returns what to say about it. Raises OSError too."""
+
+
+class LocalConversation:
+    """With a model in this process."""
+
+    def __init__(self, session: ChatSession) -> None:
+        self._session = session
+
+    @property
+    def about(self) -> str:
+        """See Conversation."""
+        model = self._session.model
+        drafter = f", drafter LoRA of rank {model.lora_rank}" if model.has_lora else ""
+        name = model.metadata.get("general.name", model.model_path)
+        return f"{name}: mode {self._resolved(self.mode)}, context {model.n_ctx}{drafter}"
+
+    @property
+    def mode(self) -> str:
+        """See Conversation."""
+        return self._session.options.mode
+
+    @property
+    def max_tokens(self) -> int | None:
+        """See Conversation."""
+        return self._session.options.max_tokens
+
+    @property
+    def n_turns(self) -> int:
+        """See Conversation."""
+        return sum(message["role"] == "user" for message in self._session.turns)
+
+    @property
+    def dropped_turns(self) -> int:
+        """See Conversation."""
+        return self._session.dropped_turns
+
+    def set_mode(self, name: str) -> None:
+        """See Conversation."""
+        self._session.options = replace(self._session.options, mode=self._resolved(name))
+
+    def set_system(self, text: str | None) -> None:
+        """See Conversation."""
+        self._session.system = text
+        self._session.reset()
+
+    def reset(self) -> None:
+        """See Conversation."""
+        self._session.reset()
+
+    def send(self, text: str) -> Generator[Part, None, None]:
+        """See Conversation."""
+        return parts_of(self._session.send(text), self._session.model)
+
+    def save(self, path: str) -> str:
+        """The cache is kept too."""
+        return f"{self._session.save(path)} tokens of the cache with it"
+
+    def load(self, path: str) -> str:
+        """With its mode and other options, and its cache where that fits."""
+        loaded = self._session.load(path)
+        cache = f"the cache is not used: {loaded.notice}" if loaded.notice else f"{loaded.cached_tokens} tokens cached"
+        return f"mode {self.mode}, {cache}"
+
+    def _resolved(self, name: str) -> str:
+        return resolve_mode(name, has_mask=self._session.model.mask_token_id >= 0)
+
+
+def check_mode(name: str) -> None:
+    """Raises ValueError for a name that no mode has."""
+    if name not in MODE_NAMES:
+        raise ValueError(f"unknown mode {name!r}: {', '.join(MODE_NAMES)}")

@@ -1,0 +1,181 @@
+"""A conversation with a running server: OpenAI's API, with pytrimode's fields where the server knows them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Generator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytrimode.cli.conversation import Part, check_mode
+from pytrimode.modes import ALIASES, AUTO
+from pytrimode.results import FinishDetails
+
+LOADING_SECONDS = 600.0
+"""How long a server may load its model before the chat begins."""
+_POLL_SECONDS = 0.3
+
+
+class RemoteConversation:
+    """`fields` go into every request; what they leave out is the server's default.
+
+    Raises ValueError for an address that is none, OSError when nobody answers there.
+    """
+
+    def __init__(
+        self, url: str, fields: Mapping[str, Any], *, system: str | None = None, api_key: str | None = None
+    ) -> None:
+        self._url = urlsplit(url if "//" in url else f"http://{url}")
+        if self._url.scheme not in ("http", "https") or not self._url.hostname:
+            raise ValueError(f"{url}: no address of a server: http://HOST:PORT is needed")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._fields = dict(fields)
+        self._system = system
+        self._turns: list[dict[str, str]] = []
+        self.dropped_turns = 0
+        self._props = self._ask_props()
+
+    @property
+    def about(self) -> str:
+        """See Conversation."""
+        n_ctx = self._props["default_generation_settings"]["n_ctx"]
+        return f"{self._props['model_alias']} at {self._url.netloc}: mode {self.mode}, context {n_ctx}"
+
+    @property
+    def mode(self) -> str:
+        """See Conversation."""
+        params = self._props["default_generation_settings"].get("params", {})
+        name = str(self._fields.get("mode") or params.get("mode") or AUTO)
+        return ALIASES.get(name, name)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """See Conversation."""
+        return self._fields.get("max_tokens")
+
+    @property
+    def n_turns(self) -> int:
+        """See Conversation."""
+        return sum(turn["role"] == "user" for turn in self._turns)
+
+    def set_mode(self, name: str) -> None:
+        """See Conversation."""
+        check_mode(name)
+        mode = ALIASES.get(name, name)
+        modes = self._props.get("modes", [])
+        if mode != AUTO and mode not in modes:
+            raise ValueError(f"mode {mode}: this server has {', '.join(modes)}")
+        self._fields["mode"] = mode
+
+    def set_system(self, text: str | None) -> None:
+        """See Conversation."""
+        self._system = text
+        self.reset()
+
+    def reset(self) -> None:
+        """See Conversation."""
+        self._turns.clear()
+
+    def save(self, path: str) -> str:
+        """Only a model in this process can keep its cache."""
+        raise ValueError("/save keeps the cache of a model in this process: it does not work with --url")
+
+    def load(self, path: str) -> str:
+        """See `save`."""
+        raise ValueError("/load restores the cache of a model in this process: it does not work with --url")
+
+    def send(self, text: str) -> Generator[Part, None, None]:
+        """See Conversation; when the server says that the context is full, the oldest turns are left out."""
+        user = {"role": "user", "content": text}
+        begins = [i for i, turn in enumerate(self._turns) if turn["role"] == "user"] + [len(self._turns)]
+        for self.dropped_turns, begin in enumerate(begins):
+            response = self._post([*self._turns[begin:], user])
+            if response.status == 200:
+                return self._answer(user, begin, response)
+            error = _error_of(response)
+            response.close()
+            if error.get("type") != "exceed_context_size_error" or begin == len(self._turns):
+                raise ValueError(error["message"])
+        raise AssertionError("begins is never empty")
+
+    def _answer(
+        self, user: dict[str, str], kept_from: int, response: http.client.HTTPResponse
+    ) -> Generator[Part, None, None]:
+        answer = ""
+        try:
+            for chunk in _chunks(response):
+                part = _part_of(chunk)
+                answer += part.text
+                yield part
+        finally:
+            response.close()
+            if answer:
+                del self._turns[:kept_from]
+                self._turns += [user, {"role": "assistant", "content": answer}]
+
+    def _post(self, turns: list[dict[str, str]]) -> http.client.HTTPResponse:
+        head = [{"role": "system", "content": self._system}] if self._system else []
+        # Reasoning is shown as the model writes it, as with a model in this process.
+        own = {"stream": True, "live": True, "reasoning_format": "none"}
+        body = json.dumps({"messages": head + turns, **self._fields, **own})
+        return self._request("POST", "/v1/chat/completions", body)
+
+    def _ask_props(self) -> dict[str, Any]:
+        """What the server has, once its model is loaded."""
+        give_up = time.monotonic() + LOADING_SECONDS
+        while True:
+            with self._request("GET", "/props") as response:
+                if response.status == 200:
+                    props: dict[str, Any] = json.load(response)
+                    return props
+                error = _error_of(response)
+            if response.status != 503 or time.monotonic() > give_up:
+                hint = " (--api-key, or the variable PYTRIMODE_API_KEY)" if response.status == 401 else ""
+                raise ValueError(f"{self._url.netloc}: {error['message']}{hint}")
+            time.sleep(_POLL_SECONDS)
+
+    def _request(self, method: str, path: str, body: str | None = None) -> http.client.HTTPResponse:
+        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._url.netloc)
+        headers = {**self._headers, "Content-Type": "application/json", "Connection": "close"}
+        try:
+            connection.request(method, self._url.path.rstrip("/").removesuffix("/v1") + path, body, headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise OSError(f"no server answers at {self._url.netloc}: {error}") from error
+
+
+def _error_of(response: http.client.HTTPResponse) -> dict[str, Any]:
+    try:
+        error = json.load(response)["error"]
+        return {"message": str(error["message"]), "type": error.get("type")}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"message": f"the server answered {response.status} {response.reason}"}
+
+
+def _chunks(response: http.client.HTTPResponse) -> Generator[dict[str, Any], None, None]:
+    """The events of a stream. Raises ValueError for an error among them, and when it ends early."""
+    try:
+        for line in response:
+            data = line.removeprefix(b"data: ").strip()
+            if data == b"[DONE]":
+                return
+            if data:
+                chunk = json.loads(data)
+                if "error" in chunk:
+                    raise ValueError(chunk["error"]["message"])
+                yield chunk
+    except (OSError, http.client.HTTPException):
+        pass
+    raise ValueError("the connection ended before the answer did")
+
+
+def _part_of(chunk: dict[str, Any]) -> Part:
+    choice = chunk["choices"][0]
+    finish: FinishDetails | None = choice.get("finish_details")
+    return Part(
+        choice["delta"].get("content") or "", chunk.get("live", {}).get("block", ()), finish, chunk.get("timings")
+    )

@@ -1,0 +1,145 @@
+"""Well-known clients against a real server: chat, stream, tool calls, reasoning where the client knows them.
+
+    pip install openai litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
+
+Prints a table for docs/server.md; exits with 1 if anything failed. A client that is not installed is named as such.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+SCHEMA = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
+KEY = "secret"
+Check = Callable[[str, str], dict[str, bool]]
+
+
+def check_openai(url: str, expected: str) -> dict[str, bool]:
+    """The client that OpenAI makes."""
+    import openai
+
+    with openai.OpenAI(base_url=url, api_key=KEY) as client:
+        create: Any = client.chat.completions.create
+        options: dict[str, Any] = {"model": "any", "messages": MESSAGES, "temperature": 0}
+        streamed = [chunk.choices[0].delta.content or "" for chunk in create(stream=True, **options)]
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+        structured = create(response_format=form, **options).choices[0].message.content
+        return {
+            "chat": create(**options).choices[0].message.content == expected,
+            "stream": "".join(streamed) == expected,
+            "structured": "sure" in json.loads(structured),
+        }
+
+
+def check_litellm(url: str, expected: str) -> dict[str, bool]:
+    """One interface to many providers."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask GitHub for prices
+    import litellm
+
+    options: dict[str, Any] = {
+        "model": "openai/any", "messages": MESSAGES, "api_base": url, "api_key": KEY, "temperature": 0,
+    }  # fmt: skip
+    streamed = [chunk.choices[0].delta.content or "" for chunk in litellm.completion(stream=True, **options)]
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    structured = litellm.completion(response_format=form, **options).choices[0].message.content
+    return {
+        "chat": litellm.completion(**options).choices[0].message.content == expected,
+        "stream": "".join(streamed) == expected,
+        "structured": "sure" in json.loads(structured),
+    }
+
+
+def check_langchain(url: str, expected: str) -> dict[str, bool]:
+    """LangChain's ChatOpenAI."""
+    from langchain_openai import ChatOpenAI
+
+    model = ChatOpenAI(base_url=url, api_key=KEY, model="any", temperature=0)  # type: ignore[arg-type]
+    structured = model.with_structured_output({"title": "x", **SCHEMA}, method="json_schema").invoke("Hello")
+    return {
+        "chat": model.invoke("Hello").content == expected,
+        "stream": "".join(str(chunk.content) for chunk in model.stream("Hello")) == expected,
+        "structured": "sure" in structured,
+    }
+
+
+def check_llm(url: str, expected: str) -> dict[str, bool]:
+    """Simon Willison's command `llm`, as its users run it."""
+    with tempfile.TemporaryDirectory() as directory:
+        models = f"- {{model_id: tiny, model_name: any, api_base: '{url}', api_key_name: tiny}}\n"
+        (Path(directory) / "extra-openai-models.yaml").write_text(models)
+        (Path(directory) / "keys.json").write_text(json.dumps({"tiny": KEY}))
+        environment = {**os.environ, "LLM_USER_PATH": directory}
+
+        def run(*options: str) -> str:
+            command = [sys.executable, "-m", "llm", "prompt", "-m", "tiny", "-o", "temperature", "0", *options, "Hello"]
+            return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+        return {"chat": run("--no-stream") == expected, "stream": run() == expected}
+
+
+CLIENTS: dict[str, Check] = {
+    "openai": check_openai, "litellm": check_litellm, "langchain-openai": check_langchain, "llm": check_llm,
+}  # fmt: skip
+FEATURES = ["chat", "stream", "structured"]
+
+
+@contextmanager
+def serving(model: list[str]) -> Iterator[str]:
+    """Its address, once the model is loaded."""
+    command = [sys.executable, "-m", "pytrimode", "serve", *model, "--port", "0", "-t", "1"]
+    environment = {**os.environ, "PYTRIMODE_API_KEY": KEY}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stderr
+            lines = iter(server.stderr)
+            found = next(filter(None, (re.search(r"http://\S+", line) for line in lines)))
+            next(line for line in lines if "model loaded" in line)
+            threading.Thread(target=lambda: list(lines), daemon=True).start()
+            yield found[0]
+        finally:
+            server.terminate()
+
+
+def main() -> int:
+    """One row for each client."""
+    import httpx
+
+    failed = 0
+    print("| client | " + " | ".join(FEATURES) + " |\n|---|" + "---|" * len(FEATURES))
+    with serving(sys.argv[1:2]) as address:
+        body = {"messages": MESSAGES, "temperature": 0}
+        answer = httpx.post(
+            address + "/v1/chat/completions", json=body, headers={"X-Api-Key": KEY}, timeout=60, trust_env=False
+        )
+        expected = answer.json()["choices"][0]["message"]["content"]
+        for name, check in CLIENTS.items():
+            try:
+                version = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                print(f"| {name} | not installed |")
+                continue
+            try:
+                results = check(address + "/v1", expected)
+            except Exception as error:  # each client has its own
+                results = dict.fromkeys(FEATURES, False)
+                print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+            failed += sum(not ok for ok in results.values())
+            cells = [{True: "yes", False: "NO", None: ""}[results.get(feature)] for feature in FEATURES]
+            print(f"| {name} {version} | " + " | ".join(cells) + " |")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
