@@ -216,8 +216,8 @@ class Engine:
     def clear_cache(self) -> None:
         """Drop what finished requests have left."""
     def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
-        """The longest beginning of `tokens` that finished requests have left, its keys and its values as the cache stores them:
-        [n_layer, n, bytes of a row]. No tokens where there are none."""
+        """The longest beginning of `tokens` that finished requests have left, its keys and its values as the cache
+        stores them: [n_layer, n, bytes of a row]. No tokens where there are none."""
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than
         the context, or none; RuntimeError when running requests leave no slot or no room."""
