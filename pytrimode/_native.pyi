@@ -190,7 +190,7 @@ class Engine:
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
     def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:
-        """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, with the request's number.
+        """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, which has its number.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
         native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
 

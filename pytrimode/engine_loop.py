@@ -118,8 +118,8 @@ class EngineLoop:
                     deliver(error)
                 return
             for event in events:
-                if deliver := self._callbacks.get(event.request_id):
-                    deliver(event)
+                if taker := self._callbacks.get(event.request_id):
+                    taker(event)
             with self._lock:
                 if not events and not self._callbacks:
                     self._thread = None

@@ -58,8 +58,8 @@ class TriMode:
     youngest pauses. Any number more may wait, or `max_queue`: then QueueFullError. `n_batch`: most rows in a pass;
     `n_ubatch`: of these, most of prompts while other requests decode.
 
-    `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`, `type_v`: types of the KV cache (f32, f16, bf16, q8_0,
-    q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `exact_reuse=True` takes from the cache only
+    `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
+    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `exact_reuse=True` takes from the cache only
     what a prefill wrote and computes earlier replies again: on a CPU an answer is then, bit by bit, that of an empty
     cache. `n_threads` None leaves the choice to the engine. `seed` is that of every request that names none; None draws
     a new one for each.

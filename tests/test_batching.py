@@ -39,7 +39,7 @@ def endless(tokens: list[int], max_tokens: int, **options: Any) -> Asked:
 def test_a_request_in_a_crowd_gives_what_it_gives_alone(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:
-    """16 requests of all modes and samplers, above and below 512 cells, that join, end and are cancelled at any pass."""
+    """16 of all modes and samplers, above and below 512 cells, that join, end and are cancelled at any pass."""
     chance = random.Random(outtype)
     with crowded(tiny_gguf(outtype), n_ctx=2048) as one, crowded(tiny_gguf(outtype)) as model:
         asked = requests(chat_prompts(one, checkpoint_dir, 16, long_tokens=100), seed=1, max_tokens=24)
