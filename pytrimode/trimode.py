@@ -59,9 +59,10 @@ class TriMode:
     `n_ubatch`: of these, most of prompts while other requests decode.
 
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
-    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `exact_reuse=True` takes from the cache only
-    what a prefill wrote and computes earlier replies again: on a CPU an answer is then, bit by bit, that of an empty
-    cache. `n_threads` None leaves the choice to the engine. `seed` is that of every request that names none; None draws
+    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes
+    attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
+    again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads` None leaves the choice to the
+    engine. `seed` is that of every request that names none; None draws
     a new one for each.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
