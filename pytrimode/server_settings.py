@@ -39,6 +39,8 @@ class ServerSettings:
     """Any of them opens every route; none: no key is asked for."""
     cors_origins: tuple[str, ...] = ()
     """Web origins that may call the server from a browser; empty: none but its own."""
+    n_parallel: int = 1
+    """Slots: answers that are made side by side."""
     max_queue: int = 32
     """Answers that may wait for a slot; more are refused with 429."""
     max_choices: int = 16
@@ -60,7 +62,13 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         check_reasoning_format(self.reasoning_format)
-        for name, least in (("max_queue", 0), ("max_choices", 1), ("max_body_bytes", 1), ("port", 0)):
+        for name, least in (
+            ("n_parallel", 1),
+            ("max_queue", 0),
+            ("max_choices", 1),
+            ("max_body_bytes", 1),
+            ("port", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least {least}")
         for name in ("timeout", "write_timeout"):

@@ -73,9 +73,9 @@ def served(
             assert not thread.is_alive(), "the server did not end"
 
 
-def loader(gguf: Path, n_ctx: int) -> Callable[[], TriMode]:
+def loader(gguf: Path, n_ctx: int, n_parallel: int = 1) -> Callable[[], TriMode]:
     """How to load a model for `served`."""
-    return lambda: TriMode(gguf, n_ctx=n_ctx, n_threads=1)
+    return lambda: TriMode(gguf, n_ctx=n_ctx, n_threads=1, n_parallel=n_parallel)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,17 @@ def test_a_client_that_waits_without_a_stream_may_leave_too(busy: Served) -> Non
     assert ended(busy, "cancelled") == cancelled + 1
 
 
-def test_requests_side_by_side_get_their_own_answers(server: Served, model: TriMode) -> None:
+@pytest.fixture(scope="module")
+def four_slots(q8_gguf: Path) -> Iterator[Served]:
+    with served(loader(q8_gguf, LONG_CONTEXT, n_parallel=4), n_parallel=4) as running:
+        yield running
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_requests_side_by_side_get_their_own_answers(
+    server: Served, four_slots: Served, model: TriMode, slots: int
+) -> None:
+    server = server if slots == 1 else four_slots
     prompts = [f"Sort these numbers: {n}, 3, 9, 1" for n in range(8)]
 
     def ask(i: int) -> str:
@@ -175,6 +186,29 @@ def test_requests_side_by_side_get_their_own_answers(server: Served, model: TriM
         mode = ("ar", "diffusion", "self-spec")[i % 3]
         expected: Any = model.create_completion(prompts[i], max_tokens=16, mode=mode, temperature=0.0)
         assert text == expected["choices"][0]["text"]
+
+
+def test_slots_are_filled_and_freed_one_by_one(four_slots: Served) -> None:
+    def busy_slots() -> list[Any]:
+        return [slot for slot in four_slots.get("/slots").json() if slot["is_processing"]]
+
+    assert four_slots.get("/props").json()["total_slots"] == len(four_slots.get("/slots").json()) == 4
+    modes = ["ar", "diffusion", "self-spec", "ar"]
+    streams = []
+    with ExitStack() as stack:
+        for n, mode in enumerate(modes, 1):
+            # Hot: an endless answer must not become a loop, which would end it.
+            body = LONG | {"mode": mode, "stream": True, "temperature": 5.0, "top_k": 0, "min_p": 0}
+            streams.append(stack.enter_context(four_slots.client.stream("POST", COMPLETIONS, json=body)).iter_lines())
+            parse(next(streams[-1]))
+            assert len(busy_slots()) == n
+        assert sorted(slot["params"]["mode"] for slot in busy_slots()) == sorted(modes)
+        assert len({slot["id_task"] for slot in busy_slots()}) == 4
+        assert "llamacpp:requests_processing 4.0" in four_slots.get("/metrics").text
+        assert error_of(four_slots.get("/slots", params={"fail_on_no_slot": 1}))["code"] == 503
+        assert four_slots.get("/health").json() == {"status": "ok"}
+    until(lambda: not busy_slots())
+    assert four_slots.get("/slots", params={"fail_on_no_slot": 1}).status_code == 200
 
 
 def test_an_answer_that_takes_too_long_is_ended(q8_gguf: Path) -> None:

@@ -12,7 +12,7 @@ from pytrimode.shipped_model import shipped_gguf
 from pytrimode.trimode import TriMode
 
 
-def load(model: str | None, loading: Loading) -> TriMode:
+def load(model: str | None, loading: Loading, *, n_parallel: int = 1) -> TriMode:
     """The model that the user named, or the shipped one; raises as `TriMode` does."""
     console = Console(stderr=True)
     path = Path(model) if model else shipped_gguf(notice=lambda text: print(text, file=sys.stderr))
@@ -23,6 +23,8 @@ def load(model: str | None, loading: Loading) -> TriMode:
             n_gpu_layers=loading.n_gpu_layers,
             n_threads=loading.threads,
             n_batch=loading.batch_size,
+            n_ubatch=loading.ubatch_size,
+            n_parallel=n_parallel,
             type_k=loading.cache_type,
             type_v=loading.cache_type,
             flash_attn=loading.flash_attn == "on",

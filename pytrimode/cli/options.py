@@ -12,7 +12,7 @@ from pytrimode import modes
 from pytrimode._native import LOOP_WINDOW
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
-from pytrimode.trimode import DEFAULT_N_CTX
+from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
 FIELD_NAMES = frozenset((
@@ -39,6 +39,8 @@ _LOADING = [
                  help="Layers to run on the GPU; -1: all."),
     click.option("-b", "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, metavar="N",
                  help="Most rows in one forward pass."),
+    click.option("-ub", "--ubatch-size", type=click.IntRange(min=1), default=DEFAULT_N_UBATCH, show_default=True,
+                 metavar="N", help="Of these, most rows of prompts while other requests decode."),
     click.option("-fa", "--flash-attn", type=click.Choice(["on", "off"]), default="on", show_default=True,
                  help="Flash attention; off computes attention exactly."),
     click.option("--cache-type", "-ct", default="f16", show_default=True, metavar="TYPE",
@@ -103,6 +105,7 @@ class Loading:
     threads: int | None
     n_gpu_layers: int
     batch_size: int
+    ubatch_size: int
     flash_attn: str
     cache_type: str
     lora: str | None

@@ -64,6 +64,15 @@ _DEFAULT = ServerSettings()
     help="Web origin that may call the server from a browser; repeatable, *: any.",
 )
 @click.option(
+    "-np",
+    "--parallel",
+    type=click.IntRange(min=1),
+    default=_DEFAULT.n_parallel,
+    show_default=True,
+    metavar="N",
+    help="Slots: answers made side by side. They share the context (-c).",
+)
+@click.option(
     "--max-queue",
     type=click.IntRange(min=0),
     default=_DEFAULT.max_queue,
@@ -128,6 +137,7 @@ def command(
     api_keys: tuple[str, ...],
     api_key_file: Path | None,
     cors_origins: tuple[str, ...],
+    parallel: int,
     max_queue: int,
     max_prompt: int | None,
     max_body: int,
@@ -158,6 +168,7 @@ def command(
         alias=alias,
         api_keys=(*api_keys, *_keys_in(api_key_file)),
         cors_origins=cors_origins,
+        n_parallel=parallel,
         max_queue=max_queue,
         max_body_bytes=max_body,
         max_prompt_tokens=max_prompt,
@@ -172,7 +183,7 @@ def command(
         click.echo(f"listening on {url_of(listening)}", err=True)
         if settings.open_to_others:
             click.echo(f"warning: everybody who reaches {host} can use this server: it has no API key", err=True)
-        serve(settings, lambda: load(model, loading), listening)
+        serve(settings, lambda: load(model, loading, n_parallel=parallel), listening)
 
 
 def _keys_in(file: Path | None) -> list[str]:

@@ -23,9 +23,6 @@ from pytrimode.trimode import TriMode
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-N_SLOTS = 1
-"""Answers that the engine makes side by side. More wait for TriMode to offer the engine's `n_parallel`."""
-
 
 @dataclass(frozen=True)
 class Ready:
@@ -44,7 +41,7 @@ class Host:
     def __init__(self, settings: ServerSettings, load: Callable[[], TriMode]) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.runner = Runner(N_SLOTS, settings.max_queue, self.metrics)
+        self.runner = Runner(settings.n_parallel, settings.max_queue, self.metrics)
         self.failure: Exception | None = None
         """Why the model could not be loaded."""
         self._load = load

@@ -13,7 +13,7 @@ from pytrimode.convert import keys
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.modes import AR, MODES, resolve_mode
 from pytrimode.server.errors import ApiError
-from pytrimode.server.host import N_SLOTS, Host
+from pytrimode.server.host import Host
 from pytrimode.server.metrics import CONTENT_TYPE
 from pytrimode.server.runner import Slot
 
@@ -39,7 +39,7 @@ async def props(request: Request) -> dict[str, Any]:
     model = ready.model
     return {
         "default_generation_settings": {"n_ctx": model.n_ctx, "params": _params(host.settings.defaults)},
-        "total_slots": N_SLOTS,
+        "total_slots": host.settings.n_parallel,
         "model_path": model.model_path,
         "model_alias": ready.name,
         "chat_template": model.metadata.get(keys.CHAT_TEMPLATE, ""),
@@ -56,7 +56,7 @@ async def slots(request: Request, fail_on_no_slot: bool = False) -> list[dict[st
     """What each slot does; 503 with `?fail_on_no_slot=1` when none is free."""
     host: Host = request.app.state.host
     model = host.ready.model
-    if fail_on_no_slot and host.runner.processing == N_SLOTS:
+    if fail_on_no_slot and host.runner.processing == host.settings.n_parallel:
         raise ApiError(503, "no slot available")
     return [_describe(slot, model.n_ctx, has_mask=model.mask_token_id >= 0) for slot in host.runner.slots]
 
