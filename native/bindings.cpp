@@ -17,6 +17,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_encode(nb::module_ & m);
+void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
 
 namespace {
@@ -249,6 +250,7 @@ NB_MODULE(_native, m) {
     bind_model(m);
     bind_results(m);
     bind_engine(m);
+    bind_speculation(m);
     bind_state(m);
     bind_loop_detector(m);
 }
