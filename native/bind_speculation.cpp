@@ -52,5 +52,7 @@ void bind_speculation(nb::module_ & m) {
             "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0)
         .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a)
         .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a)
+        .def_prop_ro("acceptance", &DraftLength::acceptance, nb::rv_policy::reference_internal)
+        .def_prop_ro("cost", &DraftLength::cost, nb::rv_policy::reference_internal)
         .def_prop_ro("lengths", &DraftLength::lengths);
 }

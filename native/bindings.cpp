@@ -112,7 +112,8 @@ void bind_results(nb::module_ & m) {
         .def_ro("loop_period", &Stats::loop_period)
         .def_ro("loop_repeated", &Stats::loop_repeated)
         .def_ro("prompt_seconds", &Stats::prompt_seconds)
-        .def_ro("generation_seconds", &Stats::generation_seconds);
+        .def_ro("generation_seconds", &Stats::generation_seconds)
+        .def_ro("compute_seconds", &Stats::compute_seconds);
 }
 
 // Sets `field` from the keyword argument `name`, if it is there, and takes that away.
@@ -220,6 +221,7 @@ void bind_engine(nb::module_ & m) {
                          return std::unordered_map<std::string, size_t>{{"kv_cache", engine.kv_cache_bytes()},
                                                                         {"compute", engine.compute_bytes()}};
                      })
+        .def_prop_ro("draft_length", &Engine::draft_length, nb::rv_policy::reference_internal)
         .def("submit", &submit, "tokens"_a, "options"_a)
         .def("step", &Engine::step, released())
         .def("cancel", &Engine::cancel, "request_id"_a, released())

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
+
+#include "speculation/pass_timer.h"
 
 namespace trimode {
 
@@ -10,6 +13,7 @@ namespace {
 
 constexpr int CELL_BUCKET = 256;
 constexpr int MAX_CELLS = 1 << 24;
+constexpr int DEFAULT_MAX_DRAFT = 32;  // where the file does not tell
 
 ggml_type parse_cache_type(const std::string & name, const char * option, bool flash_attn, int head_dim) {
     static const std::map<std::string, ggml_type> TYPES = {
@@ -31,6 +35,14 @@ ggml_type parse_cache_type(const std::string & name, const char * option, bool f
                                     std::to_string(head_dim));
     }
     return found->second;
+}
+
+// A draft longer than the blocks that the model was trained on is not worth trying.
+int max_draft_length(const Model & model) {
+    const auto metadata = model.metadata();
+    const auto found = metadata.find("trimode.block_length");
+    const int trained = found == metadata.end() ? 0 : std::atoi(found->second.c_str());
+    return trained > 0 ? trained : DEFAULT_MAX_DRAFT;
 }
 
 EngineOptions checked(const Model & model, EngineOptions options) {
@@ -76,6 +88,7 @@ Engine::Engine(const Model & model, const EngineOptions & options)
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       forward_(model, cache_, {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler}),
       batch_(cache_, options.n_batch),
+      draft_length_(std::min(options.n_batch, max_draft_length(model))),
       slots_(options.n_parallel) {}
 
 void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
@@ -98,7 +111,8 @@ void Engine::check_options(const RequestOptions & options) const {
     if (options.mode != Mode::ar && model_.mask_token() < 0) {
         throw std::invalid_argument("the model names no mask token (tokenizer.ggml.mask_token_id): only mode ar works");
     }
-    if (options.block_length < 1 || options.block_length > options_.n_batch) {
+    const int shortest = options.mode == Mode::self_spec ? 0 : 1;
+    if (options.block_length < shortest || options.block_length > options_.n_batch) {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) +
                                     "; it must be between 1 and n_batch (" + std::to_string(options_.n_batch) + ")");
     }
@@ -153,6 +167,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options) 
     active.request.stats.prompt_tokens = static_cast<int>(prompt.size());
     active.request.prompt = std::move(prompt);
     active.request.options = options;
+    active.request.draft_length = &draft_length_;
     active.decoder = make_decoder(model_, active.request, std::move(sampler));
     if (options.max_tokens == 0) {
         active.request.finish = Finish::length;
@@ -201,6 +216,8 @@ std::vector<Event> Engine::step() {
     const std::lock_guard<std::mutex> lock(mutex_);
     assign_slots();
     const auto start = std::chrono::steady_clock::now();
+    const PassTimer timer;
+    const ForwardTimes before = forward_.times();
     for (const bool tiled : {true, false}) {
         for (Slot & slot : slots_) {
             if (slot.request >= 0) {
@@ -225,11 +242,29 @@ std::vector<Event> Engine::step() {
             }
         }
     }
+    observe_pass(timer.seconds() - (forward_.times().build - before.build));
     batch_.clear();
-    return collect(seconds_since(start));
+    return collect(seconds_since(start), forward_.times().compute - before.compute);
 }
 
-std::vector<Event> Engine::collect(double seconds) {
+// What the choice of the draft length needs to know: passes without prompts, and who shared them.
+void Engine::observe_pass(double seconds) {
+    int n_requests = 0, n_tokens = 0;
+    for (const Slot & slot : slots_) {
+        if (slot.request >= 0) {
+            const Active & active = requests_.at(slot.request);
+            if (active.decoder->planned_prefill()) {
+                return;
+            }
+            ++n_requests;
+            n_tokens += static_cast<int>(active.request.emitted.size());
+        }
+    }
+    draft_length_.observe_pass(batch_.size(), seconds);
+    draft_length_.observe_crowd(n_requests, batch_.size(), n_tokens);
+}
+
+std::vector<Event> Engine::collect(double seconds, double compute_seconds) {
     std::vector<Event> events;
     for (auto & [id, active] : requests_) {
         Request & request = active.request;
@@ -238,6 +273,7 @@ std::vector<Event> Engine::collect(double seconds) {
             continue;
         }
         (active.prefilled ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
+        request.stats.compute_seconds += active.prefilled ? compute_seconds : 0.0;
         active.prefilled = request.stats.completion_tokens > 0;
         events.push_back({id, std::move(request.emitted), std::move(request.block), std::move(request.confidence),
                           std::move(request.logprobs), request.finish, request.error});

@@ -49,6 +49,7 @@ class Engine {
     int n_ctx() const { return options_.n_ctx; }
     size_t kv_cache_bytes() const { return cache_.bytes(); }
     size_t compute_bytes() const { return forward_.compute_bytes(); }
+    const DraftLength & draft_length() const { return draft_length_; }
 
     // Queues a request and returns its id. Throws std::invalid_argument for an empty or too long prompt, a token
     // outside the vocabulary, a mode that needs a mask id the model lacks, or options out of range.
@@ -95,13 +96,15 @@ class Engine {
     Slot * idle_slot(const std::vector<llama_token> & prompt);
     void free_slot(int64_t id);
     Active & find(int64_t id);
-    std::vector<Event> collect(double seconds);
+    std::vector<Event> collect(double seconds, double compute_seconds);
+    void observe_pass(double seconds);
 
     const Model & model_;
     EngineOptions options_;
     KvCache cache_;
     Forward forward_;
     Batch batch_;
+    DraftLength draft_length_;
     std::vector<Slot> slots_;
     std::map<int64_t, Active> requests_;
     std::deque<int64_t> queue_;  // submitted, without a slot yet

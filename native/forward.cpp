@@ -1,6 +1,7 @@
 #include "forward.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -88,6 +89,17 @@ void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, 
         }
     }
 }
+
+// Adds the time until it goes to `total`.
+class Stopwatch {
+  public:
+    explicit Stopwatch(double & total) : total_(total), start_(std::chrono::steady_clock::now()) {}
+    ~Stopwatch() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+  private:
+    double & total_;
+    std::chrono::steady_clock::time_point start_;
+};
 
 void set_tensor(ggml_tensor * t, const void * data) {
     if (t && t->buffer) {  // a tensor that no node reads has no memory
@@ -177,6 +189,8 @@ Forward::Ready & Forward::ready(const GraphKey & key) {
         recent_.push_front(key);
         return *found->second;
     }
+    const Stopwatch watch(times_.build);
+    ++times_.graphs;
     auto made = std::make_unique<Ready>();
     made->graph = build_graph(model_, cache_, graph_options_, key);
     allocate(*made);
@@ -219,15 +233,23 @@ void Forward::run(const Batch & batch) {
 
     Ready & ready = this->ready(key);
     set_inputs(ready.graph, batch, key);
+    compute(ready);
+    read_outputs(ready.graph, batch);
+    ++times_.passes;
+    times_.rows += batch.size();
+}
+
+void Forward::compute(Ready & ready) {
+    const Stopwatch watch(times_.compute);
     const ggml_status status = direct_ ? ggml_backend_graph_compute(backends_.back(), ready.graph.graph)
                                        : ggml_backend_sched_graph_compute(ready.scheduler, ready.graph.graph);
     if (status != GGML_STATUS_SUCCESS) {
         throw std::runtime_error(std::string("forward pass failed: ") + ggml_status_to_string(status));
     }
-    read_outputs(ready.graph, batch);
 }
 
 void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    const Stopwatch watch(times_.inputs);
     std::vector<int32_t> tokens, positions, out_rows;
     std::vector<int64_t> cells;
     std::vector<float> query_scale, lora_scale;
@@ -267,6 +289,7 @@ void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey 
 }
 
 void Forward::read_outputs(const Graph & graph, const Batch & batch) {
+    const Stopwatch watch(times_.outputs);
     outputs_.assign(batch.size(), Output{});
     if (!graph.logits) {
         return;

@@ -27,6 +27,17 @@ struct ForwardOptions {
     bool use_scheduler = false;  // on a CPU the scheduler is not needed; tests compare both paths
 };
 
+// Seconds spent so far, and what on.
+struct ForwardTimes {
+    int64_t passes = 0;
+    int64_t rows = 0;
+    int64_t graphs = 0;    // built: a shape that was not ready
+    double build = 0.0;    // of these graphs
+    double inputs = 0.0;   // mask, tokens, positions
+    double compute = 0.0;  // the graph
+    double outputs = 0.0;  // argmax, probability
+};
+
 class Forward {
   public:
     Forward(const Model & model, KvCache & cache, const ForwardOptions & options);
@@ -43,11 +54,13 @@ class Forward {
     const float * logits(int row) const { return logits_ + size_t(out_index_.at(row)) * model_.n_vocab(); }
 
     size_t compute_bytes() const;
+    const ForwardTimes & times() const { return times_; }
 
   private:
     struct Ready;
     Ready & ready(const GraphKey & key);
     void allocate(Ready & ready);
+    void compute(Ready & ready);
     void set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key);
     void set_mask(const Graph & graph, const Batch & batch, const GraphKey & key);
     void read_outputs(const Graph & graph, const Batch & batch);
@@ -69,6 +82,7 @@ class Forward {
     const float * logits_ = nullptr;
     std::vector<float> staging_;  // logits fetched from a device
     std::vector<char> mask_buffer_;
+    ForwardTimes times_;
 };
 
 }  // namespace trimode

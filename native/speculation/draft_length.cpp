@@ -13,6 +13,7 @@ constexpr double TRIAL_SHARE = 0.01;  // of all time that trials may lose ...
 constexpr double TRIAL_START = 8.0;   // ... and so many shortest passes, to begin with
 constexpr double MAX_HOPE = 0.6;      // a length not seen for long may be faster by this than it seems
 constexpr double HOPE = 0.02;         // times the square root of the passes since
+constexpr double CROWD_GAIN = 0.05;
 constexpr double UNKNOWN_FIRST = 1e6;
 constexpr double LONG_MEMORY = 500.0;  // cycles, of all requests
 constexpr double MEMORY = 60.0;        // cycles, of one
@@ -36,6 +37,12 @@ void DraftLength::observe_pass(int rows, double seconds) {
         cost_.observe(rows, seconds);
         seconds_ += seconds;
     }
+}
+
+void DraftLength::observe_crowd(int n_requests, int rows, int tokens) {
+    n_requests_ = std::max(n_requests, 1);
+    mean_rows_ += (double(rows) / n_requests_ - mean_rows_) * CROWD_GAIN;
+    mean_tokens_ += (double(tokens) / n_requests_ - mean_tokens_) * CROWD_GAIN;
 }
 
 double DraftLength::expected_tokens(int length, const Acceptance & acceptance, const Load & load) const {

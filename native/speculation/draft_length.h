@@ -32,6 +32,10 @@ class DraftLength {
     int best(const Acceptance & acceptance, const Load & load = {}) const;
     double rate(int length, const Acceptance & acceptance, const Load & load = {}) const;
 
+    // Who shared a pass: the load of the next ones.
+    void observe_crowd(int n_requests, int rows, int tokens);
+    Load load() const { return {(n_requests_ - 1) * mean_rows_, (n_requests_ - 1) * mean_tokens_}; }
+
     void observe_pass(int rows, double seconds);
     void observe_cycle(int drafted, int accepted) { acceptance_.observe(drafted, accepted); }
 
@@ -56,9 +60,12 @@ class DraftLength {
     std::vector<int> lengths_;  // to choose from, ascending
     PassCost cost_;
     Acceptance acceptance_;  // of all requests
-    Trial trial_;            // the last one
-    double seconds_ = 0.0;   // of all passes
-    double lost_ = 0.0;      // of these, by trials
+    int n_requests_ = 1;
+    double mean_rows_ = 1.0;    // of a request in a pass
+    double mean_tokens_ = 1.0;  // that a request emits in a pass
+    Trial trial_;               // the last one
+    double seconds_ = 0.0;      // of all passes
+    double lost_ = 0.0;         // of these, by trials
 };
 
 }  // namespace trimode
