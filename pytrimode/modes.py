@@ -19,7 +19,7 @@ MODE_HELP = {
     AR: "one token per forward pass, left to right",
     DIFFUSION: "blocks of masked tokens, filled in by several passes",
     SELF_SPEC: "one pass drafts a block, a second verifies it; greedy output equals ar",
-    AUTO: "self-spec where the file names a mask token, else ar",
+    AUTO: "self-spec with block lengths chosen by measurement, down to ar where drafts do not pay",
 }
 
 ALIASES = {"dlm": DIFFUSION, "linear_spec": SELF_SPEC}
@@ -35,8 +35,10 @@ REVEAL_ORDERS = {
 }
 """In which order diffusion fills in a block."""
 
-DEFAULT_MODE = SELF_SPEC
+DEFAULT_MODE = AUTO
 DEFAULT_BLOCK_LENGTH = 16
+MEASURED_BLOCK_LENGTH = 0
+"""The engine's name for a length that it chooses itself, cycle by cycle."""
 
 
 def resolve_mode(name: str, *, has_mask: bool) -> str:
@@ -45,7 +47,7 @@ def resolve_mode(name: str, *, has_mask: bool) -> str:
     Raises ValueError for an unknown name, and for a mode that needs the mask token in a file without one.
     """
     mode = ALIASES.get(name, name)
-    if mode == AUTO:
+    if mode == AUTO:  # diffusion is no choice: its text may differ
         return SELF_SPEC if has_mask else AR
     if mode not in MODES:
         raise ValueError(f"unknown mode {name!r}: use one of {', '.join(MODE_NAMES)}")
@@ -58,7 +60,7 @@ def resolve_mode(name: str, *, has_mask: bool) -> str:
 
 
 def default_block_length(mode: str, metadata: Mapping[str, str]) -> int:
-    """Tokens per block when the user names none.
+    """Tokens per block when the user names none and the engine is not to choose.
 
     Diffusion takes the length that the checkpoint was trained for, where the file tells it, since its answers depend on
     it. The output of self-spec does not depend on it, only its speed: 16 there.
