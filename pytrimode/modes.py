@@ -41,21 +41,27 @@ MEASURED_BLOCK_LENGTH = 0
 """The engine's name for a length that it chooses itself, cycle by cycle."""
 
 
-def resolve_mode(name: str, *, has_mask: bool) -> str:
-    """One of `MODES` for a name that a user wrote.
+def check_mode(name: str, *, has_mask: bool) -> str:
+    """One of `MODES` or `AUTO` for a name that a user wrote.
 
     Raises ValueError for an unknown name, and for a mode that needs the mask token in a file without one.
     """
     mode = ALIASES.get(name, name)
-    if mode == AUTO:  # diffusion is no choice: its text may differ
-        return SELF_SPEC if has_mask else AR
-    if mode not in MODES:
+    if mode not in (*MODES, AUTO):
         raise ValueError(f"unknown mode {name!r}: use one of {', '.join(MODE_NAMES)}")
-    if mode != AR and not has_mask:
+    if mode not in (AR, AUTO) and not has_mask:
         raise ValueError(
             f"mode {mode} needs a mask token, and the file names none ({keys.TOKENIZER_MASK}): "
             f"only mode {AR} works. Files converted by trimode-convert from a tri-mode checkpoint name it."
         )
+    return mode
+
+
+def resolve_mode(name: str, *, has_mask: bool) -> str:
+    """What the engine runs for it, one of `MODES`; raises as `check_mode`."""
+    mode = check_mode(name, has_mask=has_mask)
+    if mode == AUTO:  # diffusion is no choice: its text may differ
+        return SELF_SPEC if has_mask else AR
     return mode
 
 

@@ -25,7 +25,7 @@ from pytrimode.cli.options import (
 )
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
-from pytrimode.modes import resolve_mode
+from pytrimode.modes import check_mode
 from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
 
@@ -145,7 +145,7 @@ def command(
     """
     options = decoding.options(max_tokens=max_tokens, sampling=sampling)
     with load(model, loading) as loaded:
-        mode = resolve_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)
+        mode = check_mode(decoding.mode, has_mask=loaded.mask_token_id >= 0)
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
         session.check()
         interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pytrimode.chat_session import ChatSession
 from pytrimode.cli.stats_line import Totals
-from pytrimode.modes import MODE_HELP, MODE_NAMES, resolve_mode
+from pytrimode.modes import MODE_HELP, MODE_NAMES, check_mode
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class ChatCommands:
             return "\n".join(lines + [f"  {mode:<10} {text}" for mode, text in MODE_HELP.items()])
         if name not in MODE_NAMES:
             raise ValueError(f"unknown mode {name!r}: {', '.join(MODE_NAMES)}")
-        mode = resolve_mode(name, has_mask=session.model.mask_token_id >= 0)
+        mode = check_mode(name, has_mask=session.model.mask_token_id >= 0)
         session.options = replace(session.options, mode=mode)
         return f"mode {mode}"
 
