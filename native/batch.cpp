@@ -7,8 +7,12 @@ namespace trimode {
 int Batch::add(const Sequence & sequence, const std::vector<llama_token> & tokens) {
     const int first = size();
     int32_t pos = sequence.size();
+    if (pos + static_cast<int>(tokens.size()) > sequence.room()) {
+        throw std::logic_error("rows without cells");
+    }
     for (const llama_token token : tokens) {
-        rows_.push_back({token, pos++, cache_.allocate(), &sequence, first, first, false, false, Want::nothing, false});
+        rows_.push_back({token, pos, sequence.cell(pos), &sequence, first, first, false, false, Want::nothing});
+        ++pos;
     }
     return first;
 }
@@ -38,21 +42,11 @@ int Batch::add_block(const Sequence & sequence, const std::vector<llama_token> &
     return begin;
 }
 
-void Batch::commit(Sequence & sequence, int first, int n) {
+void Batch::commit(Sequence & sequence, int first, int n) const {
     for (int i = first; i < first + n; ++i) {
         sequence.tokens.push_back(rows_[i].token);
-        sequence.cells.push_back(rows_[i].cell);
-        rows_[i].committed = true;
+        sequence.kernels.push_back(rows_[i].tiled ? Kernel::tiles : Kernel::rows);
     }
-}
-
-void Batch::clear() {
-    for (const Row & row : rows_) {
-        if (!row.committed) {
-            cache_.release(row.cell);
-        }
-    }
-    rows_.clear();
 }
 
 }  // namespace trimode

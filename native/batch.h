@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "kv_cache.h"
+#include "sequence.h"
 
 namespace trimode {
 
@@ -24,20 +24,19 @@ struct Row {
     bool lora;
     bool tiled;  // its attention takes the tiled kernel: see attention_pieces in graph.h
     Want want;
-    bool committed;
 };
 
 class Batch {
   public:
-    Batch(KvCache & cache, int capacity) : cache_(cache), capacity_(capacity) {}
-    ~Batch() { clear(); }
-    Batch(const Batch &) = delete;
-    Batch & operator=(const Batch &) = delete;
+    explicit Batch(int capacity) : capacity_(capacity) {}
 
     int capacity() const { return capacity_; }
-    int room() const { return std::min(capacity_ - size(), cache_.n_free()); }
+    int room() const { return capacity_ - size(); }
     int size() const { return static_cast<int>(rows_.size()); }
     const std::vector<Row> & rows() const { return rows_; }
+
+    // The sequence must have pages for what is added: its rows take the cells of their positions, until they are
+    // committed or others take them.
 
     // Rows that follow `sequence`, each seeing it and this run up to itself (prefill, ar, verify, commit).
     // Returns the index of the first row; `last` is wanted of the last row, `others` of the rest.
@@ -50,15 +49,14 @@ class Batch {
     int add_block(const Sequence & sequence, const std::vector<llama_token> & tokens, Want first, Want others,
                   bool lora);
 
-    // Moves rows [first, first + n) into the sequence that they follow. The others vanish with clear().
-    void commit(Sequence & sequence, int first, int n);
+    // Appends rows [first, first + n) to the sequence that they follow.
+    void commit(Sequence & sequence, int first, int n) const;
 
-    void clear();
+    void clear() { rows_.clear(); }
 
   private:
     int add(const Sequence & sequence, const std::vector<llama_token> & tokens);
 
-    KvCache & cache_;
     int capacity_;
     std::vector<Row> rows_;
 };

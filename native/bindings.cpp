@@ -1,4 +1,7 @@
 // pytrimode._native: the engine as Python sees it. Documented in pytrimode/_native.pyi.
+#include <chrono>
+#include <functional>
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -21,6 +24,8 @@ void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
 
 namespace {
+
+constexpr auto SIGNAL_INTERVAL = std::chrono::milliseconds(5);
 
 const char * finish_name(Finish finish) {
     switch (finish) {
@@ -99,6 +104,7 @@ void bind_results(nb::module_ & m) {
         .def_ro("confidence", &Event::confidence)
         .def_ro("logprobs", &Event::logprobs)
         .def_ro("error", &Event::error)
+        .def_ro("stats", &Event::stats)
         .def_prop_ro("finish_reason", [](const Event & event) { return finish_name(event.finish); });
     nb::class_<Stats>(m, "Stats")
         .def_ro("prompt_tokens", &Stats::prompt_tokens)
@@ -172,22 +178,70 @@ RequestOptions request_options(nb::dict & arguments) {
     take(arguments, "think_begin", o.think_begin);
     take(arguments, "think_end", o.think_end);
     take(arguments, "max_thinking_tokens", o.max_thinking_tokens);
+    take(arguments, "keep", o.keep);
     take(arguments, "logprobs", o.logprobs);
     take(arguments, "post_sampling_probs", o.post_sampling_probs);
     o.sampler = sampler_options(arguments);
     return o;
 }
 
+// Between passes: a signal handler runs in the main thread, and only under the GIL, which another thread may hold for
+// milliseconds. So a pass that is shorter than that is not always followed by a look.
+std::function<void()> signal_check() {
+    const nb::module_ threading = nb::module_::import_("threading");
+    if (!threading.attr("current_thread")().is(threading.attr("main_thread")())) {
+        return [] {};
+    }
+    using Clock = std::chrono::steady_clock;
+    return [last = Clock::now()]() mutable {
+        if (Clock::now() - last < SIGNAL_INTERVAL) {
+            return;
+        }
+        const nb::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() != 0) {
+            throw nb::python_error();
+        }
+        last = Clock::now();
+    };
+}
+
+std::vector<Event> wait(Engine & engine, int64_t channel) {
+    const auto check = signal_check();
+    const nb::gil_scoped_release release;
+    return engine.wait(channel, check);
+}
+
+Event wait_to_end(Engine & engine, int64_t id) {
+    const auto check = signal_check();
+    const nb::gil_scoped_release release;
+    return engine.wait_to_end(id, check);
+}
+
+std::unordered_map<std::string, double> times(Engine & engine) {
+    const ForwardTimes t = engine.times();
+    return {
+        {"passes", t.passes}, {"rows", t.rows},       {"graphs", t.graphs},   {"build", t.build},
+        {"inputs", t.inputs}, {"compute", t.compute}, {"outputs", t.outputs}, {"step", engine.state().step_seconds}};
+}
+
+std::unordered_map<std::string, int> state(Engine & engine) {
+    const EngineState s = engine.state();
+    return {{"n_cells", s.n_cells},     {"n_free_cells", s.n_free_cells}, {"n_idle_cells", s.n_idle_cells},
+            {"n_running", s.n_running}, {"n_suspended", s.n_suspended},   {"n_queued", s.n_queued}};
+}
+
 int64_t submit(Engine & engine, std::vector<llama_token> tokens, const nb::kwargs & kwargs) {
     nb::dict arguments;
     arguments.update(kwargs);
+    int64_t channel = 0;
+    take(arguments, "channel", channel);
     const RequestOptions options = request_options(arguments);
     if (arguments.size() > 0) {
         const std::string name = nb::cast<std::string>(arguments.keys()[0]);
         throw nb::type_error(("submit() got an unexpected keyword argument '" + name + "'").c_str());
     }
     const nb::gil_scoped_release release;
-    return engine.submit(std::move(tokens), options);
+    return engine.submit(std::move(tokens), options, channel);
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::vector<llama_token> & tokens,
@@ -206,16 +260,20 @@ void bind_engine(nb::module_ & m) {
     nb::class_<Engine>(m, "Engine")
         .def(
             "__init__",
-            [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_threads, const std::string & type_k,
-               const std::string & type_v, bool flash_attn, int n_parallel, bool use_scheduler, bool exact_reuse) {
+            [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_ubatch, int n_threads,
+               const std::string & type_k, const std::string & type_v, bool flash_attn, int n_parallel, int max_queue,
+               bool use_scheduler, bool exact_reuse) {
                 const nb::gil_scoped_release release;
-                new (self) Engine(model, {n_ctx, n_batch, n_threads, n_parallel, type_k, type_v, flash_attn,
-                                          use_scheduler, exact_reuse});
+                new (self) Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_parallel, max_queue, type_k, type_v,
+                                          flash_attn, use_scheduler, exact_reuse});
             },
-            "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_threads"_a = 0, "type_k"_a = "f16",
-            "type_v"_a = "f16", "flash_attn"_a = true, "n_parallel"_a = 1, "use_scheduler"_a = false,
-            "exact_reuse"_a = false, nb::keep_alive<1, 2>())
+            "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_ubatch"_a = 128, "n_threads"_a = 0,
+            "type_k"_a = "f16", "type_v"_a = "f16", "flash_attn"_a = true, "n_parallel"_a = 1, "max_queue"_a = -1,
+            "use_scheduler"_a = false, "exact_reuse"_a = false, nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
+        .def_prop_ro("n_parallel", &Engine::n_parallel)
+        .def_prop_ro("state", &state)
+        .def_prop_ro("times", &times)
         .def_prop_ro("memory",
                      [](const Engine & engine) {
                          return std::unordered_map<std::string, size_t>{{"kv_cache", engine.kv_cache_bytes()},
@@ -223,10 +281,12 @@ void bind_engine(nb::module_ & m) {
                      })
         .def_prop_ro("draft_length", &Engine::draft_length, nb::rv_policy::reference_internal)
         .def("submit", &submit, "tokens"_a, "options"_a)
+        .def("wait", &wait, "channel"_a)
+        .def("wait_to_end", &wait_to_end, "request_id"_a)
         .def("step", &Engine::step, released())
         .def("cancel", &Engine::cancel, "request_id"_a, released())
-        .def("stats", &Engine::stats, "request_id"_a, released())
         .def("release", &Engine::release, "request_id"_a, released())
+        .def("close", &Engine::close, released())
         .def("clear_cache", &Engine::clear_cache, released())
         .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false);
 }
@@ -243,6 +303,7 @@ void bind_loop_detector(nb::module_ & m) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+    nb::exception<QueueFull>(m, "QueueFullError", PyExc_RuntimeError);
     Log::install();
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;
     m.def("set_log_verbose", &Log::set_verbose, "verbose"_a);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <limits>
 #include <stdexcept>
 
 #include "speculation/pass_timer.h"
@@ -56,23 +57,16 @@ EngineOptions checked(const Model & model, EngineOptions options) {
     };
     positive("n_ctx", options.n_ctx);
     positive("n_batch", options.n_batch);
+    positive("n_ubatch", options.n_ubatch);
     positive("n_parallel", options.n_parallel);
-    if (int64_t(options.n_ctx) * options.n_parallel > MAX_CELLS) {
-        throw std::invalid_argument("n_ctx is " + std::to_string(options.n_ctx) + " for each of " +
-                                    std::to_string(options.n_parallel) + " slots; the cache can have at most " +
+    if (options.n_ctx > MAX_CELLS) {
+        throw std::invalid_argument("n_ctx is " + std::to_string(options.n_ctx) + "; the cache can have at most " +
                                     std::to_string(MAX_CELLS) + " cells");
     }
     return options;
 }
 
-int common_prefix(const std::vector<llama_token> & a, const std::vector<llama_token> & b) {
-    const size_t n = std::min(a.size(), b.size());
-    size_t i = 0;
-    while (i < n && a[i] == b[i]) {
-        ++i;
-    }
-    return static_cast<int>(i);
-}
+constexpr double CHECK_SECONDS = 0.05;  // a thread that waits for another to step looks up so often
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -83,13 +77,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 Engine::Engine(const Model & model, const EngineOptions & options)
     : model_(model),
       options_(checked(model, options)),
-      cache_(model, static_cast<int>(GGML_PAD(options.n_ctx * options.n_parallel, CELL_BUCKET)),
+      cache_(model, static_cast<int>(GGML_PAD(options.n_ctx, CELL_BUCKET)),
              parse_cache_type(options.type_k, "type_k", options.flash_attn, model.hparams().head_dim),
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
+      sequences_(cache_, options.exact_reuse),
       forward_(model, cache_, {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler}),
-      batch_(cache_, options.n_batch),
-      draft_length_(std::min(options.n_batch, max_draft_length(model))),
-      slots_(options.n_parallel) {}
+      batch_(options.n_batch),
+      draft_length_(std::min(options.n_batch, max_draft_length(model))) {}
 
 void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
     if (tokens.empty()) {
@@ -151,8 +145,7 @@ void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
     }
 }
 
-int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel) {
     check_tokens(prompt);
     check_options(options);
     check_infill(options, static_cast<int>(prompt.size()));
@@ -160,180 +153,343 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options) 
     options.max_tokens = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
 
     auto sampler = std::make_unique<Sampler>(model_, options.sampler, options_.n_ctx);
-
-    const int64_t id = next_id_++;
-    Active & active = requests_[id];
-    active.request.id = id;
-    active.request.stats.prompt_tokens = static_cast<int>(prompt.size());
-    active.request.prompt = std::move(prompt);
-    active.request.options = options;
-    active.request.draft_length = &draft_length_;
-    active.decoder = make_decoder(model_, active.request, std::move(sampler));
-    if (options.max_tokens == 0) {
-        active.request.finish = Finish::length;
+    auto active = std::make_unique<Active>();
+    Request & request = active->request;
+    request.stats.prompt_tokens = static_cast<int>(prompt.size());
+    request.prompt = std::move(prompt);
+    request.options = std::move(options);
+    request.draft_length = &draft_length_;
+    active->decoder = make_decoder(model_, request, std::move(sampler), options_.n_batch);
+    if (request.options.max_tokens == 0) {
+        request.finish = Finish::length;
     }
-    queue_.push_back(id);
+
+    const std::lock_guard<std::mutex> lock(inbox_mutex_);
+    request.id = next_id_++;
+    const int limit =
+        options_.max_queue < 0 ? std::numeric_limits<int>::max() : options_.n_parallel + options_.max_queue;
+    mailbox_.open(request.id, channel == 0 ? request.id : channel, limit);
+    const int64_t id = request.id;
+    inbox_.push_back(std::move(active));
     return id;
 }
 
-// The idle slot that already holds the longest part of the prompt.
-Engine::Slot * Engine::idle_slot(const std::vector<llama_token> & prompt) {
-    Slot * best = nullptr;
-    int longest = -1;
-    for (Slot & slot : slots_) {
-        const int common = slot.request < 0 ? common_prefix(slot.sequence.tokens, prompt) : -1;
-        if (common > longest) {
-            best = &slot;
-            longest = common;
+std::vector<Event> Engine::wait(int64_t channel, const std::function<void()> & check) {
+    std::vector<Event> events;
+    while (true) {
+        const uint64_t seen = mailbox_.changes();
+        if (mailbox_.take(channel, events)) {
+            return events;
         }
+        bool moved = false;
+        if (std::unique_lock<std::mutex> lead(step_mutex_, std::try_to_lock); lead) {
+            // The others are told after the lock is free: one of them may lead next.
+            struct Wake {
+                Mailbox & mailbox;
+                std::unique_lock<std::mutex> & lead;
+                ~Wake() {
+                    lead.unlock();
+                    mailbox.wake();
+                }
+            } wake{mailbox_, lead};
+            moved = advance();
+        }
+        if (!moved) {
+            mailbox_.wait(seen, CHECK_SECONDS);
+        }
+        check();
     }
-    return best;
 }
 
-void Engine::assign_slots() {
-    while (!queue_.empty()) {
-        Active & active = requests_.at(queue_.front());
-        Request & request = active.request;
-        if (request.finish == Finish::none) {
-            Slot * slot = idle_slot(request.prompt);
-            if (!slot) {
-                return;
-            }
-            // One prompt token at least is computed: its logits give the first new one.
-            const int common = common_prefix(slot->sequence.tokens, request.prompt);
-            const int reusable = options_.exact_reuse ? slot->sequence.n_prefilled : common;
-            const int kept = std::min({common, reusable, static_cast<int>(request.prompt.size()) - 1});
-            slot->sequence.truncate(cache_, kept);
-            slot->request = request.id;
-            request.sequence = &slot->sequence;
-            request.stats.cached_tokens = kept;
+Event Engine::wait_to_end(int64_t id, const std::function<void()> & check) {
+    Event whole{};
+    while (whole.finish == Finish::none) {
+        for (Event & event : wait(id, check)) {
+            event.tokens.insert(event.tokens.begin(), whole.tokens.begin(), whole.tokens.end());
+            event.logprobs.insert(event.logprobs.begin(), whole.logprobs.begin(), whole.logprobs.end());
+            whole = std::move(event);
+        }
+    }
+    return whole;
+}
+
+std::vector<Event> Engine::step() {
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    advance();
+    return mailbox_.take_all();
+}
+
+bool Engine::advance() {
+    const auto start = std::chrono::steady_clock::now();
+    const double compute_before = forward_.times().compute;
+    take_wishes();
+    admit();
+    std::vector<Turn> turns = this->turns();
+    secure_cells(turns);
+    pass(turns);
+    const double seconds = seconds_since(start);
+    step_seconds_ += seconds;
+    return collect(seconds, forward_.times().compute - compute_before) || !turns.empty();
+}
+
+// Requests that have come, and those that shall go.
+void Engine::take_wishes() {
+    {
+        const std::lock_guard<std::mutex> lock(inbox_mutex_);
+        for (std::unique_ptr<Active> & active : inbox_) {
+            queue_.push_back(active.get());
+            requests_[active->request.id] = std::move(active);
+        }
+        inbox_.clear();
+    }
+    const Mailbox::Wishes wishes = mailbox_.wishes();
+    for (const int64_t id : wishes.cancelled) {
+        const auto found = requests_.find(id);
+        if (found != requests_.end() && !found->second->is_over()) {
+            found->second->request.finish = Finish::cancelled;
+        }
+    }
+    for (const int64_t id : wishes.forgotten) {
+        const auto found = requests_.find(id);
+        if (found != requests_.end()) {
+            end(*found->second);
+            requests_.erase(found);
+        }
+    }
+}
+
+// Slots and cells: first for requests that had to pause, then for the next in the queue.
+void Engine::admit() {
+    for (Active * active : running_) {
+        if (!active->is_running() && !sequences_.resume(*active->sequence, active->needed(1))) {
+            return;
+        }
+    }
+    while (!queue_.empty() && static_cast<int>(running_.size()) < options_.n_parallel) {
+        if (!queue_.front()->is_over() && !start(*queue_.front())) {
+            return;
         }
         queue_.pop_front();
     }
 }
 
-std::vector<Event> Engine::step() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    assign_slots();
-    const auto start = std::chrono::steady_clock::now();
-    const PassTimer timer;
-    const ForwardTimes before = forward_.times();
-    for (const bool tiled : {true, false}) {
-        for (Slot & slot : slots_) {
-            if (slot.request >= 0) {
-                requests_.at(slot.request).decoder->plan(batch_, tiled);
-            }
-        }
+bool Engine::start(Active & active) {
+    Request & request = active.request;
+    const int n_prompt = static_cast<int>(request.prompt.size());
+    const int n_room = std::min(request.max_length(), n_prompt + std::max(request.options.block_length, 1));
+    active.sequence = sequences_.begin({request.prompt, options_.n_batch, active.decoder->kernel_length(), n_room},
+                                       /*force=*/running_.empty());
+    if (!active.sequence) {
+        return false;
     }
-    try {
-        forward_.run(batch_);
-    } catch (...) {
-        batch_.clear();
-        throw;
-    }
-    for (Slot & slot : slots_) {
-        if (slot.request >= 0) {
-            Active & active = requests_.at(slot.request);
-            try {
-                active.decoder->consume(batch_, forward_);
-            } catch (const std::exception & e) {
-                active.request.finish = Finish::failed;
-                active.request.error = e.what();
-            }
-        }
-    }
-    observe_pass(timer.seconds() - (forward_.times().build - before.build));
-    batch_.clear();
-    return collect(seconds_since(start), forward_.times().compute - before.compute);
+    request.sequence = active.sequence;
+    request.stats.cached_tokens = active.sequence->size();
+    active.last_pass = pass_;
+    running_.push_back(&active);
+    return true;
 }
 
-// What the choice of the draft length needs to know: passes without prompts, and who shared them.
-void Engine::observe_pass(double seconds) {
-    int n_requests = 0, n_tokens = 0;
-    for (const Slot & slot : slots_) {
-        if (slot.request >= 0) {
-            const Active & active = requests_.at(slot.request);
-            if (active.decoder->planned_prefill()) {
-                return;
-            }
-            ++n_requests;
-            n_tokens += static_cast<int>(active.request.emitted.size());
+int Engine::Active::needed(int n_rows) const { return std::min(sequence->size() + n_rows, request.max_length()); }
+
+// The running requests that may have rows, those first that have waited longest. One whose reader is far behind waits
+// for it, unless nothing else could go on.
+std::vector<Engine::Active *> Engine::ready() {
+    std::vector<Active *> ready, behind;
+    for (Active * active : running_) {
+        if (active->is_running() && !active->is_over()) {
+            (mailbox_.is_behind(active->request.id) ? behind : ready).push_back(active);
         }
     }
-    draft_length_.observe_pass(batch_.size(), seconds);
-    draft_length_.observe_crowd(n_requests, batch_.size(), n_tokens);
+    if (ready.empty() && (!queue_.empty() || behind.size() < running_.size())) {
+        ready.swap(behind);
+    }
+    std::stable_sort(ready.begin(), ready.end(),
+                     [](const Active * a, const Active * b) { return a->last_pass < b->last_pass; });
+    return ready;
 }
 
-std::vector<Event> Engine::collect(double seconds, double compute_seconds) {
-    std::vector<Event> events;
-    for (auto & [id, active] : requests_) {
-        Request & request = active.request;
-        const bool queued = !request.sequence && request.finish == Finish::none;
-        if (queued || active.reported) {
+// Who has rows in this pass. The first always has, and those that have go to the end of the order: nobody is left out
+// of n_parallel passes in a row.
+std::vector<Engine::Turn> Engine::turns() {
+    const std::vector<Active *> ready = this->ready();
+    const bool decoding =
+        std::any_of(ready.begin(), ready.end(), [](const Active * a) { return !a->decoder->prefilling(); });
+    int room = options_.n_batch;
+    int prompt_room = decoding ? std::min(options_.n_ubatch, room) : room;
+    std::vector<Turn> turns;
+    for (Active * active : ready) {
+        int n_rows = active->decoder->next_rows();
+        if (active->decoder->prefilling()) {
+            n_rows = std::min({n_rows, prompt_room, room});
+            prompt_room -= n_rows;
+        } else if (n_rows > room) {
             continue;
         }
-        (active.prefilled ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
-        request.stats.compute_seconds += active.prefilled ? compute_seconds : 0.0;
-        active.prefilled = request.stats.completion_tokens > 0;
+        if (n_rows > 0) {
+            room -= n_rows;
+            turns.push_back({active, n_rows});
+        }
+    }
+    return turns;
+}
+
+// The oldest first. Where cells are missing, the youngest pause: the oldest always goes on.
+void Engine::secure_cells(std::vector<Turn> & turns) {
+    for (Active * active : running_) {
+        const auto turn =
+            std::find_if(turns.begin(), turns.end(), [&](const Turn & turn) { return turn.active == active; });
+        if (turn != turns.end() && active->is_running()) {
+            grow(*active, active->needed(turn->n_rows));
+        }
+    }
+    const auto paused = [](const Turn & turn) { return !turn.active->is_running(); };
+    turns.erase(std::remove_if(turns.begin(), turns.end(), paused), turns.end());
+}
+
+bool Engine::grow(Active & active, int n) {
+    if (sequences_.grow(*active.sequence, n)) {
+        return true;
+    }
+    for (auto other = running_.rbegin(); *other != &active; ++other) {
+        if ((*other)->is_running()) {
+            sequences_.suspend(*(*other)->sequence);
+            if (sequences_.resume(*active.sequence, n)) {
+                return true;
+            }
+        }
+    }
+    if (running_.front() == &active) {
+        sequences_.unpin();
+        return sequences_.resume(*active.sequence, n);
+    }
+    return false;
+}
+
+void Engine::pass(const std::vector<Turn> & turns) {
+    if (turns.empty()) {
+        return;
+    }
+    const PassTimer timer;
+    const double build_before = forward_.times().build;
+    batch_.clear();
+    for (const bool tiled : {true, false}) {
+        for (const Turn & turn : turns) {
+            if (turn.active->decoder->is_tiled() == tiled) {
+                turn.active->decoder->plan(batch_, turn.n_rows);
+            }
+        }
+    }
+    forward_.run(batch_);
+    ++pass_;
+    for (const Turn & turn : turns) {
+        Active & active = *turn.active;
+        try {
+            active.decoder->consume(batch_, forward_);
+        } catch (const std::exception & e) {
+            active.request.finish = Finish::failed;
+            active.request.error = e.what();
+        }
+        active.took_part = true;
+        active.last_pass = pass_;
+    }
+    observe_pass(turns, timer.seconds() - (forward_.times().build - build_before));
+    batch_.clear();
+}
+
+// What the choice of the draft length needs to know: passes without prompts, and how many share them.
+void Engine::observe_pass(const std::vector<Turn> & turns, double seconds) {
+    int n_tokens = 0;
+    for (const Turn & turn : turns) {
+        if (turn.active->decoder->planned_prefill()) {
+            return;
+        }
+        n_tokens += static_cast<int>(turn.active->request.emitted.size());
+    }
+    draft_length_.observe_pass(batch_.size(), seconds);
+    draft_length_.observe_crowd(static_cast<int>(turns.size()), batch_.size(), n_tokens);
+}
+
+// An event for each request that took part or has ended; true if there is any.
+bool Engine::collect(double seconds, double compute_seconds) {
+    std::vector<Event> events;
+    for (auto & [id, active] : requests_) {
+        Request & request = active->request;
+        if (active->sequence) {
+            (active->emitted ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
+            request.stats.compute_seconds += active->emitted ? compute_seconds : 0.0;
+            active->emitted = request.stats.completion_tokens > 0;
+        }
+        if (active->reported || (!active->took_part && !active->is_over())) {
+            continue;
+        }
+        active->took_part = false;
         events.push_back({id, std::move(request.emitted), std::move(request.block), std::move(request.confidence),
-                          std::move(request.logprobs), request.finish, request.error});
+                          std::move(request.logprobs), request.finish, request.error, request.stats});
         request.emitted.clear();
         request.block.clear();
         request.confidence.clear();
         request.logprobs.clear();
-        if (request.finish != Finish::none) {
-            free_slot(id);
-            active.reported = true;
+        if (active->is_over()) {
+            end(*active);
+            active->reported = true;
         }
     }
-    return events;
+    const bool any = !events.empty();
+    mailbox_.deliver(std::move(events));
+    return any;
 }
 
-void Engine::free_slot(int64_t id) {
-    for (Slot & slot : slots_) {
-        if (slot.request == id) {
-            slot.request = -1;
-        }
+// Its slot is free, its cells wait for a prompt that begins alike.
+void Engine::end(Active & active) {
+    queue_.erase(std::remove(queue_.begin(), queue_.end(), &active), queue_.end());
+    if (!active.sequence) {
+        return;
     }
-    requests_.at(id).request.sequence = nullptr;
+    const Request & request = active.request;
+    const bool keep = request.options.keep && request.finish == Finish::length;
+    const int n = keep ? static_cast<int>(request.prompt.size()) : active.sequence->size();
+    sequences_.finish(active.sequence, n, keep);
+    active.sequence = nullptr;
+    active.request.sequence = nullptr;
+    running_.erase(std::remove(running_.begin(), running_.end(), &active), running_.end());
 }
 
-Engine::Active & Engine::find(int64_t id) {
-    const auto found = requests_.find(id);
-    if (found == requests_.end()) {
-        throw std::invalid_argument("no request " + std::to_string(id));
-    }
-    return found->second;
-}
-
-void Engine::cancel(int64_t id) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    Request & request = find(id).request;
-    if (request.finish == Finish::none) {
-        request.finish = Finish::cancelled;
-    }
-}
-
-Stats Engine::stats(int64_t id) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return const_cast<Engine *>(this)->find(id).request.stats;
-}
+void Engine::cancel(int64_t id) { mailbox_.cancel(id); }
 
 void Engine::release(int64_t id) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    find(id);
-    free_slot(id);
-    queue_.erase(std::remove(queue_.begin(), queue_.end(), id), queue_.end());
-    requests_.erase(id);
+    mailbox_.forget(id);
+    if (const std::unique_lock<std::mutex> lock(step_mutex_, std::try_to_lock); lock) {
+        take_wishes();  // or else the step that is under way is followed by one that does
+    }
 }
 
+void Engine::close() { mailbox_.close(); }
+
 void Engine::clear_cache() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (Slot & slot : slots_) {
-        if (slot.request < 0) {
-            slot.sequence.truncate(cache_, 0);
-        }
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    take_wishes();
+    sequences_.clear();
+}
+
+EngineState Engine::state() {
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    take_wishes();
+    EngineState state{};
+    const Pages & pages = sequences_.pages();
+    state.n_cells = pages.size() * PAGE_CELLS;
+    state.n_free_cells = pages.n_free() * PAGE_CELLS;
+    state.n_idle_cells = sequences_.n_idle() * PAGE_CELLS;
+    for (const Active * active : running_) {
+        ++(active->is_running() ? state.n_running : state.n_suspended);
     }
+    state.n_queued = static_cast<int>(queue_.size());
+    state.step_seconds = step_seconds_;
+    return state;
+}
+
+ForwardTimes Engine::times() {
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    return forward_.times();
 }
 
 std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int block_start, bool lora) {
@@ -347,12 +503,13 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
         throw std::invalid_argument("the block of " + std::to_string(n - n_causal) + " rows is longer than n_batch (" +
                                     std::to_string(options_.n_batch) + ")");
     }
-    clear_cache();
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (cache_.n_free() < n) {
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    take_wishes();
+    CachedSequence * const held = sequences_.begin({{}, options_.n_batch, 0, n}, /*force=*/running_.empty());
+    if (!held) {
         throw std::runtime_error("no free cells for logits(): other requests are running");
     }
-    Sequence sequence;
+    Sequence & sequence = *held;
     std::vector<float> result(size_t(n) * model_.n_vocab());
     const auto run = [&](int begin, int end, bool block) {
         const std::vector<llama_token> part(tokens.begin() + begin, tokens.begin() + end);
@@ -373,7 +530,7 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
     if (n_causal < n) {
         run(n_causal, n, true);
     }
-    sequence.truncate(cache_, 0);
+    sequences_.finish(held, 0, /*pinned=*/false);
     return result;
 }
 

@@ -1,4 +1,4 @@
-// What the cache holds of a prompt, out of an idle slot and back into one.
+// What the cache holds of a prompt, out of it and back.
 #include <algorithm>
 #include <stdexcept>
 
@@ -7,29 +7,31 @@
 namespace trimode {
 
 CachedPrefix Engine::save_state(const std::vector<llama_token> & tokens) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    take_wishes();
     CachedPrefix prefix;
     prefix.n_layer = model_.hparams().n_layer;
     prefix.k_bytes = cache_.k_bytes();
     prefix.v_bytes = cache_.v_bytes();
-    if (const Slot * slot = idle_slot(tokens)) {
-        const std::vector<llama_token> & held = slot->sequence.tokens;
-        const std::vector<int32_t> & cells = slot->sequence.cells;
-        prefix.tokens.assign(held.begin(), std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end()).first);
-        if (options_.exact_reuse) {
-            prefix.tokens.resize(std::min<size_t>(prefix.tokens.size(), slot->sequence.n_prefilled));
+    int n = 0;
+    if (const CachedSequence * held = sequences_.find_idle(tokens, n)) {
+        if (options_.exact_reuse) {  // whoever loads it knows no more of its kernels
+            const auto end = held->kernels.begin() + n;
+            n = static_cast<int>(std::find_if(held->kernels.begin(), end, [](Kernel k) { return k != Kernel::tiles; }) -
+                                 held->kernels.begin());
         }
-        const size_t n = prefix.tokens.size();
+        prefix.tokens.assign(held->tokens.begin(), held->tokens.begin() + n);
         prefix.k.resize(prefix.n_layer * n * prefix.k_bytes);
         prefix.v.resize(prefix.n_layer * n * prefix.v_bytes);
-        cache_.read({cells.begin(), cells.begin() + n}, prefix.k.data(), prefix.v.data());
+        cache_.read(held->cells(0, n), prefix.k.data(), prefix.v.data());
     }
     return prefix;
 }
 
 void Engine::load_state(const std::vector<llama_token> & tokens, const uint8_t * k, size_t k_size, const uint8_t * v,
                         size_t v_size) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(step_mutex_);
+    take_wishes();
     check_tokens(tokens);
     const size_t n = tokens.size() * model_.hparams().n_layer;
     if (k_size != n * cache_.k_bytes() || v_size != n * cache_.v_bytes()) {
@@ -38,18 +40,14 @@ void Engine::load_state(const std::vector<llama_token> & tokens, const uint8_t *
                                     " bytes; this cache keeps " + std::to_string(n * cache_.k_bytes()) + " and " +
                                     std::to_string(n * cache_.v_bytes()));
     }
-    Slot * slot = idle_slot(tokens);
-    if (!slot) {
+    CachedSequence * sequence = nullptr;
+    if (static_cast<int>(running_.size()) < options_.n_parallel) {
+        sequence = sequences_.add_idle(tokens, options_.exact_reuse ? Kernel::tiles : Kernel::unknown);
+    }
+    if (!sequence) {
         throw std::runtime_error("no idle slot to load a state into: requests are running");
     }
-    Sequence & sequence = slot->sequence;
-    sequence.truncate(cache_, 0);
-    sequence.tokens = tokens;
-    for (size_t i = 0; i < tokens.size(); ++i) {
-        sequence.cells.push_back(cache_.allocate());
-    }
-    sequence.n_prefilled = options_.exact_reuse ? sequence.size() : 0;
-    cache_.write(sequence.cells, k, v);
+    cache_.write(sequence->cells(0, sequence->size()), k, v);
 }
 
 }  // namespace trimode

@@ -54,35 +54,37 @@ void set_threads(ggml_backend_t cpu, int n_threads) {
 
 int highest_cell(const Batch & batch) {
     int highest = 0;
-    const Sequence * of = nullptr;
-    for (const Row & row : batch.rows()) {
+    for (const Row & row : batch.rows()) {  // its sequence's cells rise up to it
         highest = std::max(highest, row.cell);
-        if (row.sequence != of && !row.sequence->cells.empty()) {
-            of = row.sequence;
-            highest = std::max(highest, *std::max_element(of->cells.begin(), of->cells.end()));
-        }
     }
     return highest;
+}
+
+// The mask of a sequence's committed cells.
+template <typename T>
+void mark_committed(const Sequence & sequence, T visible, T * line) {
+    for (int begin = 0; begin < sequence.size(); begin += PAGE_CELLS) {
+        std::fill_n(line + sequence.cell(begin), std::min(PAGE_CELLS, sequence.size() - begin), visible);
+    }
 }
 
 // 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
 template <typename T>
 void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, int n_kv, T visible, T hidden,
-               T * line) {
+               std::vector<char> & committed, T * line) {
     const std::vector<Row> & rows = batch.rows();
-    std::vector<T> committed;  // the mask of a sequence's committed cells, shared by consecutive rows
+    committed.resize(n_kv * sizeof(T));
+    T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
     const Sequence * of = nullptr;
     for (const AttentionPiece & piece : pieces) {
         for (int i = 0; i < piece.padded; ++i, line += n_kv) {
             const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
             if (row.sequence != of) {
                 of = row.sequence;
-                committed.assign(n_kv, hidden);
-                for (const int32_t cell : of->cells) {
-                    committed[cell] = visible;
-                }
+                std::fill_n(shared, n_kv, hidden);
+                mark_committed(*of, visible, shared);
             }
-            std::memcpy(line, committed.data(), n_kv * sizeof(T));
+            std::memcpy(line, shared, n_kv * sizeof(T));
             for (int j = row.sees_begin; j < row.sees_end; ++j) {
                 line[rows[j].cell] = visible;
             }
@@ -111,6 +113,7 @@ void set_tensor(ggml_tensor * t, const void * data) {
 
 struct Forward::Ready {
     Graph graph;
+    std::list<GraphKey>::iterator recent;
     ggml_backend_sched_t scheduler = nullptr;
     ~Ready() {
         if (scheduler) {
@@ -185,8 +188,7 @@ void Forward::allocate(Ready & ready) {
 Forward::Ready & Forward::ready(const GraphKey & key) {
     const auto found = graphs_.find(key);
     if (found != graphs_.end()) {
-        recent_.remove_if([&](const GraphKey & k) { return !(k < key) && !(key < k); });
-        recent_.push_front(key);
+        recent_.splice(recent_.begin(), recent_, found->second->recent);
         return *found->second;
     }
     const Stopwatch watch(times_.build);
@@ -199,6 +201,7 @@ Forward::Ready & Forward::ready(const GraphKey & key) {
         recent_.pop_back();
     }
     recent_.push_front(key);
+    made->recent = recent_.begin();
     return *(graphs_[key] = std::move(made));
 }
 
@@ -250,26 +253,29 @@ void Forward::compute(Ready & ready) {
 
 void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key) {
     const Stopwatch watch(times_.inputs);
-    std::vector<int32_t> tokens, positions, out_rows;
-    std::vector<int64_t> cells;
-    std::vector<float> query_scale, lora_scale;
+    tokens_.clear();
+    positions_.clear();
+    cells_.clear();
+    query_scale_.clear();
+    lora_scale_.clear();
+    selected_.clear();
     for (int i = 0; i < key.n_rows; ++i) {
         const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
-        tokens.push_back(row.token);
-        positions.push_back(row.pos);
-        cells.push_back(row.cell);
-        query_scale.push_back(model_.hparams().query_scale(row.pos));
-        lora_scale.push_back(row.lora && key.lora ? model_.lora()->scale() : 0.0f);
+        tokens_.push_back(row.token);
+        positions_.push_back(row.pos);
+        cells_.push_back(row.cell);
+        query_scale_.push_back(model_.hparams().query_scale(row.pos));
+        lora_scale_.push_back(row.lora && key.lora ? model_.lora()->scale() : 0.0f);
     }
     for (int i = 0; i < key.n_out; ++i) {
-        out_rows.push_back(out_rows_[std::min<size_t>(i, out_rows_.size() - 1)]);
+        selected_.push_back(out_rows_[std::min<size_t>(i, out_rows_.size() - 1)]);
     }
-    set_tensor(graph.tokens, tokens.data());
-    set_tensor(graph.positions, positions.data());
-    set_tensor(graph.cells, cells.data());
-    set_tensor(graph.query_scale, query_scale.data());
-    set_tensor(graph.lora_scale, lora_scale.data());
-    set_tensor(graph.out_rows, out_rows.data());
+    set_tensor(graph.tokens, tokens_.data());
+    set_tensor(graph.positions, positions_.data());
+    set_tensor(graph.cells, cells_.data());
+    set_tensor(graph.query_scale, query_scale_.data());
+    set_tensor(graph.lora_scale, lora_scale_.data());
+    set_tensor(graph.out_rows, selected_.data());
     set_mask(graph, batch, key);
 }
 
@@ -281,9 +287,10 @@ void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey 
     mask_buffer_.resize(ggml_nbytes(graph.mask));
     if (graph.mask->type == GGML_TYPE_F16) {
         fill_mask<ggml_fp16_t>(batch, pieces, key.n_kv, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
-                               reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
+                               committed_, reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
     } else {
-        fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, reinterpret_cast<float *>(mask_buffer_.data()));
+        fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, committed_,
+                         reinterpret_cast<float *>(mask_buffer_.data()));
     }
     ggml_backend_tensor_set(graph.mask, mask_buffer_.data(), 0, mask_buffer_.size());
 }

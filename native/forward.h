@@ -81,7 +81,10 @@ class Forward {
     std::vector<Output> outputs_;  // by batch row
     const float * logits_ = nullptr;
     std::vector<float> staging_;  // logits fetched from a device
-    std::vector<char> mask_buffer_;
+    std::vector<char> mask_buffer_, committed_;
+    std::vector<int32_t> tokens_, positions_, selected_;
+    std::vector<int64_t> cells_;
+    std::vector<float> query_scale_, lora_scale_;
     ForwardTimes times_;
 };
 

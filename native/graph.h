@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ggml.h"
+#include "sequence.h"
 
 namespace trimode {
 
@@ -44,8 +45,6 @@ struct AttentionPiece {
 // `bit_stable` the leading `n_tiled` rows always take the tiles and the others always go row by row, whatever else is
 // in the pass; so a token's logits do not depend on its company. On other devices (not bit_stable): one piece.
 std::vector<AttentionPiece> attention_pieces(int n_rows, int n_tiled, bool bit_stable);
-
-constexpr int TILE_ROWS = 64;  // GGML_FA_TILE_Q of ggml-cpu
 
 struct Graph {
     struct Free {

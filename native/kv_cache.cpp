@@ -1,15 +1,11 @@
 #include "kv_cache.h"
 
-#include <algorithm>
-#include <stdexcept>
-
 #include "model.h"
 #include "placement.h"
 
 namespace trimode {
 
-KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type type_v)
-    : used_(n_cells, false), n_free_(n_cells) {
+KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type type_v) {
     const Hparams & h = model.hparams();
     ctx_.reset(ggml_init({ggml_tensor_overhead() * 2 * size_t(h.n_layer), nullptr, /*no_alloc=*/true}));
     Placement placement;
@@ -31,27 +27,6 @@ size_t KvCache::bytes() const {
         total += ggml_backend_buffer_get_size(buffer.get());
     }
     return total;
-}
-
-int32_t KvCache::allocate() {
-    while (lowest_free_ < n_cells() && used_[lowest_free_]) {
-        ++lowest_free_;
-    }
-    if (lowest_free_ == n_cells()) {
-        throw std::logic_error("KV cache is full");
-    }
-    used_[lowest_free_] = true;
-    --n_free_;
-    return lowest_free_;
-}
-
-void KvCache::release(int32_t cell) {
-    if (!used_.at(cell)) {
-        throw std::logic_error("KV cell released twice");
-    }
-    used_[cell] = false;
-    ++n_free_;
-    lowest_free_ = std::min(lowest_free_, cell);
 }
 
 namespace {
@@ -83,15 +58,6 @@ void KvCache::read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v)
 void KvCache::write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v) {
     for_each_run(k_, cells, k, ggml_backend_tensor_set);
     for_each_run(v_, cells, v, ggml_backend_tensor_set);
-}
-
-void Sequence::truncate(KvCache & cache, int n) {
-    for (int i = n; i < size(); ++i) {
-        cache.release(cells[i]);
-    }
-    tokens.resize(n);
-    cells.resize(n);
-    n_prefilled = std::min(n_prefilled, n);
 }
 
 }  // namespace trimode

@@ -1,4 +1,4 @@
-// The key/value cache: one K and one V tensor per layer, cells handed out one by one.
+// The key/value cache: one K and one V tensor per layer. Whose its cells are: prefix_cache.h.
 #pragma once
 
 #include <memory>
@@ -20,12 +20,9 @@ class KvCache {
 
     ggml_tensor * k(int layer) const { return k_[layer]; }
     ggml_tensor * v(int layer) const { return v_[layer]; }
-    int n_cells() const { return static_cast<int>(used_.size()); }
-    int n_free() const { return n_free_; }
+    int n_layer() const { return static_cast<int>(k_.size()); }
+    int n_cells() const { return static_cast<int>(k_.front()->ne[1]); }
     size_t bytes() const;
-
-    int32_t allocate();  // the lowest free cell; std::logic_error when full (callers check n_free)
-    void release(int32_t cell);
 
     // Bytes of what one layer keeps in a cell.
     size_t k_bytes() const { return k_.front()->nb[1]; }
@@ -43,19 +40,6 @@ class KvCache {
     std::unique_ptr<ggml_context, Free> ctx_;
     std::vector<std::unique_ptr<ggml_backend_buffer, Free>> buffers_;
     std::vector<ggml_tensor *> k_, v_;
-    std::vector<bool> used_;
-    int n_free_ = 0;
-    int32_t lowest_free_ = 0;
-};
-
-// What one slot has committed: token i stands at position i and its keys and values are in cells[i].
-struct Sequence {
-    std::vector<llama_token> tokens;
-    std::vector<int32_t> cells;
-    int n_prefilled = 0;  // so many of the first are, bit by bit, what a prefill of any longer prompt writes
-
-    int size() const { return static_cast<int>(tokens.size()); }
-    void truncate(KvCache & cache, int n);  // keeps the first n
 };
 
 }  // namespace trimode

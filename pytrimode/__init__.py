@@ -4,10 +4,23 @@ from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
 from pytrimode import _native
+from pytrimode._native import QueueFullError
+from pytrimode.async_trimode import AsyncTriMode
 from pytrimode.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
 from pytrimode.trimode import TriMode
 
-__all__ = ["ALIASES", "AR", "AUTO", "DIFFUSION", "MODES", "SELF_SPEC", "TriMode", "__version__"]
+__all__ = [
+    "ALIASES",
+    "AR",
+    "AUTO",
+    "DIFFUSION",
+    "MODES",
+    "SELF_SPEC",
+    "AsyncTriMode",
+    "QueueFullError",
+    "TriMode",
+    "__version__",
+]
 
 __version__ = _version("pytrimode")
 

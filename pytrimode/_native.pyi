@@ -108,6 +108,9 @@ class Event:
     def error(self) -> str:
         """Finish reason "failed": why."""
     @property
+    def stats(self) -> Stats:
+        """So far."""
+    @property
     def finish_reason(self) -> str:
         """ "" while running, else "stop", "length", "loop", "cancelled" or "failed"."""
 
@@ -192,8 +195,14 @@ class DraftLength:
     @property
     def lengths(self) -> list[int]: ...
 
+class QueueFullError(RuntimeError):
+    """`n_parallel` requests run and `max_queue` wait."""
+
 class Engine:
-    """Runs requests over one model and one KV cache: `submit`, then `step` until each has its finish reason."""
+    """Runs requests over one model and one KV cache: `submit`, then `wait` until each has its finish reason.
+
+    Any thread may call anything.
+    """
 
     def __init__(
         self,
@@ -201,11 +210,13 @@ class Engine:
         *,
         n_ctx: int,
         n_batch: int = 512,
+        n_ubatch: int = 128,
         n_threads: int = 0,
         type_k: str = "f16",
         type_v: str = "f16",
         flash_attn: bool = True,
         n_parallel: int = 1,
+        max_queue: int = -1,
         use_scheduler: bool = False,
         exact_reuse: bool = False,
     ) -> None:
@@ -213,27 +224,50 @@ class Engine:
     @property
     def n_ctx(self) -> int: ...
     @property
+    def n_parallel(self) -> int: ...
+    @property
+    def state(self) -> dict[str, int]:
+        """Now: `n_cells` and of these `n_free_cells`, `n_idle_cells` (held by finished requests only); requests
+        `n_running`, `n_suspended` (for lack of cells), `n_queued`."""
+    @property
+    def times(self) -> dict[str, float]:
+        """So far: `passes`, their `rows`, `graphs` built; seconds of all steps (`step`), of these `build` (graphs),
+        `inputs`, `compute` (the graphs), `outputs` (argmax)."""
+    @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
-    def submit(self, tokens: Sequence[int], **options: Any) -> int:
-        """Queue a request. Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
+    def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:
+        """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, with the request's number.
+        Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
         native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
 
-        Raises ValueError for options out of range and for a grammar that does not parse, TypeError for unknown ones.
+        Raises ValueError for options out of range and for a grammar that does not parse, TypeError for unknown ones,
+        QueueFullError.
         """
+    def wait(self, channel: int) -> list[Event]:
+        """The next events of a channel; none when all its requests have ended. Steps the engine meanwhile, for
+        everybody, or waits for the thread that does. The GIL is released.
+
+        Raises RuntimeError when the engine is closed, KeyboardInterrupt (and loses nothing) between two passes.
+        """
+    def wait_to_end(self, request_id: int) -> Event:
+        """All of a request's events as one: every token, and its end."""
     def step(self) -> list[Event]:
-        """One forward pass for whatever the active requests plan. The GIL is released."""
-    def cancel(self, request_id: int) -> None: ...
-    def stats(self, request_id: int) -> Stats: ...
+        """One forward pass for whatever the active requests plan, and all events that wait; for tests."""
+    def cancel(self, request_id: int) -> None:
+        """It ends with the current pass, with an event."""
     def release(self, request_id: int) -> None:
-        """Forget a finished request (its cells stay for prefix reuse)."""
-    def clear_cache(self) -> None: ...
+        """Forget a request, at once; one that runs is cancelled. Its cells stay for prompts that begin alike."""
+    def close(self) -> None:
+        """From now on `submit` and `wait` raise."""
+    def clear_cache(self) -> None:
+        """Drop what finished requests have left."""
     def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
-        """The longest beginning of `tokens` that an idle slot holds, its keys and its values as the cache stores them:
-        [n_layer, n, bytes of a row]. No tokens where no idle slot holds any."""
+        """The longest beginning of `tokens` that finished requests have left, its keys and its values as the cache stores them:
+        [n_layer, n, bytes of a row]. No tokens where there are none."""
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
-        """Put such a beginning into an idle slot. Raises ValueError for arrays of another size, for more tokens than
-        the context, or none; RuntimeError when no slot is idle."""
+        """Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than
+        the context, or none; RuntimeError when running requests leave no slot or no room."""
     def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
         """[n, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only)."""
 

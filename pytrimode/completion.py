@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from pytrimode.engine_loop import EngineLoop
+from pytrimode.engine_loop import EngineLoop, checked
 from pytrimode.generation_options import ResolvedOptions
 from pytrimode.logprobs import LogprobWriter
 from pytrimode.reasoning import Parts, ReasoningSplit
@@ -27,6 +27,9 @@ from pytrimode.text_stream import TextStream
 
 if TYPE_CHECKING:
     from pytrimode._native import Event, Model, PositionLogprobs, Stats
+
+Chunk = TypeVar("Chunk", covariant=True)
+Result = TypeVar("Result", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,27 @@ class _Text:
         return self._ends[max(0, self.n_tokens - n_last)]
 
 
-def steps(
-    loop: EngineLoop, model: Model, tokens: Sequence[int], options: ResolvedOptions, visible: Collection[int] = ()
-) -> Generator[Step, None, None]:
-    """Run a request. Closing the generator, or an exception in it, cancels the request.
+class StepMaker:
+    """Makes the steps of one request from its events.
 
     `visible`: special tokens that are part of the text.
     """
-    text = _Text(model, options, visible)
+
+    def __init__(self, model: Model, options: ResolvedOptions, visible: Collection[int] = ()) -> None:
+        self._text = _Text(model, options, visible)
+
+    def step(self, event: Event) -> Step:
+        """Raises RuntimeError for a request that was cancelled or has failed."""
+        return _step(checked(event), event.stats, self._text)
+
+
+def steps(
+    loop: EngineLoop, tokens: Sequence[int], options: ResolvedOptions, maker: StepMaker
+) -> Generator[Step, None, None]:
+    """Run a request. Closing the generator, or an exception in it, cancels the request."""
     with contextlib.closing(loop.run(tokens, options)) as events:
-        for event, stats in events:
-            step = _step(event, stats, text)
+        for event, _ in events:
+            step = maker.step(event)
             yield step
             if step.ending:
                 return
@@ -140,7 +153,7 @@ class Outcome:
     ending: Ending
 
 
-def join(run: Iterator[Step], *, trim_loop: bool = False) -> Outcome:
+def join(run: Iterable[Step], *, trim_loop: bool = False) -> Outcome:
     """Run to the end: the whole text, why it ended, and what it cost."""
     text, logprobs = "", []
     for step in run:
@@ -163,18 +176,26 @@ def completion_result(
     )
 
 
-def completion_chunks(
-    run: Generator[Step, None, None], writer: ResultWriter, echo: str, logprobs: LogprobWriter | None = None
-) -> Iterator[Completion]:
+@dataclass(frozen=True)
+class CompletionChunks:
     """The stream of `create_completion`: a chunk per piece of text, then one with the ending."""
-    with contextlib.closing(run):
-        if echo:
-            yield writer.completion(echo)
-        for step in run:
-            if step.text or step.logprobs:
-                yield writer.completion(step.text, None, logprobs.completion(step.logprobs) if logprobs else None)
-            if step.ending:
-                yield writer.completion("", step.ending)
+
+    writer: ResultWriter
+    echo: str
+    logprobs: LogprobWriter | None = None
+
+    def first(self) -> Iterator[Completion]:
+        """What comes before any step."""
+        if self.echo:
+            yield self.writer.completion(self.echo)
+
+    def of(self, step: Step) -> Iterator[Completion]:
+        """What comes of a step."""
+        if step.text or step.logprobs:
+            logprobs = self.logprobs.completion(step.logprobs) if self.logprobs else None
+            yield self.writer.completion(step.text, None, logprobs)
+        if step.ending:
+            yield self.writer.completion("", step.ending)
 
 
 def chat_result(
@@ -193,23 +214,65 @@ def chat_result(
     return writer.chat(message, outcome.ending, logprobs.chat(outcome.logprobs) if logprobs else None)
 
 
-def chat_chunks(
-    run: Generator[Step, None, None],
-    writer: ResultWriter,
-    split: ReasoningSplit | None = None,
-    logprobs: LogprobWriter | None = None,
-) -> Iterator[ChatCompletionChunk]:
-    """The stream of `create_chat_completion`: first the role, then as `completion_chunks`."""
-    with contextlib.closing(run):
-        yield writer.chat_chunk({"role": "assistant"})
-        for step in run:
-            delta = _delta(split.feed(step.text) if split else Parts("", step.text))
-            if delta or step.logprobs:
-                yield writer.chat_chunk(delta, None, logprobs.chat(step.logprobs) if logprobs else None)
-            if step.ending:
-                if split and (rest := _delta(split.finish())):
-                    yield writer.chat_chunk(rest)
-                yield writer.chat_chunk({}, step.ending)
+@dataclass(frozen=True)
+class ChatChunks:
+    """The stream of `create_chat_completion`: first the role, then as `CompletionChunks`."""
+
+    writer: ResultWriter
+    split: ReasoningSplit | None = None
+    logprobs: LogprobWriter | None = None
+
+    def first(self) -> Iterator[ChatCompletionChunk]:
+        """What comes before any step."""
+        yield self.writer.chat_chunk({"role": "assistant"})
+
+    def of(self, step: Step) -> Iterator[ChatCompletionChunk]:
+        """What comes of a step."""
+        delta = _delta(self.split.feed(step.text) if self.split else Parts("", step.text))
+        if delta or step.logprobs:
+            logprobs = self.logprobs.chat(step.logprobs) if self.logprobs else None
+            yield self.writer.chat_chunk(delta, None, logprobs)
+        if step.ending:
+            if self.split and (rest := _delta(self.split.finish())):
+                yield self.writer.chat_chunk(rest)
+            yield self.writer.chat_chunk({}, step.ending)
+
+
+class Chunks(Protocol[Chunk]):
+    """How the steps of a request become the chunks of its stream."""
+
+    def first(self) -> Iterator[Chunk]:
+        """What comes before any step."""
+
+    def of(self, step: Step) -> Iterator[Chunk]:
+        """What comes of a step."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[Result, Chunk]):
+    """A request that was checked and has not begun."""
+
+    tokens: Sequence[int]
+    options: ResolvedOptions
+    maker: StepMaker
+    chunks: Chunks[Chunk]
+    result: Callable[[Outcome], Result]
+    trim_loop: bool
+
+    def run(self, loop: EngineLoop) -> Result:
+        """Run it to its end: without Python between its passes."""
+        return self.finish([self.maker.step(loop.complete(self.tokens, self.options))])
+
+    def finish(self, run: Iterable[Step]) -> Result:
+        """The result of all its steps."""
+        return self.result(join(run, trim_loop=self.trim_loop))
+
+    def stream(self, loop: EngineLoop) -> Iterator[Chunk]:
+        """Run it chunk by chunk. Closing the generator cancels it."""
+        with contextlib.closing(steps(loop, self.tokens, self.options, self.maker)) as run:
+            yield from self.chunks.first()
+            for step in run:
+                yield from self.chunks.of(step)
 
 
 def _delta(parts: Parts) -> ChatDelta:

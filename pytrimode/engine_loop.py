@@ -1,11 +1,14 @@
-"""Steps the engine for whoever waits for a token, from any thread, and hands each request its own events."""
+"""Runs requests on the engine, for threads that wait for their tokens and for callbacks.
+
+There is no thread for the engine. Whoever waits for a token and finds nobody stepping steps, for everybody, without
+the GIL (`Engine.wait`); callbacks have one thread between them that waits for all of theirs.
+"""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import threading
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from pytrimode.generation_options import ResolvedOptions
@@ -16,91 +19,115 @@ if TYPE_CHECKING:
 
     from pytrimode._native import Engine, Event, Stats
 
+_CALLBACKS = -1
+"""The channel of all requests with a callback. Other requests have channels of their own."""
+
+Deliver = Callable[["Event | BaseException"], None]
+"""What takes the events of a request; an exception when no more will come, for it or for any other."""
+
 
 class EngineLoop:
-    """One engine behind one lock.
-
-    A step advances every active request, whoever asked for it: what belongs to other requests waits in their queues.
-    """
+    """One engine, any number of requests, from any thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine: Engine | None = engine
         self._lock = threading.Lock()
-        self._inbox: deque[Event] = deque()
-        self._queues: dict[int, deque[Event]] = {}
+        self._callbacks: dict[int, Deliver] = {}
+        self._thread: threading.Thread | None = None
 
     def close(self) -> None:
         """Let go of the engine; requests that still run end with RuntimeError."""
-        with self._lock:
+        if self._engine is not None:
+            self._engine.close()
             self._engine = None
-            self._queues.clear()
 
     def run(self, tokens: Sequence[int], options: ResolvedOptions) -> Generator[tuple[Event, Stats], None, None]:
         """The events of one request until it has its finish reason, each with the counters so far.
 
         Leaving the iterator early (`close()`, an exception, KeyboardInterrupt) cancels the request.
         """
-        request = self._submit(tokens, options)
+        request = self._open().submit(tokens, **options.engine)
         try:
             while True:
-                event = self._next_event(request)
-                if event.finish_reason == "failed":
-                    raise RuntimeError(event.error)
-                yield event, self._stats(request)
-                if event.finish_reason:
-                    return
+                for event in self._open().wait(request):
+                    checked(event)
+                    yield event, event.stats
+                    if event.finish_reason:
+                        return
         finally:
-            self._drop(request)
+            self.release(request)
+
+    def complete(self, tokens: Sequence[int], options: ResolvedOptions) -> Event:
+        """Run a request to its end, without Python in between: all its tokens in one event."""
+        request = self._open().submit(tokens, **options.engine)
+        try:
+            return checked(self._open().wait_to_end(request))
+        finally:
+            self.release(request)
+
+    def subscribe(self, tokens: Sequence[int], options: ResolvedOptions, deliver: Deliver) -> int:
+        """Run a request whose events go to a callback, in a thread that callbacks share; `release` ends it."""
+        with self._lock:
+            request = self._open().submit(tokens, channel=_CALLBACKS, **options.engine)
+            self._callbacks[request] = deliver
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve_callbacks, name="pytrimode", daemon=True)
+                self._thread.start()
+        return request
+
+    def release(self, request: int) -> None:
+        """Forget a request; one that still runs is cancelled. Does not wait for the pass that is under way."""
+        with self._lock:
+            self._callbacks.pop(request, None)
+        # A request that has no events to come is unknown to an engine that was closed.
+        with contextlib.suppress(ValueError):
+            if self._engine is not None:
+                self._engine.release(request)
+
+    def clear_cache(self) -> None:
+        """Drop the cells of finished requests, kept ones too."""
+        self._open().clear_cache()
 
     def logits(self, tokens: Sequence[int], block_start: int, lora: bool) -> NDArray[np.float32]:
         """See `TriMode.logits`."""
-        with self._lock:
-            return self._open().logits(tokens, block_start, lora)
+        return self._open().logits(tokens, block_start, lora)
 
     def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Engine.save_state`."""
-        with self._lock:
-            return self._open().save_state(tokens)
+        return self._open().save_state(tokens)
 
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """See `Engine.load_state`."""
-        with self._lock:
-            self._open().load_state(tokens, k, v)
+        self._open().load_state(tokens, k, v)
 
     def _open(self) -> Engine:
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             raise RuntimeError("this TriMode is closed")
-        return self._engine
+        return engine
 
-    def _submit(self, tokens: Sequence[int], options: ResolvedOptions) -> int:
-        with self._lock:
-            request = self._open().submit(tokens, **options.engine)
-            self._queues[request] = deque()
-            return request
-
-    def _stats(self, request: int) -> Stats:
-        with self._lock:
-            return self._open().stats(request)
-
-    def _next_event(self, request: int) -> Event:
+    def _serve_callbacks(self) -> None:
         while True:
+            try:
+                events = self._open().wait(_CALLBACKS)
+            except Exception as error:
+                with self._lock:
+                    left, self._thread = list(self._callbacks.values()), None
+                    self._callbacks.clear()
+                for deliver in left:
+                    deliver(error)
+                return
+            for event in events:
+                if deliver := self._callbacks.get(event.request_id):
+                    deliver(event)
             with self._lock:
-                engine = self._open()
-                queue = self._queues[request]
-                if queue:
-                    return queue.popleft()
-                # One call into C from the step to the inbox: a KeyboardInterrupt that came up during the step is raised
-                # after it, and cannot lose the events of other requests.
-                self._inbox.extend(itertools.chain.from_iterable(itertools.starmap(engine.step, ((),))))
-                while self._inbox:
-                    event = self._inbox[0]
-                    if event.request_id in self._queues:
-                        self._queues[event.request_id].append(event)
-                    self._inbox.popleft()
+                if not events and not self._callbacks:
+                    self._thread = None
+                    return
 
-    def _drop(self, request: int) -> None:
-        with self._lock:
-            self._queues.pop(request, None)
-            if self._engine is not None:
-                self._engine.cancel(request)
-                self._engine.release(request)
+
+def checked(event: Event) -> Event:
+    """The event, unless its request failed: RuntimeError."""
+    if event.finish_reason == "failed":
+        raise RuntimeError(event.error)
+    return event

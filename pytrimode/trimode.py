@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pytrimode import _native, completion, model_file
-from pytrimode.completion import Step
+from pytrimode.completion import ChatChunks, CompletionChunks, Job, Step, StepMaker
 from pytrimode.convert import keys
 from pytrimode.engine_loop import EngineLoop
 from pytrimode.generation_options import (
@@ -19,9 +20,10 @@ from pytrimode.generation_options import (
     GenerationOptions,
     Limits,
     RequestArguments,
+    ResolvedOptions,
 )
 from pytrimode.logprobs import LogprobWriter
-from pytrimode.modes import DIFFUSION
+from pytrimode.modes import AR, DIFFUSION
 from pytrimode.reasoning import (
     REASONING_DEEPSEEK,
     REASONING_FORMATS,
@@ -44,18 +46,24 @@ if TYPE_CHECKING:
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
 
+DEFAULT_N_UBATCH = 128
+"""Rows of prompts beside requests that decode: more would keep those waiting, fewer read the weights too often."""
+
 
 class TriMode:
     """A GGUF model ready to decode in every mode.
 
-    `n_ctx` 0 takes the model's own context, at most 4096 tokens. `lora_path` "auto" uses `<model>-drafter-lora.gguf`
+    `n_ctx` 0 takes the model's own context, at most 4096 tokens. `n_parallel` requests run side by side, one pass over
+    the weights for all of them, and share these `n_ctx` cells: one alone may have them all, and when they run out the
+    youngest pauses. Any number more may wait, or `max_queue`: then QueueFullError. `n_batch`: most rows in a pass;
+    `n_ubatch`: of these, most of prompts while other requests decode. `lora_path` "auto" uses `<model>-drafter-lora.gguf`
     beside the model if it is there; None uses none. `type_k`, `type_v`: types of the KV cache (f32, f16, bf16, q8_0,
     q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes attention exactly. `exact_reuse=True` takes from the cache only
     what a prefill wrote and computes earlier replies again: on a CPU an answer is then, bit by bit, that of an empty
     cache. `n_threads` None leaves the choice to the engine. `seed` is that of every request that names none; None draws
     a new one for each.
 
-    Objects may be shared between threads: requests then wait for each other. Use as a context manager, or `close()`.
+    Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
     Raises FileNotFoundError for a missing file, ValueError for one that is no model and for impossible options,
     RuntimeError for a damaged or unsupported one.
@@ -69,6 +77,9 @@ class TriMode:
         n_gpu_layers: int = 0,
         n_threads: int | None = None,
         n_batch: int = 512,
+        n_ubatch: int = DEFAULT_N_UBATCH,
+        n_parallel: int = 1,
+        max_queue: int | None = None,
         type_k: str = "f16",
         type_v: str = "f16",
         flash_attn: bool = True,
@@ -78,6 +89,8 @@ class TriMode:
         use_mmap: bool = True,
         verbose: bool = False,
     ) -> None:
+        if max_queue is not None and max_queue < 0:
+            raise ValueError(f"max_queue {max_queue}: must be 0 or more, or None for any number")
         if n_ctx < 0:
             raise ValueError(f"n_ctx {n_ctx}: must be positive, or 0 for the model's own")
         file = model_file.check_model_file(path)
@@ -91,6 +104,9 @@ class TriMode:
             self._model,
             n_ctx=n_ctx or min(self._model.n_ctx_train, DEFAULT_N_CTX),
             n_batch=n_batch,
+            n_ubatch=n_ubatch,
+            n_parallel=n_parallel,
+            max_queue=-1 if max_queue is None else max_queue,
             n_threads=n_threads or 0,
             type_k=type_k,
             type_v=type_v,
@@ -109,6 +125,7 @@ class TriMode:
             self._model.metadata,
         )
         self._loop = EngineLoop(engine)
+        self._n_parallel = n_parallel
         self._file = file.absolute()
         self._cache_types = (type_k, type_v)
         self._exact_reuse = exact_reuse
@@ -136,6 +153,11 @@ class TriMode:
     def n_ctx(self) -> int:
         """Tokens that prompt and completion may have together."""
         return self._limits.n_ctx
+
+    @property
+    def n_parallel(self) -> int:
+        """Requests that run side by side."""
+        return self._n_parallel
 
     @property
     def n_ctx_train(self) -> int:
@@ -278,8 +300,16 @@ class TriMode:
         Options are checked at the call, the engine starts with the first `next()`. Closing the generator, or an
         exception such as KeyboardInterrupt in it, cancels the request; the object stays usable.
         """
-        resolved = options.resolve(len(tokens), self._limits)
-        return completion.steps(self._loop, self._model, tokens, resolved, self._visible_specials)
+        resolved = self.resolve(options, len(tokens))
+        return completion.steps(self._loop, tokens, resolved, self.step_maker(resolved))
+
+    def resolve(self, options: GenerationOptions, n_prompt: int) -> ResolvedOptions:
+        """See `GenerationOptions.resolve`."""
+        return options.resolve(n_prompt, self._limits)
+
+    def step_maker(self, resolved: ResolvedOptions) -> StepMaker:
+        """What makes the steps of one request from its events."""
+        return StepMaker(self._model, resolved, self._visible_specials)
 
     def generate(
         self,
@@ -291,7 +321,7 @@ class TriMode:
     ) -> Iterator[int]:
         """Token ids as they become final, the end-of-generation token included. Options as `create_completion`'s."""
         chosen = self._options(options, temperature=temperature, max_tokens=max_tokens)
-        resolved = chosen.resolve(len(tokens), self._limits)
+        resolved = self.resolve(chosen, len(tokens))
 
         def token_ids() -> Iterator[int]:
             with contextlib.closing(self._loop.run(tokens, resolved)) as events:
@@ -324,24 +354,46 @@ class TriMode:
 
         `options`: how to decode and when to end (`GenerationOptions`), how to sample (`Sampling`).
 
-        Raises ValueError for impossible options and for a prompt that does not fit the context.
+        Raises ValueError for impossible options and for a prompt that does not fit the context, QueueFullError when
+        `max_queue` requests wait already.
         """
+        job = self.completion_job(
+            prompt, suffix, max_tokens=max_tokens, temperature=temperature, logprobs=logprobs, echo=echo, **options
+        )
+        return job.stream(self._loop) if stream else job.run(self._loop)
+
+    __call__ = create_completion
+
+    def completion_job(
+        self,
+        prompt: str | Sequence[int],
+        suffix: str | Sequence[int] | None = None,
+        *,
+        max_tokens: int | None = DEFAULT_MAX_TOKENS,
+        temperature: float = DEFAULT_TEMPERATURE,
+        logprobs: int | None = None,
+        echo: bool = False,
+        **options: Unpack[RequestArguments],
+    ) -> Job[Completion, Completion]:
+        """What `create_completion` runs."""
         tokens = self.prompt_tokens(prompt)
         chosen = self._options(
             options, temperature=temperature, max_tokens=max_tokens, suffix=suffix, logprobs=logprobs
         )
-        run = self.steps(tokens, chosen)
+        resolved = self.resolve(chosen, len(tokens))
         writer = ResultWriter(self.model_path)
         shown = ""
         if echo:
             shown = prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace")
         logprob_writer = self.logprob_writer(chosen, len(shown))
-        if stream:
-            return completion.completion_chunks(run, writer, shown, logprob_writer)
-        outcome = completion.join(run, trim_loop=chosen.trim_loop)
-        return completion.completion_result(outcome, writer, shown, logprob_writer)
-
-    __call__ = create_completion
+        return Job(
+            tokens,
+            resolved,
+            self.step_maker(resolved),
+            CompletionChunks(writer, shown, logprob_writer),
+            lambda outcome: completion.completion_result(outcome, writer, shown, logprob_writer),
+            chosen.trim_loop,
+        )
 
     def create_chat_completion(
         self,
@@ -367,6 +419,35 @@ class TriMode:
 
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
+        job = self.chat_job(
+            messages,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            logprobs=logprobs,
+            top_logprobs=top_logprobs,
+            enable_thinking=enable_thinking,
+            reasoning_format=reasoning_format,
+            chat_template_kwargs=chat_template_kwargs,
+            response_format=response_format,
+            **options,
+        )
+        return job.stream(self._loop) if stream else job.run(self._loop)
+
+    def chat_job(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        temperature: float = DEFAULT_CHAT_TEMPERATURE,
+        logprobs: bool = False,
+        top_logprobs: int | None = None,
+        enable_thinking: bool = False,
+        reasoning_format: str = REASONING_DEEPSEEK,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        **options: Unpack[RequestArguments],
+    ) -> Job[ChatCompletion, ChatCompletionChunk]:
+        """What `create_chat_completion` runs."""
         if reasoning_format not in REASONING_FORMATS:
             raise ValueError(
                 f"unknown reasoning_format {reasoning_format!r}: use one of {', '.join(REASONING_FORMATS)}"
@@ -382,14 +463,34 @@ class TriMode:
             max_tokens=max_tokens,
             logprobs=(top_logprobs or 0) if logprobs else None,
         )
-        run = self.steps(tokens, chosen)
+        resolved = self.resolve(chosen, len(tokens))
         writer = ResultWriter(self.model_path)
         split = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
         logprob_writer = self.logprob_writer(chosen)
-        if stream:
-            return completion.chat_chunks(run, writer, split, logprob_writer)
-        outcome = completion.join(run, trim_loop=chosen.trim_loop)
-        return completion.chat_result(outcome, writer, split, logprob_writer)
+        return Job(
+            tokens,
+            resolved,
+            self.step_maker(resolved),
+            ChatChunks(writer, split, logprob_writer),
+            lambda outcome: completion.chat_result(outcome, writer, split, logprob_writer),
+            chosen.trim_loop,
+        )
+
+    def keep(self, prompt: str | Sequence[int]) -> int:
+        """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.
+
+        Text or token ids, such as those of a system message, without what differs. Returns its number of tokens.
+        `clear_cache` lets it go. On a CPU, bits are those of a long prompt, so a last part of it that is shorter than
+        64 tokens may have to be computed again by prompts that end soon after it.
+        """
+        tokens = self.prompt_tokens(prompt)
+        resolved = self.resolve(GenerationOptions(mode=AR, max_tokens=1), len(tokens))
+        self._loop.complete(tokens, replace(resolved, engine={**resolved.engine, "keep": True}))
+        return len(tokens)
+
+    def clear_cache(self) -> None:
+        """Drop what the cache holds of finished requests."""
+        self._loop.clear_cache()
 
     def logits(
         self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False
@@ -413,7 +514,7 @@ class TriMode:
         return origin_of(self._model, self._file, *self._cache_types, exact_reuse=self._exact_reuse)
 
     def save_state(self, tokens: Sequence[int]) -> CacheState:
-        """The keys and values of the longest beginning of `tokens` that the cache holds and no request is using.
+        """The keys and values of the longest beginning of `tokens` that finished requests have left in the cache.
 
         For what comes later and elsewhere: `load_state` of the same model in another process.
         """
@@ -429,7 +530,7 @@ class TriMode:
         bits as where it was saved.
 
         Raises ValueError, and changes nothing, when the state comes from other weights or another cache type, or has
-        more tokens than the context; RuntimeError while requests leave no room.
+        more tokens than the context; RuntimeError while requests leave no slot or no room.
         """
         from pytrimode.cache_state import difference
 

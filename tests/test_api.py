@@ -406,14 +406,16 @@ def test_import_is_light() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_behind_a_stop_string_stays_in_the_cache(q8_gguf: Path, mode: str) -> None:
     with TriMode(q8_gguf, n_ctx=512, n_threads=1) as fresh:
-        prompt = fresh.prompt_tokens(CHAT_PROMPT)
+        # So long that it is computed in tiles, as longer ones are: what the cache holds of it is as good for them.
+        prompt = fresh.prompt_tokens("Words, words, words. " * 20 + CHAT_PROMPT)
+        assert len(prompt) >= 64
         tokens = list(fresh.generate(prompt, max_tokens=60, temperature=0.0, mode=mode, ignore_eos=True))
         for at in (3, 10, 17, 30):
             stop = fresh.detokenize(tokens[at : at + 1]).decode()
             if not stop.strip() or stop in fresh.detokenize(tokens[:at]).decode():
                 continue
             options: dict[str, Any] = {"max_tokens": 60, "temperature": 0.0, "mode": mode, "ignore_eos": True}
-            fresh.create_completion("another prompt", max_tokens=1, temperature=0.0)
+            fresh.clear_cache()
             fresh.create_completion(prompt, stop=stop, **options)
             again: Any = fresh.create_completion([*prompt, *tokens], max_tokens=1, temperature=0.0)
             cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]

@@ -72,7 +72,7 @@ def cached(usage: Usage) -> int:
 
 
 def clear_cache(model: TriMode) -> None:
-    model._loop._open().clear_cache()
+    model.clear_cache()
 
 
 def conversation(n_turns: int, words: int = 8) -> list[dict[str, str]]:
@@ -155,6 +155,7 @@ def test_a_reply_that_never_began_changes_nothing(small: TriMode) -> None:
 def test_a_loaded_conversation_goes_on_in_another_process_as_if_it_had_never_been_closed(
     q8_gguf: Path, model: TriMode, questions: list[str], tmp_path: Path, mode: str
 ) -> None:
+    clear_cache(model)
     session = new_session(model, system="You are a helpful assistant.", mode=mode, max_tokens=40)
     for question in questions[:3]:
         ask(session, question)

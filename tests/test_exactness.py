@@ -90,7 +90,7 @@ def test_the_same_prompt_again_gives_the_same_bits(
     """The second time the prompt is found in the cache; the kernels that ran on it must have been the same."""
     with load(tiny_gguf(outtype)) as model:
         for prompt in chat_prompts(model, checkpoint_dir, 20, long_tokens=600):
-            model._loop._open().clear_cache()
+            model.clear_cache()
             first, cold = decode(model, prompt, mode="ar", max_tokens=16)
             again, warm = decode(model, prompt, mode="ar", max_tokens=16)
             assert (cold.cached_tokens, warm.cached_tokens) == (0, len(prompt) - 1)

@@ -10,6 +10,7 @@ class ArDecoder : public Decoder {
     using Decoder::Decoder;
 
   protected:
+    int decode_rows() const override { return 1; }
     int plan_decode(Batch & batch) override;
     void consume_decode(Batch & batch, const Forward & forward) override;
 };

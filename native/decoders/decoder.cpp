@@ -33,66 +33,54 @@ Reveal parse_reveal(const std::string & name) {
     throw std::invalid_argument("unknown reveal order \"" + name + "\"; orders: confidence, leftmost");
 }
 
-std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler) {
+std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler,
+                                      int n_batch) {
     switch (request.options.mode) {
         case Mode::ar:
-            return std::make_unique<ArDecoder>(model, request, std::move(sampler));
+            return std::make_unique<ArDecoder>(model, request, std::move(sampler), n_batch);
         case Mode::diffusion:
             if (!request.options.suffix.empty()) {
-                return std::make_unique<InfillDecoder>(model, request, std::move(sampler));
+                return std::make_unique<InfillDecoder>(model, request, std::move(sampler), n_batch);
             }
-            return std::make_unique<DiffusionDecoder>(model, request, std::move(sampler));
+            return std::make_unique<DiffusionDecoder>(model, request, std::move(sampler), n_batch);
         case Mode::self_spec:
-            return std::make_unique<SelfSpecDecoder>(model, request, std::move(sampler));
+            return std::make_unique<SelfSpecDecoder>(model, request, std::move(sampler), n_batch);
     }
     throw std::logic_error("no decoder for this mode");
 }
 
-Decoder::Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler)
+Decoder::Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch)
     : model_(model),
       request_(request),
       sampler_(std::move(sampler)),
       thinking_(request.prompt, request.options.think_begin, request.options.think_end,
                 request.options.max_thinking_tokens),
       plain_argmax_(request.options.sampler.plain_argmax()),
-      stop_(request.options.stop) {
+      stop_(request.options.stop),
+      n_batch_(n_batch) {
     if (request.options.loop_window > 0) {
         loop_.emplace(request.options.loop_window, request.options.loop_min_repeats);
     }
 }
 
-// A prompt is cut at multiples of the batch size wherever its prefill begins, and each part keeps the attention kernel
-// that it has in a prefill from nothing: a prompt found in the cache gives the same bits as a new one.
-int Decoder::prefill_chunk_end(int capacity) const {
+int Decoder::prefill_part_end() const {
     const int done = request_.sequence->size();
-    return std::min(prefill_size(), (done / capacity + 1) * capacity);
+    return std::min(prefill_size(), (done / n_batch_ + 1) * n_batch_);
 }
 
-bool Decoder::is_tiled(int capacity) const {
-    const int chunk_begin = request_.sequence->size() / capacity * capacity;
-    return prefilling() && prefill_chunk_end(capacity) - chunk_begin >= TILE_ROWS;
-}
-
-void Decoder::plan(Batch & batch, bool tiled) {
-    if (finished() || is_tiled(batch.capacity()) != tiled) {
-        return;
-    }
+void Decoder::plan(Batch & batch, int n_rows) {
     first_row_ = -1;
     prefill_rows_ = 0;
-    if (batch.room() == 0) {
-        return;
-    }
     if (!prefilling()) {
         first_row_ = plan_decode(batch);
         return;
     }
     const int done = request_.sequence->size();
-    prefill_rows_ = std::min(prefill_chunk_end(batch.capacity()) - done, batch.room());
-    prefill_tiled_ = tiled;
+    prefill_rows_ = n_rows;
     const auto begin = request_.prompt.begin() + done;
     const bool complete = done + prefill_rows_ == prefill_size();
     first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing,
-                                  complete ? sampled() : Want::nothing, tiled);
+                                  complete ? sampled() : Want::nothing, is_tiled());
 }
 
 void Decoder::consume(Batch & batch, const Forward & forward) {
@@ -105,11 +93,7 @@ void Decoder::consume(Batch & batch, const Forward & forward) {
         return;
     }
     ++request_.stats.prefill_passes;
-    Sequence & sequence = *request_.sequence;
-    // The last few rows of a prompt are tiled only if the prompt is longer: they do not count.
-    const bool exact = prefill_tiled_ && sequence.n_prefilled == sequence.size();
-    batch.commit(sequence, first_row_, prefill_rows_);
-    sequence.n_prefilled = exact ? sequence.size() : sequence.n_prefilled;
+    batch.commit(*request_.sequence, first_row_, prefill_rows_);
     if (!prefilling()) {
         begin(forward, first_row_ + prefill_rows_ - 1);
     }

@@ -2,6 +2,7 @@
 // A decoder knows nothing of other requests. The prefill is the same for all and lives here.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -15,12 +16,20 @@ namespace trimode {
 
 class Decoder {
   public:
-    Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);
+    // `n_batch`: where prompts are cut, see prefill_kernel.
+    Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch);
     virtual ~Decoder() = default;
 
-    // Adds rows, as many as the batch has room for; possibly none. Called twice for each pass: first for those whose
-    // next rows are tiled (long prefills), then for the rest.
-    void plan(Batch & batch, bool tiled);
+    // What the next pass is to carry: at most so many rows. Behind the prefill it needs all of them, or does not begin.
+    bool prefilling() const { return request_.sequence->size() < prefill_size(); }
+    int next_rows() const { return prefilling() ? prefill_part_end() - request_.sequence->size() : decode_rows(); }
+    bool is_tiled() const { return prefilling() && kernel() == Kernel::tiles; }
+
+    // A prompt's kernels are those of a prompt of this length.
+    int kernel_length() const { return request_.options.keep ? KEPT_LENGTH : prefill_size(); }
+
+    // Adds the rows: of a prefill the next `n_rows`, else as planned.
+    void plan(Batch & batch, int n_rows);
 
     // Takes the results of the rows planned last: commits cells, emits tokens, may finish the request.
     void consume(Batch & batch, const Forward & forward);
@@ -29,7 +38,8 @@ class Decoder {
     bool planned_prefill() const { return first_row_ >= 0 && prefill_rows_ > 0; }
 
   protected:
-    virtual int plan_decode(Batch & batch) = 0;  // returns the first row
+    virtual int decode_rows() const { return request_.options.block_length; }  // at most, of any pass
+    virtual int plan_decode(Batch & batch) = 0;                                // returns the first row
     virtual void consume_decode(Batch & batch, const Forward & forward) = 0;
 
     virtual int prefill_size() const { return static_cast<int>(request_.prompt.size()); }
@@ -70,19 +80,22 @@ class Decoder {
     llama_token last_ = -1;  // emitted, not in the cache yet: the seed of what follows
 
   private:
-    bool prefilling() const { return request_.sequence->size() < prefill_size(); }
-    int prefill_chunk_end(int capacity) const;
-    bool is_tiled(int capacity) const;
+    // What others are to begin with gets the kernels of a long prompt.
+    static constexpr int KEPT_LENGTH = std::numeric_limits<int>::max();
+
+    Kernel kernel() const { return prefill_kernel(request_.sequence->size(), kernel_length(), n_batch_); }
+    int prefill_part_end() const;
 
     void report_logprobs(llama_token token, const float * logits);
     bool is_loop(llama_token token);
 
     StopStrings stop_;
     std::optional<LoopDetector> loop_;
+    int n_batch_;
     int prefill_rows_ = 0;  // planned in the current batch
-    bool prefill_tiled_ = false;
 };
 
-std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);
+std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler,
+                                      int n_batch);
 
 }  // namespace trimode

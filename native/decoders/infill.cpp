@@ -2,8 +2,8 @@
 
 namespace trimode {
 
-InfillDecoder::InfillDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler)
-    : DiffusionDecoder(model, request, std::move(sampler)) {
+InfillDecoder::InfillDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch)
+    : DiffusionDecoder(model, request, std::move(sampler), n_batch) {
     last_ = request.prompt.back();
 }
 

@@ -9,10 +9,11 @@ namespace trimode {
 // emitted. An end-of-generation token among them ends the middle early.
 class InfillDecoder : public DiffusionDecoder {
   public:
-    InfillDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);
+    InfillDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch);
 
   protected:
     int prefill_size() const override;
+    int decode_rows() const override { return next_block_length(); }
     void begin(const Forward &, int) override {}
     void start_block() override;
     int next_block_length() const override;

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "../kv_cache.h"
 #include "../loop_detector.h"
 #include "../sampling/logprobs.h"
 #include "../sampling/sampler.h"
+#include "../sequence.h"
 #include "../speculation/draft_length.h"
 
 namespace trimode {
@@ -39,6 +39,7 @@ struct RequestOptions {
     llama_token think_end = -1;
     int max_thinking_tokens = -1;      // < 0: no budget
     int logprobs = -1;                 // how many of the most likely tokens to report at each position; < 0: nothing
+    bool keep = false;                 // the prompt stays in the cache for prompts that begin with it
     bool post_sampling_probs = false;  // logprobs after the sampler chain, not of the raw logits
     SamplerOptions sampler;
 };
@@ -65,7 +66,7 @@ struct Request {
     int64_t id = 0;
     std::vector<llama_token> prompt;
     RequestOptions options;
-    Sequence * sequence = nullptr;         // of its slot
+    Sequence * sequence = nullptr;         // while it has a slot
     DraftLength * draft_length = nullptr;  // of the engine
     Stats stats;
     Finish finish = Finish::none;
@@ -77,6 +78,8 @@ struct Request {
     std::vector<float> confidence;           // of each of its tokens; 0 where masked
     std::vector<PositionLogprobs> logprobs;  // of each emitted token, if asked
 
+    // Tokens that its sequence may have at most, those of rows that vanish included.
+    int max_length() const { return static_cast<int>(prompt.size() + options.suffix.size()) + options.max_tokens; }
     int remaining() const { return options.max_tokens - stats.completion_tokens; }
 };
 

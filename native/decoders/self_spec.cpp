@@ -4,18 +4,16 @@
 
 namespace trimode {
 
-SelfSpecDecoder::SelfSpecDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler)
-    : Decoder(model, request, std::move(sampler)), acceptance_(request.draft_length->new_request()) {}
-
 void SelfSpecDecoder::begin(const Forward & forward, int row) {
     Decoder::begin(forward, row);
+    acceptance_ = request_.draft_length->new_request();
     choose_length();
 }
 
 // A cycle emits at most as many tokens as its block is long: never more than are still wanted.
 void SelfSpecDecoder::choose_length() {
     const int fixed = request_.options.block_length;
-    const int wanted = fixed > 0 ? fixed : request_.draft_length->choose(acceptance_, request_.draft_length->load());
+    const int wanted = fixed > 0 ? fixed : request_.draft_length->choose(*acceptance_, request_.draft_length->load());
     length_ = std::min(wanted, request_.remaining());
 }
 
@@ -119,7 +117,7 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
 // `cut`: the request ended before the rest of the draft was looked at, which says nothing of it.
 void SelfSpecDecoder::learn(int accepted, bool cut) {
     const int looked_at = cut ? accepted : static_cast<int>(draft_.size());
-    acceptance_.observe(looked_at, accepted);
+    acceptance_->observe(looked_at, accepted);
     if (request_.options.use_lora) {
         request_.draft_length->observe_cycle(looked_at, accepted);
     }

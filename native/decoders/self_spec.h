@@ -10,9 +10,10 @@ namespace trimode {
 
 class SelfSpecDecoder : public Decoder {
   public:
-    SelfSpecDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler);
+    using Decoder::Decoder;
 
   protected:
+    int decode_rows() const override { return phase_ == Phase::draft ? length_ : static_cast<int>(draft_.size()) + 1; }
     int plan_decode(Batch & batch) override;
     void begin(const Forward & forward, int row) override;
     void consume_decode(Batch & batch, const Forward & forward) override;
@@ -28,11 +29,11 @@ class SelfSpecDecoder : public Decoder {
     Sampler::Verdict check(const Forward & forward, int i);
 
     Phase phase_ = Phase::draft;
-    Acceptance acceptance_;
-    int length_ = 0;                       // of the next block
-    int rows_ = 0;                         // planned in the current batch
-    std::vector<llama_token> draft_;       // what the verify pass checks
-    std::vector<Distribution> proposals_;  // what each of its tokens was drawn from; empty when greedy
+    std::optional<Acceptance> acceptance_;  // once the prefill is done
+    int length_ = 0;                        // of the next block
+    int rows_ = 0;                          // planned in the current batch
+    std::vector<llama_token> draft_;        // what the verify pass checks
+    std::vector<Distribution> proposals_;   // what each of its tokens was drawn from; empty when greedy
 };
 
 }  // namespace trimode

@@ -1,0 +1,36 @@
+// Which cells of the cache are whose: they are handed out in pages, and a page may have several holders.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace trimode {
+
+// Cells in a page. ggml's CPU attention adds cells up in their order, in tiles of 64 (GGML_FA_TILE_KV) or lanes that
+// divide 64: a position that always has the same place in its page, and pages in rising order, give the same sums
+// wherever a sequence lies in the cache.
+constexpr int PAGE_CELLS = 64;
+
+constexpr int pages_for(int n_cells) { return (n_cells + PAGE_CELLS - 1) / PAGE_CELLS; }
+
+class Pages {
+  public:
+    explicit Pages(int n) : holders_(n, 0), n_free_(n) {}
+
+    int size() const { return static_cast<int>(holders_.size()); }
+    int n_free() const { return n_free_; }
+    int holders(int32_t page) const { return holders_.at(page); }
+
+    // The lowest free page above `above` (-1: of all), with one holder now; -1 where there is none.
+    int32_t take(int32_t above = -1);
+
+    void hold(int32_t page);  // one more holder; std::logic_error for a free page
+    void drop(int32_t page);  // one holder less, free at none; std::logic_error for a free page
+
+  private:
+    std::vector<int32_t> holders_;
+    int n_free_;
+    int32_t lowest_free_ = 0;  // none below is free
+};
+
+}  // namespace trimode

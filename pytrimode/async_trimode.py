@@ -1,0 +1,105 @@
+"""AsyncTriMode: a TriMode for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pytrimode.completion import Chunk, Job, Result, Step, StepMaker
+from pytrimode.generation_options import GenerationOptions, ResolvedOptions
+from pytrimode.trimode import TriMode
+
+if TYPE_CHECKING:
+    from pytrimode._native import Event
+    from pytrimode.chat_template import Message
+    from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion
+
+
+class AsyncTriMode:
+    """Requests as coroutines and `async for`, over a loaded model, whose `n_parallel` says how many run side by side.
+
+    Arguments and results are those of `TriMode`'s methods of the same names. A request whose task is cancelled, or
+    whose stream is closed, ends with the current pass. QueueFullError comes when a request begins: from `await`, of a
+    stream from its first `async for`.
+
+        async with await AsyncTriMode.load("nld-8b.gguf", n_parallel=8) as model:
+            async for chunk in await model.create_completion("def fib(n):", stream=True):
+                print(chunk["choices"][0]["text"], end="")
+    """
+
+    def __init__(self, model: TriMode) -> None:
+        self.model = model
+
+    @classmethod
+    async def load(cls, *arguments: Any, **options: Any) -> AsyncTriMode:
+        """Load a model without blocking the event loop; arguments and errors as `TriMode`'s."""
+        return cls(await asyncio.to_thread(TriMode, *arguments, **options))
+
+    async def __aenter__(self) -> AsyncTriMode:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """As `TriMode.close`."""
+        self.model.close()
+
+    async def create_completion(
+        self, prompt: str | Sequence[int], *arguments: Any, stream: bool = False, **options: Any
+    ) -> Completion | AsyncIterator[Completion]:
+        """As `TriMode.create_completion`; with `stream` an asynchronous iterator."""
+        job = await asyncio.to_thread(self.model.completion_job, prompt, *arguments, **options)
+        return self._stream(job) if stream else await self._run(job)
+
+    async def create_chat_completion(
+        self, messages: Sequence[Message], *, stream: bool = False, **options: Any
+    ) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
+        """As `TriMode.create_chat_completion`; with `stream` an asynchronous iterator."""
+        job = await asyncio.to_thread(self.model.chat_job, messages, **options)
+        return self._stream(job) if stream else await self._run(job)
+
+    def steps(self, tokens: Sequence[int], options: GenerationOptions) -> AsyncGenerator[Step, None]:
+        """As `TriMode.steps`."""
+        resolved = self.model.resolve(options, len(tokens))
+        return self._steps(tokens, resolved, self.model.step_maker(resolved))
+
+    async def _run(self, job: Job[Result, Chunk]) -> Result:
+        async with contextlib.aclosing(self._steps(job.tokens, job.options, job.maker)) as steps:
+            return job.finish([step async for step in steps])
+
+    async def _stream(self, job: Job[Result, Chunk]) -> AsyncIterator[Chunk]:
+        async with contextlib.aclosing(self._steps(job.tokens, job.options, job.maker)) as steps:
+            for chunk in job.chunks.first():
+                yield chunk
+            async for step in steps:
+                for chunk in job.chunks.of(step):
+                    yield chunk
+
+    async def _steps(
+        self, tokens: Sequence[int], options: ResolvedOptions, maker: StepMaker
+    ) -> AsyncGenerator[Step, None]:
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+
+        def deliver(event: Event | BaseException) -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that is closed has no reader
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        request = self.model._loop.subscribe(tokens, options, deliver)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                step = maker.step(event)
+                yield step
+                if step.ending:
+                    return
+        finally:
+            self.model._loop.release(request)
