@@ -236,6 +236,9 @@ class Engine:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
+    @property
+    def draft_length(self) -> DraftLength:
+        """The engine's own; for use while no request runs."""
     def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:
         """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, with the request's number.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,

@@ -12,7 +12,7 @@ from pytrimode.shipped_model import shipped_gguf
 from pytrimode.trimode import TriMode
 
 
-def load(model: str | None, loading: Loading) -> TriMode:
+def load(model: str | None, loading: Loading, *, n_parallel: int = 1) -> TriMode:
     """The model that the user named, or the shipped one; raises as `TriMode` does."""
     console = Console(stderr=True)
     path = Path(model) if model else shipped_gguf(notice=lambda text: print(text, file=sys.stderr))
@@ -28,5 +28,6 @@ def load(model: str | None, loading: Loading) -> TriMode:
             flash_attn=loading.flash_attn == "on",
             lora_path=loading.lora_path,
             exact_reuse=loading.exact_reuse,
+            n_parallel=n_parallel,
             verbose=loading.verbose,
         )
