@@ -20,6 +20,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_encode(nb::module_ & m);
+void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
 
 namespace {
@@ -118,7 +119,8 @@ void bind_results(nb::module_ & m) {
         .def_ro("loop_period", &Stats::loop_period)
         .def_ro("loop_repeated", &Stats::loop_repeated)
         .def_ro("prompt_seconds", &Stats::prompt_seconds)
-        .def_ro("generation_seconds", &Stats::generation_seconds);
+        .def_ro("generation_seconds", &Stats::generation_seconds)
+        .def_ro("compute_seconds", &Stats::compute_seconds);
 }
 
 // Sets `field` from the keyword argument `name`, if it is there, and takes that away.
@@ -278,6 +280,7 @@ void bind_engine(nb::module_ & m) {
                          return std::unordered_map<std::string, size_t>{{"kv_cache", engine.kv_cache_bytes()},
                                                                         {"compute", engine.compute_bytes()}};
                      })
+        .def_prop_ro("draft_length", &Engine::draft_length, nb::rv_policy::reference_internal)
         .def("submit", &submit, "tokens"_a, "options"_a)
         .def("wait", &wait, "channel"_a)
         .def("wait_to_end", &wait_to_end, "request_id"_a)
@@ -311,6 +314,7 @@ NB_MODULE(_native, m) {
     bind_model(m);
     bind_results(m);
     bind_engine(m);
+    bind_speculation(m);
     bind_state(m);
     bind_loop_detector(m);
 }

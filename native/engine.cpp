@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <limits>
 #include <stdexcept>
+
+#include "speculation/pass_timer.h"
 
 namespace trimode {
 
@@ -11,6 +14,7 @@ namespace {
 
 constexpr int CELL_BUCKET = 256;
 constexpr int MAX_CELLS = 1 << 24;
+constexpr int DEFAULT_MAX_DRAFT = 32;  // where the file does not tell
 
 ggml_type parse_cache_type(const std::string & name, const char * option, bool flash_attn, int head_dim) {
     static const std::map<std::string, ggml_type> TYPES = {
@@ -32,6 +36,14 @@ ggml_type parse_cache_type(const std::string & name, const char * option, bool f
                                     std::to_string(head_dim));
     }
     return found->second;
+}
+
+// A draft longer than the blocks that the model was trained on is not worth trying.
+int max_draft_length(const Model & model) {
+    const auto metadata = model.metadata();
+    const auto found = metadata.find("trimode.block_length");
+    const int trained = found == metadata.end() ? 0 : std::atoi(found->second.c_str());
+    return trained > 0 ? trained : DEFAULT_MAX_DRAFT;
 }
 
 EngineOptions checked(const Model & model, EngineOptions options) {
@@ -70,7 +82,8 @@ Engine::Engine(const Model & model, const EngineOptions & options)
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       sequences_(cache_, options.exact_reuse),
       forward_(model, cache_, {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler}),
-      batch_(options.n_batch) {}
+      batch_(options.n_batch),
+      draft_length_(std::min(options.n_batch, max_draft_length(model))) {}
 
 void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
     if (tokens.empty()) {
@@ -92,7 +105,8 @@ void Engine::check_options(const RequestOptions & options) const {
     if (options.mode != Mode::ar && model_.mask_token() < 0) {
         throw std::invalid_argument("the model names no mask token (tokenizer.ggml.mask_token_id): only mode ar works");
     }
-    if (options.block_length < 1 || options.block_length > options_.n_batch) {
+    const int shortest = options.mode == Mode::self_spec ? 0 : 1;
+    if (options.block_length < shortest || options.block_length > options_.n_batch) {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) +
                                     "; it must be between 1 and n_batch (" + std::to_string(options_.n_batch) + ")");
     }
@@ -144,6 +158,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, 
     request.stats.prompt_tokens = static_cast<int>(prompt.size());
     request.prompt = std::move(prompt);
     request.options = std::move(options);
+    request.draft_length = &draft_length_;
     active->decoder = make_decoder(model_, request, std::move(sampler), options_.n_batch);
     if (request.options.max_tokens == 0) {
         request.finish = Finish::length;
@@ -206,6 +221,7 @@ std::vector<Event> Engine::step() {
 
 bool Engine::advance() {
     const auto start = std::chrono::steady_clock::now();
+    const double compute_before = forward_.times().compute;
     take_wishes();
     admit();
     std::vector<Turn> turns = this->turns();
@@ -213,7 +229,7 @@ bool Engine::advance() {
     pass(turns);
     const double seconds = seconds_since(start);
     step_seconds_ += seconds;
-    return collect(seconds) || !turns.empty();
+    return collect(seconds, forward_.times().compute - compute_before) || !turns.empty();
 }
 
 // Requests that have come, and those that shall go.
@@ -260,7 +276,7 @@ void Engine::admit() {
 bool Engine::start(Active & active) {
     Request & request = active.request;
     const int n_prompt = static_cast<int>(request.prompt.size());
-    const int n_room = std::min(request.max_length(), n_prompt + request.options.block_length);
+    const int n_room = std::min(request.max_length(), n_prompt + std::max(request.options.block_length, 1));
     active.sequence = sequences_.begin({request.prompt, options_.n_batch, active.decoder->kernel_length(), n_room},
                                        /*force=*/running_.empty());
     if (!active.sequence) {
@@ -353,6 +369,8 @@ void Engine::pass(const std::vector<Turn> & turns) {
     if (turns.empty()) {
         return;
     }
+    const PassTimer timer;
+    const double build_before = forward_.times().build;
     batch_.clear();
     for (const bool tiled : {true, false}) {
         for (const Turn & turn : turns) {
@@ -374,16 +392,31 @@ void Engine::pass(const std::vector<Turn> & turns) {
         active.took_part = true;
         active.last_pass = pass_;
     }
+    observe_pass(turns, timer.seconds() - (forward_.times().build - build_before));
     batch_.clear();
 }
 
+// What the choice of the draft length needs to know: passes without prompts, and how many share them.
+void Engine::observe_pass(const std::vector<Turn> & turns, double seconds) {
+    int n_tokens = 0;
+    for (const Turn & turn : turns) {
+        if (turn.active->decoder->planned_prefill()) {
+            return;
+        }
+        n_tokens += static_cast<int>(turn.active->request.emitted.size());
+    }
+    draft_length_.observe_pass(batch_.size(), seconds);
+    draft_length_.observe_crowd(static_cast<int>(turns.size()), batch_.size(), n_tokens);
+}
+
 // An event for each request that took part or has ended; true if there is any.
-bool Engine::collect(double seconds) {
+bool Engine::collect(double seconds, double compute_seconds) {
     std::vector<Event> events;
     for (auto & [id, active] : requests_) {
         Request & request = active->request;
         if (active->sequence) {
             (active->emitted ? request.stats.generation_seconds : request.stats.prompt_seconds) += seconds;
+            request.stats.compute_seconds += active->emitted ? compute_seconds : 0.0;
             active->emitted = request.stats.completion_tokens > 0;
         }
         if (active->reported || (!active->took_part && !active->is_over())) {

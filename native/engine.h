@@ -51,6 +51,7 @@ class Engine {
     int n_parallel() const { return options_.n_parallel; }
     size_t kv_cache_bytes() const { return cache_.bytes(); }
     size_t compute_bytes() const { return forward_.compute_bytes(); }
+    DraftLength & draft_length() { return draft_length_; }  // for use while no request runs
 
     // Queues a request and returns its id, at once. Its events go to `channel`; 0: to one of its own, of number id.
     // Throws std::invalid_argument for an empty or too long prompt, a token outside the vocabulary, a mode that needs a
@@ -123,7 +124,8 @@ class Engine {
     void secure_cells(std::vector<Turn> & turns);
     bool grow(Active & active, int n);
     void pass(const std::vector<Turn> & turns);
-    bool collect(double seconds);
+    void observe_pass(const std::vector<Turn> & turns, double seconds);
+    bool collect(double seconds, double compute_seconds);
     void end(Active & active);
 
     const Model & model_;
@@ -138,6 +140,7 @@ class Engine {
     PrefixCache sequences_;
     Forward forward_;
     Batch batch_;
+    DraftLength draft_length_;
     std::map<int64_t, std::unique_ptr<Active>> requests_;
     std::deque<Active *> queue_;     // submitted, without a slot yet
     std::vector<Active *> running_;  // with a slot, the oldest first

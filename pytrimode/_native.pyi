@@ -150,6 +150,53 @@ class Stats:
     def prompt_seconds(self) -> float: ...
     @property
     def generation_seconds(self) -> float: ...
+    @property
+    def compute_seconds(self) -> float:
+        """Of `generation_seconds`, what went into the graphs: the rest is the engine's overhead."""
+
+class PassCost:
+    """Seconds of a pass by its number of rows, learned from passes. See `native/speculation/pass_cost.h`."""
+
+    def __init__(self) -> None: ...
+    def observe(self, rows: int, seconds: float) -> None: ...
+    def seconds(self, rows: float) -> float: ...
+    def table(self) -> list[tuple[float, float]]:
+        """Rows that were seen and their seconds, ascending."""
+
+class Acceptance:
+    """How often drafts are accepted, by position. See `native/speculation/acceptance.h`.
+
+    Raises ValueError for an empty prior, a rate outside 0 to 1 and a memory that is not positive.
+    """
+
+    def __init__(self, prior: Sequence[float], memory: float) -> None: ...
+    @staticmethod
+    def published() -> list[float]: ...
+    def observe(self, drafted: int, accepted: int) -> None: ...
+    @property
+    def rates(self) -> list[float]: ...
+    def tokens(self, length: int) -> float:
+        """Expected tokens of a cycle with a block of `length`."""
+
+class DraftLength:
+    """Chooses the block length of self-speculation. See `native/speculation/draft_length.h`.
+
+    `other_rows`, `other_tokens`: what the other requests bring to an average pass.
+    """
+
+    def __init__(self, max_length: int, prior: Sequence[float] | None = None) -> None: ...
+    def new_request(self) -> Acceptance: ...
+    def choose(self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0) -> int: ...
+    def best(self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0) -> int: ...
+    def observe_pass(self, rows: int, seconds: float) -> None: ...
+    def observe_cycle(self, drafted: int, accepted: int) -> None: ...
+    @property
+    def acceptance(self) -> Acceptance:
+        """Of all requests."""
+    @property
+    def cost(self) -> PassCost: ...
+    @property
+    def lengths(self) -> list[int]: ...
 
 class QueueFullError(RuntimeError):
     """`n_parallel` requests run and `max_queue` wait."""
@@ -192,6 +239,9 @@ class Engine:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
+    @property
+    def draft_length(self) -> DraftLength:
+        """The engine's own; for use while no request runs."""
     def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:
         """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, which has its number.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,

@@ -7,6 +7,7 @@ the GIL (`Engine.wait`); callbacks have one thread between them that waits for a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytrimode._native import Engine, Event, Stats
+    from pytrimode._native import DraftLength, Engine, Event, Stats
 
 _CALLBACKS = -1
 """The channel of all requests with a callback. Other requests have channels of their own."""
@@ -34,6 +35,7 @@ class EngineLoop:
         self._lock = threading.Lock()
         self._callbacks: dict[int, Deliver] = {}
         self._thread: threading.Thread | None = None
+        self._channels = itertools.count(_CALLBACKS - 1, -1)
 
     def close(self) -> None:
         """Let go of the engine; requests that still run end with RuntimeError."""
@@ -65,6 +67,32 @@ class EngineLoop:
         finally:
             self.release(request)
 
+    def run_many(
+        self, jobs: Sequence[tuple[Sequence[int], ResolvedOptions]], parallel: int
+    ) -> Generator[tuple[int, Event], None, None]:
+        """Run requests, `parallel` of them at a time, in one thread: every event with the number of its job.
+
+        Leaving the iterator early cancels what still runs.
+        """
+        channel = next(self._channels)
+        running: dict[int, int] = {}
+        started = 0
+        try:
+            while started < len(jobs) or running:
+                while started < len(jobs) and len(running) < parallel:
+                    tokens, options = jobs[started]
+                    running[self._open().submit(tokens, channel=channel, **options.engine)] = started
+                    started += 1
+                for event in self._open().wait(channel):
+                    checked(event)
+                    yield running[event.request_id], event
+                    if event.finish_reason:
+                        del running[event.request_id]
+                        self.release(event.request_id)
+        finally:
+            for request in running:
+                self.release(request)
+
     def subscribe(self, tokens: Sequence[int], options: ResolvedOptions, deliver: Deliver) -> int:
         """Run a request whose events go to a callback, in a thread that callbacks share; `release` ends it."""
         with self._lock:
@@ -83,6 +111,11 @@ class EngineLoop:
         with contextlib.suppress(ValueError):
             if self._engine is not None:
                 self._engine.release(request)
+
+    @property
+    def draft_length(self) -> DraftLength:
+        """See `TriMode.draft_length`."""
+        return self._open().draft_length
 
     def clear_cache(self) -> None:
         """Drop the cells of finished requests, kept ones too."""

@@ -78,7 +78,7 @@ class GenerationOptions:
     mode: str = modes.DEFAULT_MODE
     """See `pytrimode.modes`."""
     block_length: int | None = None
-    """Tokens per block (default: 16 in self-spec; in diffusion the file's)."""
+    """Tokens per block (default: 16 in self-spec; in diffusion the file's; in auto the engine chooses)."""
     threshold: float | None = None
     """Confidence from which diffusion keeps a token at once (default: the file's, or 0.9)."""
     steps: int | None = None
@@ -148,9 +148,10 @@ class GenerationOptions:
             raise ValueError("a suffix needs max_tokens: the number of tokens between prompt and suffix")
         if self.max_thinking_tokens is not None and limits.think_end < 0:
             raise ValueError(f"max_thinking_tokens: the vocabulary has no special tokens {THINK_BEGIN} and {THINK_END}")
-        block_length = self.block_length or min(modes.default_block_length(mode, limits.metadata), limits.n_batch)
+        block_length = self._block_length(mode, limits)
         if block_length > limits.n_batch:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
+        measured = block_length == modes.MEASURED_BLOCK_LENGTH
         engine = {
             "mode": mode,
             "max_tokens": room if self.max_tokens in (None, -1) else min(self.max_tokens or 0, room),
@@ -169,9 +170,16 @@ class GenerationOptions:
             "max_thinking_tokens": -1 if self.max_thinking_tokens is None else self.max_thinking_tokens,
             "logprobs": -1 if self.logprobs is None else min(self.logprobs, limits.n_vocab),
             "post_sampling_probs": self.post_sampling_probs,
-            **self.sampling.engine_arguments(limits.n_vocab),
+            **self.sampling.engine_arguments(limits.n_vocab, repeatable=not measured),
         }
         return ResolvedOptions(engine, self.stop_strings, self.ignore_eos)
+
+    def _block_length(self, mode: str, limits: Limits) -> int:
+        if self.block_length is not None:
+            return self.block_length
+        if self.mode == modes.AUTO and mode == modes.SELF_SPEC:
+            return modes.MEASURED_BLOCK_LENGTH
+        return min(modes.default_block_length(mode, limits.metadata), limits.n_batch)
 
 
 def _at_least(name: str, value: int | None, low: int) -> None:

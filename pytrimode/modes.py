@@ -19,7 +19,7 @@ MODE_HELP = {
     AR: "one token per forward pass, left to right",
     DIFFUSION: "blocks of masked tokens, filled in by several passes",
     SELF_SPEC: "one pass drafts a block, a second verifies it; greedy output equals ar",
-    AUTO: "self-spec where the file names a mask token, else ar",
+    AUTO: "self-spec with block lengths chosen by measurement, down to ar where drafts do not pay",
 }
 
 ALIASES = {"dlm": DIFFUSION, "linear_spec": SELF_SPEC}
@@ -35,21 +35,21 @@ REVEAL_ORDERS = {
 }
 """In which order diffusion fills in a block."""
 
-DEFAULT_MODE = SELF_SPEC
+DEFAULT_MODE = AUTO
 DEFAULT_BLOCK_LENGTH = 16
+MEASURED_BLOCK_LENGTH = 0
+"""The engine's name for a length that it chooses itself, cycle by cycle."""
 
 
-def resolve_mode(name: str, *, has_mask: bool) -> str:
-    """One of `MODES` for a name that a user wrote.
+def check_mode(name: str, *, has_mask: bool) -> str:
+    """One of `MODES` or `AUTO` for a name that a user wrote.
 
     Raises ValueError for an unknown name, and for a mode that needs the mask token in a file without one.
     """
     mode = ALIASES.get(name, name)
-    if mode == AUTO:
-        return SELF_SPEC if has_mask else AR
-    if mode not in MODES:
+    if mode not in (*MODES, AUTO):
         raise ValueError(f"unknown mode {name!r}: use one of {', '.join(MODE_NAMES)}")
-    if mode != AR and not has_mask:
+    if mode not in (AR, AUTO) and not has_mask:
         raise ValueError(
             f"mode {mode} needs a mask token, and the file names none ({keys.TOKENIZER_MASK}): "
             f"only mode {AR} works. Files converted by trimode-convert from a tri-mode checkpoint name it."
@@ -57,8 +57,16 @@ def resolve_mode(name: str, *, has_mask: bool) -> str:
     return mode
 
 
+def resolve_mode(name: str, *, has_mask: bool) -> str:
+    """What the engine runs for it, one of `MODES`; raises as `check_mode`."""
+    mode = check_mode(name, has_mask=has_mask)
+    if mode == AUTO:  # diffusion is no choice: its text may differ
+        return SELF_SPEC if has_mask else AR
+    return mode
+
+
 def default_block_length(mode: str, metadata: Mapping[str, str]) -> int:
-    """Tokens per block when the user names none.
+    """Tokens per block when the user names none and the engine is not to choose.
 
     Diffusion takes the length that the checkpoint was trained for, where the file tells it, since its answers depend on
     it. The output of self-spec does not depend on it, only its speed: 16 there.

@@ -46,7 +46,7 @@ class SamplingArguments(TypedDict, total=False):
     dry_sequence_breakers: Sequence[str]
     logit_bias: Mapping[int | str, float] | None
     grammar: str
-    sampler: str
+    sampler: str | None
     seed: int | None
 
 
@@ -77,7 +77,8 @@ class Sampling:
     """Added to the logits of token ids (numbers, or strings of digits as in JSON)."""
     grammar: str = ""
     """GBNF with a rule `root`; empty: none."""
-    sampler: str = REJECTION
+    sampler: str | None = None
+    """One of `SAMPLERS`. None: rejection, but coupled where a seed alone would not give the same text again."""
     seed: int | None = None
     """None: a new one for every request."""
     _bias: dict[int, float] = field(init=False, repr=False, compare=False)
@@ -90,7 +91,7 @@ class Sampling:
                 raise ValueError(f"{name} {value}: must be {bounds}")
         if self.repeat_penalty == 0:
             raise ValueError("repeat_penalty 0: must be more than 0 (1: off)")
-        if self.sampler not in SAMPLERS:
+        if self.sampler is not None and self.sampler not in SAMPLERS:
             raise ValueError(f"unknown sampler {self.sampler!r}: use one of {', '.join(SAMPLERS)}")
         try:
             bias = {int(token): float(value) for token, value in (self.logit_bias or {}).items()}
@@ -98,8 +99,11 @@ class Sampling:
             raise ValueError(f"logit_bias: token ids and numbers are needed: {error}") from error
         object.__setattr__(self, "_bias", bias)
 
-    def engine_arguments(self, n_vocab: int) -> dict[str, Any]:
-        """Keyword arguments of the engine's `submit`. Raises ValueError for a biased token outside the vocabulary."""
+    def engine_arguments(self, n_vocab: int, *, repeatable: bool = True) -> dict[str, Any]:
+        """Keyword arguments of the engine's `submit`. `repeatable`: drafts have the same block lengths every time.
+
+        Raises ValueError for a biased token outside the vocabulary.
+        """
         outside = [token for token in self._bias if not 0 <= token < n_vocab]
         if outside:
             raise ValueError(f"logit_bias: token id {outside[0]} is not in the vocabulary of {n_vocab}")
@@ -108,9 +112,12 @@ class Sampling:
         return arguments | {
             "dry_sequence_breakers": list(self.dry_sequence_breakers),
             "logit_bias": self._bias,
-            "coupled": self.sampler == COUPLED,
+            "coupled": (self.sampler or self._default_sampler(repeatable)) == COUPLED,
             "seed": seed,
         }
+
+    def _default_sampler(self, repeatable: bool) -> str:
+        return REJECTION if repeatable or self.seed is None else COUPLED
 
 
 _RANGES = [

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
+    from pytrimode._native import DraftLength, Event
     from pytrimode.cache_state import CacheState
     from pytrimode.chat_template import ChatTemplate, Message
 
@@ -314,6 +315,18 @@ class TriMode:
     def resolve(self, options: GenerationOptions, n_prompt: int) -> ResolvedOptions:
         """See `GenerationOptions.resolve`."""
         return options.resolve(n_prompt, self._limits)
+
+    def run_many(
+        self, jobs: Sequence[tuple[Sequence[int], ResolvedOptions]], parallel: int
+    ) -> Generator[tuple[int, Event], None, None]:
+        """Run prompts with their `resolve`d options, `parallel` at a time (at most `n_parallel` side by side): every
+        event with the number of its job. Leaving the iterator early cancels what still runs."""
+        return self._loop.run_many(jobs, parallel)
+
+    @property
+    def draft_length(self) -> DraftLength:
+        """What mode auto has measured: time by rows, acceptance by position. To look at while no request runs."""
+        return self._loop.draft_length
 
     def step_maker(self, resolved: ResolvedOptions) -> StepMaker:
         """What makes the steps of one request from its events."""

@@ -177,11 +177,11 @@ def test_a_loaded_conversation_goes_on_in_another_process_as_if_it_had_never_bee
 def test_every_cache_type_comes_back_bit_by_bit(q8_gguf: Path, tmp_path: Path, type_k: str, type_v: str) -> None:
     options: dict[str, Any] = {"n_ctx": SMALL, "n_threads": 1, "type_k": type_k, "type_v": type_v}
     with TriMode(q8_gguf, **options) as one, TriMode(q8_gguf, **options) as other:
-        session = new_session(one, max_tokens=20)
+        session = new_session(one, mode="self-spec", max_tokens=20)
         ask(session, "Hello")
         session.save(tmp_path / "saved")
         ask(new_session(other, max_tokens=5), "How are you?")
-        again = new_session(other)
+        again = new_session(other, mode="self-spec")
         again.load(tmp_path / "saved")
         prompt = one.chat_tokens(session.messages)
         assert len(one.save_state(prompt).tokens) > 20

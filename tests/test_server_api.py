@@ -175,7 +175,7 @@ def test_models_props_and_slots(server: Served, model: TriMode, q8_gguf: Path) -
     assert props["model_path"] == str(q8_gguf) and props["total_slots"] == 1
     assert props["chat_template"] == model.chat_template.source
     assert props["default_generation_settings"]["n_ctx"] == model.n_ctx
-    assert props["default_generation_settings"]["params"]["mode"] == "self-spec"
+    assert props["default_generation_settings"]["params"]["mode"] == "auto"
     (slot,) = server.get("/slots").json()
     assert slot["id"] == 0 and slot["is_processing"] is False
 

@@ -34,6 +34,9 @@ class Decoder {
     // Takes the results of the rows planned last: commits cells, emits tokens, may finish the request.
     void consume(Batch & batch, const Forward & forward);
 
+    // Whether the rows planned last are those of a prompt.
+    bool planned_prefill() const { return first_row_ >= 0 && prefill_rows_ > 0; }
+
   protected:
     virtual int decode_rows() const { return request_.options.block_length; }  // at most, of any pass
     virtual int plan_decode(Batch & batch) = 0;                                // returns the first row

@@ -9,6 +9,7 @@
 #include "../sampling/logprobs.h"
 #include "../sampling/sampler.h"
 #include "../sequence.h"
+#include "../speculation/draft_length.h"
 
 namespace trimode {
 
@@ -24,7 +25,7 @@ Reveal parse_reveal(const std::string & name);
 struct RequestOptions {
     Mode mode = Mode::self_spec;
     int max_tokens = 0;
-    int block_length = 16;
+    int block_length = 16;  // 0: self-spec chooses it by measurement, cycle by cycle
     float threshold = 0.9f;
     int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold
     Reveal reveal = Reveal::confidence;
@@ -56,6 +57,7 @@ struct Stats {
     int loop_repeated = 0;  // finish loop: how many tokens at the end only repeat
     double prompt_seconds = 0.0;
     double generation_seconds = 0.0;
+    double compute_seconds = 0.0;  // of these, in the graphs
 };
 
 enum class Finish { none, stop, length, loop, cancelled, failed };
@@ -64,7 +66,8 @@ struct Request {
     int64_t id = 0;
     std::vector<llama_token> prompt;
     RequestOptions options;
-    Sequence * sequence = nullptr;  // while it has a slot
+    Sequence * sequence = nullptr;         // while it has a slot
+    DraftLength * draft_length = nullptr;  // of the engine
     Stats stats;
     Finish finish = Finish::none;
     std::string error;  // finish failed: why

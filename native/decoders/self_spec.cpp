@@ -4,10 +4,22 @@
 
 namespace trimode {
 
+void SelfSpecDecoder::begin(const Forward & forward, int row) {
+    Decoder::begin(forward, row);
+    acceptance_ = request_.draft_length->new_request();
+    choose_length();
+}
+
+// A cycle emits at most as many tokens as its block is long: never more than are still wanted.
+void SelfSpecDecoder::choose_length() {
+    const int fixed = request_.options.block_length;
+    const int wanted = fixed > 0 ? fixed : request_.draft_length->choose(*acceptance_, request_.draft_length->load());
+    length_ = std::min(wanted, request_.remaining());
+}
+
 int SelfSpecDecoder::plan_decode(Batch & batch) {
     if (phase_ == Phase::draft) {
-        // A cycle emits at most as many tokens as its block is long: never more than are still wanted.
-        const int length = std::min({request_.options.block_length, request_.remaining(), batch.room()});
+        const int length = std::min(length_, batch.room());
         if (length > 1) {
             return plan_draft(batch, length);
         }
@@ -41,6 +53,7 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
     } else {
         verify(batch, forward);
         phase_ = Phase::draft;
+        choose_length();
     }
 }
 
@@ -80,8 +93,9 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     const int n_draft = static_cast<int>(draft_.size());
     int accepted = 0;
     int emitted = 0;
+    bool go_on = true;
     // Each row's target depends on the tokens emitted before it (penalties, grammar): one after the other.
-    for (bool go_on = true; go_on && !finished() && emitted < rows_; ++emitted) {
+    for (; go_on && !finished() && emitted < rows_; ++emitted) {
         const int row = first_row_ + emitted;
         if (emitted < n_draft) {
             const Sampler::Verdict verdict = check(forward, emitted);
@@ -93,9 +107,21 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
         }
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
+    if (n_draft > 0) {
+        learn(accepted, /*cut=*/go_on && finished());
+    }
     request_.stats.drafted += n_draft;
     request_.stats.accepted += accepted;
     request_.stats.cycles += n_draft > 0;
+}
+
+// `cut`: the request ended before the rest of the draft was looked at, which says nothing of it.
+void SelfSpecDecoder::learn(int accepted, bool cut) {
+    const int looked_at = cut ? accepted : static_cast<int>(draft_.size());
+    acceptance_->observe(looked_at, accepted);
+    if (request_.options.use_lora) {
+        request_.draft_length->observe_cycle(looked_at, accepted);
+    }
 }
 
 }  // namespace trimode

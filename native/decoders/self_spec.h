@@ -13,21 +13,27 @@ class SelfSpecDecoder : public Decoder {
     using Decoder::Decoder;
 
   protected:
+    int decode_rows() const override { return phase_ == Phase::draft ? length_ : static_cast<int>(draft_.size()) + 1; }
     int plan_decode(Batch & batch) override;
+    void begin(const Forward & forward, int row) override;
     void consume_decode(Batch & batch, const Forward & forward) override;
 
   private:
     enum class Phase { draft, verify };
 
+    void choose_length();
     int plan_draft(Batch & batch, int length);
     void take_draft(const Forward & forward);
     void verify(Batch & batch, const Forward & forward);
+    void learn(int accepted, bool cut);
     Sampler::Verdict check(const Forward & forward, int i);
 
     Phase phase_ = Phase::draft;
-    int rows_ = 0;                         // planned in the current batch
-    std::vector<llama_token> draft_;       // what the verify pass checks
-    std::vector<Distribution> proposals_;  // what each of its tokens was drawn from; empty when greedy
+    std::optional<Acceptance> acceptance_;  // once the prefill is done
+    int length_ = 0;                        // of the next block
+    int rows_ = 0;                          // planned in the current batch
+    std::vector<llama_token> draft_;        // what the verify pass checks
+    std::vector<Distribution> proposals_;   // what each of its tokens was drawn from; empty when greedy
 };
 
 }  // namespace trimode

@@ -13,6 +13,7 @@ COMMANDS = {
     "chat": "Chat with a model.",
     "generate": "Complete a prompt.",
     "info": "Show what a GGUF file holds.",
+    "bench": "Measure how fast a model is, in which mode.",
     "serve": "Serve a model over HTTP, OpenAI-compatible.",
 }
 

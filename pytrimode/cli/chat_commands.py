@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pytrimode.cli.conversation import Conversation, check_mode
+from pytrimode.cli.conversation import Conversation, check_mode_name
 from pytrimode.cli.stats_line import Totals
 from pytrimode.modes import MODE_HELP
 
@@ -49,7 +49,7 @@ class ChatCommands:
         if not name:
             lines = [f"mode {self._conversation.mode}; there are:"]
             return "\n".join(lines + [f"  {mode:<10} {text}" for mode, text in MODE_HELP.items()])
-        check_mode(name)
+        check_mode_name(name)
         self._conversation.set_mode(name)
         return f"mode {self._conversation.mode}"
 

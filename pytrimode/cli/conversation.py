@@ -9,7 +9,7 @@ from typing import Protocol
 from pytrimode.chat_session import ChatSession
 from pytrimode.completion import Step
 from pytrimode.live_pass import BlockToken, LivePasses
-from pytrimode.modes import MODE_NAMES, resolve_mode
+from pytrimode.modes import MODE_NAMES, check_mode
 from pytrimode.results import FinishDetails, Timings
 from pytrimode.trimode import TriMode
 
@@ -93,7 +93,7 @@ class LocalConversation:
         model = self._session.model
         drafter = f", drafter LoRA of rank {model.lora_rank}" if model.has_lora else ""
         name = model.metadata.get("general.name", model.model_path)
-        return f"{name}: mode {self._resolved(self.mode)}, context {model.n_ctx}{drafter}"
+        return f"{name}: mode {self._checked(self.mode)}, context {model.n_ctx}{drafter}"
 
     @property
     def mode(self) -> str:
@@ -117,7 +117,7 @@ class LocalConversation:
 
     def set_mode(self, name: str) -> None:
         """See Conversation."""
-        self._session.options = replace(self._session.options, mode=self._resolved(name))
+        self._session.options = replace(self._session.options, mode=self._checked(name))
 
     def set_system(self, text: str | None) -> None:
         """See Conversation."""
@@ -142,11 +142,11 @@ class LocalConversation:
         cache = f"the cache is not used: {loaded.notice}" if loaded.notice else f"{loaded.cached_tokens} tokens cached"
         return f"mode {self.mode}, {cache}"
 
-    def _resolved(self, name: str) -> str:
-        return resolve_mode(name, has_mask=self._session.model.mask_token_id >= 0)
+    def _checked(self, name: str) -> str:
+        return check_mode(name, has_mask=self._session.model.mask_token_id >= 0)
 
 
-def check_mode(name: str) -> None:
+def check_mode_name(name: str) -> None:
     """Raises ValueError for a name that no mode has."""
     if name not in MODE_NAMES:
         raise ValueError(f"unknown mode {name!r}: {', '.join(MODE_NAMES)}")

@@ -30,5 +30,6 @@ def load(model: str | None, loading: Loading, *, n_parallel: int = 1) -> TriMode
             flash_attn=loading.flash_attn == "on",
             lora_path=loading.lora_path,
             exact_reuse=loading.exact_reuse,
+            n_parallel=n_parallel,
             verbose=loading.verbose,
         )

@@ -11,7 +11,7 @@ import click
 from pytrimode import modes
 from pytrimode._native import LOOP_WINDOW
 from pytrimode.generation_options import GenerationOptions
-from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
+from pytrimode.sampling import COUPLED, DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
 from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
@@ -56,7 +56,8 @@ _LOADING = [
 _DECODING = [
     click.option("-m", "--mode", default=modes.DEFAULT_MODE, show_default=True, metavar="MODE", help=MODE_HELP + "."),
     click.option("-B", "--block-length", type=click.IntRange(min=1), metavar="N",
-                 help=f"Tokens per block (default: {modes.DEFAULT_BLOCK_LENGTH}; in diffusion the file's)."),
+                 help=f"Tokens per block (default: {modes.DEFAULT_BLOCK_LENGTH}; in diffusion the file's; in auto what "
+                      "is fastest, measured on the way)."),
     click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="P",
                  help="Confidence from which diffusion keeps a token at once "
                       f"(default: the file's, or {modes.DEFAULT_THRESHOLD})."),
@@ -84,8 +85,9 @@ _SAMPLING = [
                  help="Take X off a token's logit for each recent occurrence."),
     click.option("--presence-penalty", type=float, default=0.0, show_default=True, metavar="X",
                  help="Take X off the logits of recent tokens."),
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), default=REJECTION, show_default=True,
-                 help="; ".join(f"{name}: {text}" for name, text in SAMPLERS.items()) + "."),
+    click.option("--sampler", type=click.Choice(list(SAMPLERS)), metavar="NAME",
+                 help="; ".join(f"{name}: {text}" for name, text in SAMPLERS.items())
+                      + f" (default: {REJECTION}; {COUPLED} in mode auto with a seed)."),
     click.option("-s", "--seed", type=int, metavar="N", help="Seed of the random numbers (default: a new one)."),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytrimode.cli.conversation import Part, check_mode
+from pytrimode.cli.conversation import Part, check_mode_name
 from pytrimode.modes import ALIASES, AUTO
 from pytrimode.results import FinishDetails
 
@@ -62,7 +62,7 @@ class RemoteConversation:
 
     def set_mode(self, name: str) -> None:
         """See Conversation."""
-        check_mode(name)
+        check_mode_name(name)
         mode = ALIASES.get(name, name)
         modes = self._props.get("modes", [])
         if mode != AUTO and mode not in modes:

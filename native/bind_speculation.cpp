@@ -1,0 +1,58 @@
+// The choice of the draft length, for tests and for whoever wants to study it. Documented in pytrimode/_native.pyi.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
+
+#include "speculation/draft_length.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace trimode;
+
+std::vector<std::pair<double, double>> cost_table(const PassCost & cost) {
+    std::vector<std::pair<double, double>> table;
+    for (const PassCost::Point & point : cost.table()) {
+        table.emplace_back(point.rows, point.seconds);
+    }
+    return table;
+}
+
+void bind_speculation(nb::module_ & m) {
+    nb::class_<PassCost>(m, "PassCost")
+        .def(nb::init<>())
+        .def("observe", &PassCost::observe, "rows"_a, "seconds"_a)
+        .def("seconds", &PassCost::seconds, "rows"_a)
+        .def("table", &cost_table);
+    nb::class_<Acceptance>(m, "Acceptance")
+        .def(nb::init<std::vector<double>, double>(), "prior"_a, "memory"_a)
+        .def_static("published", &Acceptance::published)
+        .def("observe", &Acceptance::observe, "drafted"_a, "accepted"_a)
+        .def_prop_ro("rates", &Acceptance::rates)
+        .def("tokens", &Acceptance::tokens, "length"_a);
+    nb::class_<DraftLength>(m, "DraftLength")
+        .def(
+            "__init__",
+            [](DraftLength * self, int max_length, std::optional<std::vector<double>> prior) {
+                new (self) DraftLength(max_length, prior ? *prior : Acceptance::published());
+            },
+            "max_length"_a, "prior"_a = nb::none())
+        .def("new_request", &DraftLength::new_request)
+        .def(
+            "choose",
+            [](DraftLength & self, const Acceptance & acceptance, double rows, double tokens) {
+                return self.choose(acceptance, {rows, tokens});
+            },
+            "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0)
+        .def(
+            "best",
+            [](const DraftLength & self, const Acceptance & acceptance, double rows, double tokens) {
+                return self.best(acceptance, {rows, tokens});
+            },
+            "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0)
+        .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a)
+        .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a)
+        .def_prop_ro("acceptance", &DraftLength::acceptance, nb::rv_policy::reference_internal)
+        .def_prop_ro("cost", &DraftLength::cost, nb::rv_policy::reference_internal)
+        .def_prop_ro("lengths", &DraftLength::lengths);
+}

@@ -1,0 +1,1 @@
+"""Measuring a model: modes, block lengths, prompts and load. `pytrimode bench` is the command."""

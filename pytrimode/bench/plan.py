@@ -1,0 +1,73 @@
+"""What is compared with what: settings (how to decode) under workloads (what to decode)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytrimode import modes
+from pytrimode.generation_options import GenerationOptions
+from pytrimode.sampling import Sampling
+
+STOCK = "llama-cpp-python"
+DEFAULT_BLOCK_LENGTHS = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A mode and a block length."""
+
+    mode: str
+    """One of `pytrimode.modes`, or `STOCK`."""
+    block_length: int | None = None
+    use_lora: bool = True
+
+    @property
+    def name(self) -> str:
+        """For tables: "self-spec 16"."""
+        length = "" if self.block_length is None else f" {self.block_length}"
+        return self.mode + length + ("" if self.use_lora else ", no LoRA")
+
+    @property
+    def exact(self) -> bool:
+        """Whether its greedy text is that of ar."""
+        return self.mode != modes.DIFFUSION
+
+    def options(self, max_tokens: int, sampling: Sampling, ignore_eos: bool) -> GenerationOptions:
+        """Of a request."""
+        return GenerationOptions(
+            max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, use_lora=self.use_lora,
+            sampling=sampling, ignore_eos=ignore_eos,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Prompts of one category and length, how much to write, and how many requests at a time."""
+
+    category: str
+    prompt_length: int
+    """0: as the prompts are."""
+    max_tokens: int
+    parallel: int
+
+
+def settings_of(
+    names: Sequence[str], block_lengths: Sequence[int], *, has_mask: bool, without_lora: bool
+) -> list[Setting]:
+    """The settings for modes that a user wrote; block lengths multiply those modes that have them.
+
+    `without_lora`: self-spec once more without the drafter LoRA. Raises ValueError as `modes.check_mode`.
+    """
+    found: list[Setting] = []
+    for name in names:
+        mode = modes.check_mode(name, has_mask=has_mask)
+        if mode == modes.SELF_SPEC:
+            lengths: Sequence[int | None] = block_lengths or DEFAULT_BLOCK_LENGTHS
+        else:
+            lengths = block_lengths if mode == modes.DIFFUSION and block_lengths else (None,)
+        for length in lengths:
+            found.append(Setting(mode, length))
+            if mode == modes.SELF_SPEC and without_lora:
+                found.append(Setting(mode, length, use_lora=False))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,282 @@
+"""`pytrimode bench`: how fast a model is, in which mode."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pytrimode import modes
+from pytrimode.bench.chart import check_matplotlib, write_chart
+from pytrimode.bench.plan import STOCK, Setting, Workload, settings_of
+from pytrimode.bench.prompts import PROMPTS, read_prompts, tokenize
+from pytrimode.bench.report import FORMATS, Report
+from pytrimode.bench.runner import Results, Runner, collect, turns
+from pytrimode.bench.stock import Stock
+from pytrimode.cli.load import load
+from pytrimode.cli.options import Loading, loading_options, model_argument
+from pytrimode.sampling import Sampling
+from pytrimode.trimode import TriMode
+
+
+class NumberList(click.ParamType):
+    """Whole numbers, separated by commas."""
+
+    name = "numbers"
+
+    def __init__(self, low: int) -> None:
+        self._low = low
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Raises BadParameter for anything else, and for a number that is too low."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 4,8,16", param, ctx)
+        if min(numbers) < self._low:
+            self.fail(f"{min(numbers)} is too low: at least {self._low}", param, ctx)
+        return numbers
+
+
+def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(","))
+
+
+def _chosen_prompts(file: str | None, categories: Sequence[str], n_prompts: int | None) -> dict[str, list[str]]:
+    known = read_prompts(Path(file)) if file else {name: list(texts) for name, texts in PROMPTS.items()}
+    for name in categories:
+        if name not in known:
+            raise click.UsageError(f"no category {name!r}: there are {', '.join(known)}")
+    return {name: texts[:n_prompts] for name, texts in known.items() if not categories or name in categories}
+
+
+def _stock_options(model: TriMode, loading: Loading) -> dict[str, Any]:
+    """As the model is loaded here."""
+    return {
+        "n_ctx": model.n_ctx,
+        "n_batch": loading.batch_size,
+        "n_gpu_layers": loading.n_gpu_layers,
+        "n_threads": loading.threads or os.cpu_count() or 1,
+        "n_threads_batch": loading.threads or os.cpu_count() or 1,
+        "flash_attn": loading.flash_attn == "on",
+    }
+
+
+def _about(model: TriMode, loading: Loading, rounds: int, sampling: str, interrupted: bool) -> dict[str, Any]:
+    memory = {"file": Path(model.model_path).stat().st_size, **model.memory}
+    return {
+        "model": model.metadata.get("general.name") or Path(model.model_path).name,
+        "file": Path(model.model_path).name,
+        "drafter LoRA": f"rank {model.lora_rank}" if model.has_lora else "none",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {loading.threads or os.cpu_count()} threads, "
+        f"{loading.n_gpu_layers} layers on the GPU",
+        "memory": ", ".join(f"{name} {n / 2**20:.1f} MiB" for name, n in memory.items()),
+        "sampling": sampling,
+        "rounds": f"{rounds}: median (lowest to highest)" + (", INTERRUPTED" if interrupted else ""),
+        "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {version('llama-cpp-python')}",
+    }
+
+
+def _measure(runner: Runner, plan: list[Any], results: Results, warm_up: int) -> bool:
+    """Run the plan with a bar on stderr; False when Ctrl-C ended it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("warming up", total=len(plan))
+        try:
+            for turn in collect(runner, iter(plan), results, warm_up):
+                what = f"{turn.workload.category}, {turn.setting.name}" if turn.round >= warm_up else "warming up"
+                progress.update(bar, advance=1, description=what)
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+@click.command(name="bench")
+@model_argument
+@click.option(
+    "-m",
+    "--mode",
+    "names",
+    default="ar,self-spec,auto",
+    show_default=True,
+    metavar="MODE,...",
+    callback=_names,
+    help="Modes to compare.",
+)
+@click.option(
+    "-B",
+    "--block-length",
+    "block_lengths",
+    type=NumberList(1),
+    metavar="N,...",
+    help="Tokens per block in self-spec (default: 4,8,16,32) and in diffusion (default: the file's).",
+)
+@click.option("--without-lora", is_flag=True, help="Draft without the LoRA as well, to see what it brings.")
+@click.option(
+    "-p",
+    "--prompt-tokens",
+    "prompt_lengths",
+    type=NumberList(0),
+    default="0",
+    show_default=True,
+    metavar="N,...",
+    help="Prompt lengths: prompts behind earlier turns of about N tokens; 0: as they are.",
+)
+@click.option(
+    "-n",
+    "--max-tokens",
+    "max_tokens",
+    type=NumberList(2),
+    default="128",
+    show_default=True,
+    metavar="N,...",
+    help="Most tokens to write.",
+)
+@click.option(
+    "-np",
+    "--parallel",
+    type=NumberList(1),
+    default="1",
+    show_default=True,
+    metavar="N,...",
+    help="Requests at a time; tokens/s is then that of all together, prompts included.",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    help=f"Only these prompts; repeatable. Built in: {', '.join(PROMPTS)}.",
+)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(),
+    metavar="FILE",
+    help='Other prompts: a text, one on each line, or JSON {"category": ["prompt", ...]}.',
+)
+@click.option("--prompts", "n_prompts", type=click.IntRange(min=1), metavar="N", help="Only the first N of each.")
+@click.option(
+    "-r",
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Times to measure everything.",
+)
+@click.option(
+    "--warm-up",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Rounds before that; auto learns in them what passes cost.",
+)
+@click.option(
+    "--temp",
+    "--temperature",
+    "temperature",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default=True,
+    metavar="T",
+    help="Temperature; 0: greedy, so that all exact modes write the same.",
+)
+@click.option("--ignore-eos", is_flag=True, help="Write --max-tokens in any case.")
+@click.option("--compare", type=click.Choice([STOCK]), help="Run the same file in stock llama-cpp-python too (greedy).")
+@click.option(
+    "-o",
+    "--output",
+    "output_format",
+    type=click.Choice(list(FORMATS)),
+    default="markdown",
+    show_default=True,
+    help="Format of the report on stdout.",
+)
+@click.option("--chart", type=click.Path(), metavar="FILE", help="Write a PNG of the speeds; needs the extra [chart].")
+@loading_options  # fmt: skip
+def command(
+    model: str | None,
+    names: tuple[str, ...],
+    block_lengths: tuple[int, ...] | None,
+    without_lora: bool,
+    prompt_lengths: tuple[int, ...],
+    max_tokens: tuple[int, ...],
+    parallel: tuple[int, ...],
+    categories: tuple[str, ...],
+    file: str | None,
+    n_prompts: int | None,
+    rounds: int,
+    warm_up: int,
+    temperature: float,
+    ignore_eos: bool,
+    compare: str | None,
+    output_format: str,
+    chart: str | None,
+    loading: Loading,
+) -> None:
+    """Measure how fast MODEL, a GGUF file, is (default: the checkpoint that comes with pytrimode).
+
+    Settings take turns, prompt by prompt, so that a busy machine slows all of them; ratios are taken within a round.
+    Ctrl-C ends the run and prints what was measured so far.
+
+    \b
+    tokens/s        without the prompt and without the first token, which comes from it
+    x ar            against mode ar in the same round: above 1 drafting pays
+    tokens/forward  tokens for each forward pass of a request
+    tokens/cycle    tokens for each pair of draft and verify pass
+    overhead        share of a pass that is not computation: inputs, sampling, bookkeeping
+
+    \b
+    pytrimode bench                                     the shipped model, a few minutes
+    pytrimode bench nld-8b.gguf -m ar,auto --compare llama-cpp-python
+    pytrimode bench nld-8b.gguf -B 8,16,32 --category code -n 64 -r 5
+    pytrimode bench nld-8b.gguf -m ar,auto -np 1,2,4,8 -c 16384 -o csv > speeds.csv
+    """
+    if chart:
+        check_matplotlib()
+    texts = _chosen_prompts(file, categories, n_prompts)
+    results: Results = {}
+    with ExitStack() as stack:
+        loaded = stack.enter_context(load(model, loading, n_parallel=max(parallel)))
+        settings = settings_of(
+            names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, without_lora=without_lora
+        )
+        stock = None
+        if compare:
+            stock = stack.enter_context(Stock(loaded.model_path, _stock_options(loaded, loading)))
+            settings.append(Setting(STOCK))
+        workloads = [Workload(*axes) for axes in product(texts, prompt_lengths, max_tokens, parallel)]
+        if max(prompt_lengths) >= loaded.n_ctx:
+            raise ValueError(f"Requested tokens ({max(prompt_lengths)}) exceed context window of {loaded.n_ctx}")
+        prompts = {
+            (category, length): tokens
+            for length in prompt_lengths
+            for category, tokens in tokenize(loaded, texts, length).items()
+        }
+        runner = Runner(loaded, stock, lambda seed: Sampling(temperature, seed=seed), ignore_eos=ignore_eos)
+        plan = list(turns(prompts, workloads, settings, rounds + warm_up))
+        complete = _measure(runner, plan, results, warm_up)
+        results = {key: results[key] for key in product(workloads, settings) if key in results}
+        measured = loaded.draft_length.cost.table() if modes.AUTO in names or len(settings) > 1 else []
+        sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
+        report = Report(_about(loaded, loading, rounds, sampling, not complete), results, measured)
+    print(FORMATS[output_format](report))
+    if chart and results:
+        write_chart(report, Path(chart))
+    if not complete:
+        sys.stdout.flush()
+        raise KeyboardInterrupt
