@@ -49,7 +49,11 @@ void bind_model(nb::module_ & m) {
                bool use_mmap, bool vocab_only, const std::vector<std::string> & devices, const std::string & split_mode,
                int main_gpu, const std::vector<float> & tensor_split) {
                 const nb::gil_scoped_release release;
-                new (self) Model(path, {lora_path.value_or(""), n_gpu_layers, use_mmap, vocab_only, /*no_alloc=*/false,
+                new (self) Model(path, {lora_path.value_or(""),
+                                        n_gpu_layers,
+                                        use_mmap,
+                                        vocab_only,
+                                        /*no_alloc=*/false,
                                         {devices, split_mode, main_gpu, tensor_split}});
             },
             "path"_a, nb::kw_only(), "lora_path"_a = nb::none(), "n_gpu_layers"_a = 0, "use_mmap"_a = true,

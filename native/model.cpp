@@ -90,8 +90,7 @@ std::vector<float> checked_split(std::vector<float> shares) {
     float sum = 0.0f;
     for (const float share : shares) {
         if (!(share >= 0.0f)) {
-            throw std::invalid_argument("tensor_split: a share is " + std::to_string(share) +
-                                        "; it must be 0 or more");
+            throw std::invalid_argument("tensor_split: a share is " + std::to_string(share) + "; it must be 0 or more");
         }
         sum += share;
     }

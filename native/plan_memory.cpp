@@ -39,11 +39,11 @@ class Measure {
         std::vector<const ggml_tensor *> weights = {model.token_embd(), model.output_norm(), model.output()};
         for (size_t i = 0; i < model.layers().size(); ++i) {
             const Layer & l = model.layers()[i];
-            weights.insert(weights.end(), {l.attn_norm, l.wq, l.wk, l.wv, l.wo, l.ffn_norm, l.ffn_gate, l.ffn_up,
-                                           l.ffn_down});
+            weights.insert(weights.end(),
+                           {l.attn_norm, l.wq, l.wk, l.wv, l.wo, l.ffn_norm, l.ffn_gate, l.ffn_up, l.ffn_down});
             if (model.lora()) {
-                weights.insert(weights.end(),
-                               {model.lora()->layer(static_cast<int>(i)).a, model.lora()->layer(static_cast<int>(i)).b});
+                weights.insert(weights.end(), {model.lora()->layer(static_cast<int>(i)).a,
+                                               model.lora()->layer(static_cast<int>(i)).b});
             }
         }
         std::sort(weights.begin(), weights.end());

@@ -13,6 +13,8 @@ COMMANDS = {
     "chat": "Chat with a model.",
     "generate": "Complete a prompt.",
     "info": "Show what a GGUF file holds.",
+    "plan": "Say what fits into a GPU's memory, and how fast to expect it.",
+    "doctor": "Show what was found on this machine, and test its devices.",
     "serve": "Serve a model over HTTP, OpenAI-compatible.",
 }
 

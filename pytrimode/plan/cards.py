@@ -61,7 +61,7 @@ CARDS = {
 
 
 def find_card(name: str) -> Card:
-    """The card of a name, case and spaces aside; "3090" or "m4 max" are enough. Raises ValueError without or with two."""
+    """The card of a name or a part of it, case and spaces aside. Raises ValueError where none or several match."""
 
     def plain(text: str) -> str:
         return "".join(text.lower().split())

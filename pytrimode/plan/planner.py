@@ -8,6 +8,7 @@ from pathlib import Path
 from pytrimode.plan.cards import CARDS, Card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
+from pytrimode.plan.sizes import parse_size
 from pytrimode.plan.speed import Load, Speeds, speeds
 from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, WeightBytes, lora_bytes, weight_bytes
 
@@ -97,12 +98,12 @@ class Plan:
 def plan(
     model: str | Path,
     *,
-    vram: int | None = None,
+    vram: int | str | None = None,
     n_ctx: int = 32768,
     n_parallel: int = 1,
     n_batch: int = 512,
     flash_attn: bool = True,
-    margin: int = DEFAULT_MARGIN,
+    margin: int | str = DEFAULT_MARGIN,
 ) -> Plan:
     """Plan the memory of a model on one device, and estimate its speed on known cards.
 
@@ -110,16 +111,18 @@ def plan(
 
     Args:
         model: "3B", "8B", "14B", a GGUF file or a checkpoint directory.
-        vram: bytes to fit into.
+        vram: bytes to fit into, or text such as "24GB" (binary units).
         n_ctx: tokens per slot.
         n_parallel: slots, each with a context of its own.
         n_batch: most rows in one pass.
         flash_attn: False: attention by products, which allows no quantized cache.
-        margin: bytes of `vram` that are left free.
+        margin: what is left free of `vram`.
 
     Raises FileNotFoundError, ValueError for what is no model or impossible options.
     """
     shape = model_shape(model)
+    vram = parse_size(vram) if isinstance(vram, str) else vram
+    margin = parse_size(margin) if isinstance(margin, str) else margin
     cache_types = CACHE_TYPES if flash_attn else CACHE_TYPES[:1]
     kv_cache, compute, measured_on = _measured(shape, cache_types, n_ctx, n_parallel, n_batch, flash_attn)
     lora = lora_bytes(shape)
