@@ -56,7 +56,7 @@ def _fail(message: object, code: int = 1) -> int:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for what went wrong, 2 for wrong usage, 130 for Ctrl-C."""
     try:
-        cli.main(arguments, prog_name="pytrimode", standalone_mode=False)
+        code = cli.main(arguments, prog_name="pytrimode", standalone_mode=False)
     except click.UsageError as error:
         error.show()
         return error.exit_code
@@ -70,7 +70,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         return _fail(error if str(error) else type(error).__name__)
-    return 0
+    return code if isinstance(code, int) else 0  # what a command gave to ctx.exit
 
 
 def main() -> None:
