@@ -22,6 +22,7 @@ from pytrimode.plan import plan
 from pytrimode.plan.cards import CARDS, find_card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, model_shape
+from pytrimode.plan.offload import most_that_fit, parse_gpu_layers
 from pytrimode.plan.planner import CACHE_TYPES, GIB, layers_that_fit
 from pytrimode.plan.published import Comparison, comparisons
 from pytrimode.plan.sizes import parse_size, size_text
@@ -279,3 +280,57 @@ def test_a_directory_or_file_that_is_no_model_is_refused(tmp_path: Path, tiny_gg
         plan(tmp_path)
     with pytest.raises(ValueError, match="no model of architecture mistral3"):
         plan(lora_path(tiny_gguf("q8_0")))
+
+
+# --- How much goes to the GPU ----------------------------------------------------------------------------------------
+
+
+def test_gpu_layers_are_a_number_all_or_auto(q8_gguf: Path) -> None:
+    assert [parse_gpu_layers(text) for text in (7, "7", "all", "auto")] == [7, 7, -1, "auto"]
+    with pytest.raises(ValueError, match="n_gpu_layers 'some': expected a number of layers, all or auto"):
+        TriMode(q8_gguf, n_gpu_layers="some")
+    for limit in range(8):
+        assert most_that_fit(7, lambda n, limit=limit: n <= limit) == min(limit, 7)  # type: ignore[misc]
+
+
+def test_without_a_gpu_every_offload_option_runs_on_the_cpu(q8_gguf: Path, model: TriMode) -> None:
+    tokens = model.tokenize("What is 12 + 30?")
+    expected = model.logits(tokens)
+    with TriMode(q8_gguf, n_ctx=256, n_threads=1, n_gpu_layers="auto", split_mode="none", tensor_split=[3, 1]) as other:
+        assert other.n_gpu_layers == 0
+        assert (other.logits(tokens) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split_mode": "row"}, 'split_mode: "row" is not known; modes: none, layer'),
+        ({"tensor_split": [0.0, 0.0]}, "tensor_split: all shares are 0"),
+        ({"tensor_split": [-1.0]}, "tensor_split: a share is -1"),
+        ({"tensor_split": [1.0] * 99}, "tensor_split: 99 shares; at most"),
+    ],
+)
+def test_impossible_devices_are_refused(q8_gguf: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TriMode(q8_gguf, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-ngl", "all", "-ctk", "q8_0", "-fa", "auto"], ["-ngl", "2", "-ct", "q8_0", "-ctv", "f16", "-sm", "none"]],
+)
+def test_commands_take_llama_cpps_names(
+    q8_gguf: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["generate", str(q8_gguf), "-p", "What is 12 + 30?", "-n", "4", "-t", "1", "-c", "256", "--temp", "0"]
+    assert run([*common, *arguments]) == 0
+    text = capsys.readouterr().out
+    with TriMode(q8_gguf, n_ctx=256, n_threads=1, type_k="q8_0") as model:
+        expected: Any = model.create_completion("What is 12 + 30?", max_tokens=4, temperature=0.0)
+    assert text == expected["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("-ngl", "some"), ("-ts", "a,b")])
+def test_a_wrong_value_names_the_option(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", option, value]) == 2
+    assert f"'{option}'" in (err := capsys.readouterr().err) and value in err
