@@ -8,7 +8,7 @@ namespace trimode {
 KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type type_v) {
     const Hparams & h = model.hparams();
     ctx_.reset(ggml_init({ggml_tensor_overhead() * 2 * size_t(h.n_layer), nullptr, /*no_alloc=*/true}));
-    Placement placement;
+    Placement placement(model.no_alloc());
     const int64_t width = int64_t(h.n_head_kv) * h.head_dim;
     for (const Layer & layer : model.layers()) {
         k_.push_back(ggml_new_tensor_2d(ctx_.get(), type_k, width, n_cells));
@@ -19,14 +19,7 @@ KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type t
     for (ggml_backend_buffer_t buffer : placement.allocate()) {
         buffers_.emplace_back(buffer);
     }
-}
-
-size_t KvCache::bytes() const {
-    size_t total = 0;
-    for (const auto & buffer : buffers_) {
-        total += ggml_backend_buffer_get_size(buffer.get());
-    }
-    return total;
+    bytes_ = placement.bytes();
 }
 
 namespace {

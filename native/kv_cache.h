@@ -15,14 +15,14 @@ class Model;
 class KvCache {
   public:
     // Tensors of [n_head_kv * head_dim, n_cells] of the given types, each on the device of its layer's wk.
-    // Throws std::runtime_error when the memory is not there.
+    // Throws std::runtime_error when the memory is not there. Without data where the model has none (no_alloc).
     KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type type_v);
 
     ggml_tensor * k(int layer) const { return k_[layer]; }
     ggml_tensor * v(int layer) const { return v_[layer]; }
     int n_layer() const { return static_cast<int>(k_.size()); }
     int n_cells() const { return static_cast<int>(k_.front()->ne[1]); }
-    size_t bytes() const;
+    size_t bytes() const { return bytes_; }
 
     // Bytes of what one layer keeps in a cell.
     size_t k_bytes() const { return k_.front()->nb[1]; }
@@ -40,6 +40,7 @@ class KvCache {
     std::unique_ptr<ggml_context, Free> ctx_;
     std::vector<std::unique_ptr<ggml_backend_buffer, Free>> buffers_;
     std::vector<ggml_tensor *> k_, v_;
+    size_t bytes_ = 0;
 };
 
 }  // namespace trimode

@@ -53,7 +53,7 @@ DrafterLora::DrafterLora(const std::string & path, const Model & model) {
     const int64_t n_in = int64_t(h.n_head) * h.head_dim;
 
     ctx_.reset(ggml_init({ggml_tensor_overhead() * 2 * size_t(h.n_layer), nullptr, /*no_alloc=*/true}));
-    Placement placement;
+    Placement placement(model.no_alloc());
     for (int i = 0; i < h.n_layer; ++i) {
         const std::string name = "blk." + std::to_string(i) + ".attn_output.weight.lora_";
         if (i == 0) {
@@ -77,6 +77,9 @@ DrafterLora::DrafterLora(const std::string & path, const Model & model) {
     scale_ = static_cast<float>(file.require("adapter.lora.alpha")) / static_cast<float>(rank_);
     for (ggml_backend_buffer_t buffer : placement.allocate()) {
         buffers_.emplace_back(buffer);
+    }
+    if (model.no_alloc()) {
+        return;
     }
     std::ifstream stream(path, std::ios::binary);
     for (const Delta & delta : deltas_) {

@@ -59,11 +59,64 @@ class TensorTable {
     std::unordered_map<std::string, std::vector<ggml_tensor *>> tensors_;
 };
 
+llama_split_mode parse_split_mode(const std::string & name) {
+    if (name == "none") {
+        return LLAMA_SPLIT_MODE_NONE;
+    }
+    if (name == "layer") {
+        return LLAMA_SPLIT_MODE_LAYER;
+    }
+    throw std::invalid_argument("split_mode: \"" + name + "\" is not known; modes: none, layer");
+}
+
+// Ends with a null pointer, as libllama wants it.
+std::vector<ggml_backend_dev_t> find_devices(const std::vector<std::string> & names) {
+    std::vector<ggml_backend_dev_t> found;
+    for (const std::string & name : names) {
+        found.push_back(ggml_backend_dev_by_name(name.c_str()));
+        if (!found.back()) {
+            throw std::invalid_argument("device " + name + " is not there; pytrimode doctor lists those that are");
+        }
+    }
+    found.push_back(nullptr);
+    return found;
+}
+
+std::vector<float> checked_split(std::vector<float> shares) {
+    if (shares.size() > llama_max_devices()) {
+        throw std::invalid_argument("tensor_split: " + std::to_string(shares.size()) + " shares; at most " +
+                                    std::to_string(llama_max_devices()) + " devices are possible");
+    }
+    float sum = 0.0f;
+    for (const float share : shares) {
+        if (!(share >= 0.0f)) {
+            throw std::invalid_argument("tensor_split: a share is " + std::to_string(share) + "; it must be 0 or more");
+        }
+        sum += share;
+    }
+    if (!shares.empty() && sum == 0.0f) {
+        throw std::invalid_argument("tensor_split: all shares are 0");
+    }
+    shares.resize(llama_max_devices());
+    return shares;
+}
+
 llama_model * load(const std::string & path, const ModelOptions & options) {
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = options.n_gpu_layers;
-    params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    params.load_mode = options.use_mmap && !options.no_alloc ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
+    params.no_alloc = options.no_alloc;
+    params.split_mode = parse_split_mode(options.devices.split_mode);
+    params.main_gpu = options.devices.main_gpu;
+    std::vector<ggml_backend_dev_t> devices = find_devices(options.devices.devices);
+    if (devices.size() > 1) {
+        params.devices = devices.data();
+    }
+    const std::vector<float> split = checked_split(options.devices.tensor_split);
+    if (!options.devices.tensor_split.empty()) {
+        params.tensor_split = split.data();
+    }
     Log::clear_error();
     llama_model * model = llama_model_load_from_file(path.c_str(), params);
     if (!model) {
@@ -78,7 +131,7 @@ bool is_float(const ggml_tensor * t) {
 
 }  // namespace
 
-Model::Model(const std::string & path, const ModelOptions & options) : path_(path) {
+Model::Model(const std::string & path, const ModelOptions & options) : path_(path), no_alloc_(options.no_alloc) {
     ggml_backend_load_all();
     hparams_ = Hparams::read(GgufFile(path));
     model_.reset(load(path, options));

@@ -25,16 +25,27 @@ struct Layer {
     ggml_tensor * ffn_down;
 };
 
+// Which devices hold the layers that are offloaded, as libllama's parameters of the same names.
+struct DeviceOptions {
+    std::vector<std::string> devices;  // ggml's names (CUDA0, Vulkan1, ...); empty: all
+    std::string split_mode = "layer";  // "none": all on main_gpu
+    int main_gpu = 0;                  // index among the devices in use
+    std::vector<float> tensor_split;   // share of each device; empty: by free memory
+};
+
 struct ModelOptions {
     std::string lora_path;  // empty: none
     int n_gpu_layers = 0;
     bool use_mmap = true;
     bool vocab_only = false;
+    bool no_alloc = false;  // tensors have shape, type and device, no data: to measure, not to run
+    DeviceOptions devices = {};
 };
 
 class Model {
   public:
-    // Throws std::runtime_error that names the file and the missing or misshapen tensor or key.
+    // Throws std::runtime_error that names the file and the missing or misshapen tensor or key, std::invalid_argument
+    // for devices that are not there.
     Model(const std::string & path, const ModelOptions & options);
     ~Model();
     Model(const Model &) = delete;
@@ -48,6 +59,7 @@ class Model {
     const DrafterLora * lora() const { return lora_.get(); }
     const llama_model * raw() const { return model_.get(); }
     bool vocab_only() const { return layers_.empty(); }
+    bool no_alloc() const { return no_alloc_; }
 
     // True when some weight is stored as floats: ggml's CPU kernels then compute a single row in another
     // summation order than several (llamafile's sgemm needs two), so passes must have two rows to be bit-equal.
@@ -81,6 +93,7 @@ class Model {
     ggml_tensor * output_norm_ = nullptr;
     ggml_tensor * output_ = nullptr;
     bool has_float_weights_ = false;
+    bool no_alloc_ = false;
     std::unique_ptr<DrafterLora> lora_;
 };
 

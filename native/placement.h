@@ -11,13 +11,20 @@ namespace trimode {
 
 class Placement {
   public:
+    // no_alloc: nothing is allocated, tensors only learn where they would be.
+    explicit Placement(bool no_alloc = false) : no_alloc_(no_alloc) {}
+
     // `tensor` shall live on the device that holds `weight`.
     void add(ggml_tensor * tensor, const ggml_tensor * weight);
 
     // One buffer per device, zeroed; the caller owns them. Throws std::runtime_error when a device has no room.
     std::vector<ggml_backend_buffer_t> allocate();
 
+    // Of all buffers together, allocated or not.
+    size_t bytes() const;
+
   private:
+    bool no_alloc_;
     std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor *>> by_type_;
 };
 

@@ -1,13 +1,8 @@
 """Run NVIDIA Nemotron-Labs-Diffusion tri-mode models from GGUF: ar, diffusion and self-spec from one set of weights."""
 
+import sys as _sys
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
-
-from pytrimode import _native
-from pytrimode._native import QueueFullError
-from pytrimode.async_trimode import AsyncTriMode
-from pytrimode.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
-from pytrimode.trimode import TriMode
 
 __all__ = [
     "ALIASES",
@@ -24,6 +19,9 @@ __all__ = [
 
 __version__ = _version("pytrimode")
 
+import_problem = ""
+"""Why the engine cannot be used; only `pytrimode doctor` goes on then, to say what to do."""
+
 
 def _check_llama_cpp_python(built_for: str) -> None:
     """The native engine uses libllama's C++ ABI: it works with the version that it was compiled against, no other."""
@@ -39,4 +37,15 @@ def _check_llama_cpp_python(built_for: str) -> None:
         )
 
 
-_check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
+try:
+    from pytrimode import _native
+
+    _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
+    from pytrimode._native import QueueFullError
+    from pytrimode.async_trimode import AsyncTriMode
+    from pytrimode.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
+    from pytrimode.trimode import TriMode
+except ImportError as error:
+    if _sys.argv[1:2] != ["doctor"]:
+        raise
+    import_problem = str(error)

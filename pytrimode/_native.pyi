@@ -4,7 +4,7 @@ Low-level and unstable: applications use `pytrimode.TriMode`.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,12 @@ class Model:
         n_gpu_layers: int = 0,
         use_mmap: bool = True,
         vocab_only: bool = False,
-    ) -> None: ...
+        devices: Sequence[str] = (),
+        split_mode: str = "layer",
+        main_gpu: int = 0,
+        tensor_split: Sequence[float] = (),
+    ) -> None:
+        """Devices by ggml's names, all without any. Raises ValueError for devices that are not there."""
     @property
     def metadata(self) -> dict[str, str]: ...
     @property
@@ -291,3 +296,53 @@ class LoopDetector:
     def repeated(self) -> int:
         """How many tokens at the end repeat what came before: dropping them leaves one copy."""
     def reset(self) -> None: ...
+
+class Device(TypedDict):
+    """A device that ggml found."""
+
+    name: str
+    description: str
+    backend: str
+    type: str
+    """cpu, gpu, igpu or accel"""
+    memory_free: int
+    memory_total: int
+
+class Backend(TypedDict):
+    """A backend that libllama was built with."""
+
+    name: str
+    devices: int
+    features: dict[str, str]
+
+class DeviceMemory(TypedDict):
+    """Bytes on one device."""
+
+    device: str
+    weights: int
+    """The drafter LoRA included."""
+    kv_cache: int
+    compute: int
+
+def devices() -> list[Device]: ...
+def backends() -> list[Backend]: ...
+def plan_memory(
+    path: str,
+    *,
+    lora_path: str | None = None,
+    n_gpu_layers: int = 0,
+    n_ctx: int,
+    n_parallel: int = 1,
+    n_batch: int = 512,
+    type_k: str = "f16",
+    type_v: str = "f16",
+    flash_attn: bool = True,
+    devices: Sequence[str] = (),
+    split_mode: str = "layer",
+    main_gpu: int = 0,
+    tensor_split: Sequence[float] = (),
+) -> list[DeviceMemory]:
+    """What the engine would take, the CPU last; nothing is loaded. See `native/plan_memory.h`.
+
+    Raises as `Model` and `Engine` do.
+    """

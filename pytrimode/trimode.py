@@ -25,6 +25,7 @@ from pytrimode.generation_options import (
 )
 from pytrimode.logprobs import LogprobWriter
 from pytrimode.modes import AR, DIFFUSION
+from pytrimode.plan.offload import resolve_gpu_layers
 from pytrimode.reasoning import (
     REASONING_DEEPSEEK,
     THINK_BEGIN,
@@ -61,12 +62,14 @@ class TriMode:
     youngest pauses. Any number more may wait, or `max_queue`: then QueueFullError. `n_batch`: most rows in a pass;
     `n_ubatch`: of these, most of prompts while other requests decode.
 
+    `n_gpu_layers`: how many layers the GPU holds, -1 or "all" for everything, "auto" for what its free memory holds (0
+    without a GPU); `split_mode` ("layer", "none"), `main_gpu` and `tensor_split` spread them over several.
+
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes
     attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
     again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none; None draws
-    a new one for each.
+    engine. `seed` is that of every request that names none; None draws a new one for each.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
@@ -79,7 +82,10 @@ class TriMode:
         path: str | Path,
         *,
         n_ctx: int = 0,
-        n_gpu_layers: int = 0,
+        n_gpu_layers: int | str = 0,
+        split_mode: str = "layer",
+        main_gpu: int = 0,
+        tensor_split: Sequence[float] | None = None,
         n_threads: int | None = None,
         n_batch: int = 512,
         n_ubatch: int = DEFAULT_N_UBATCH,
@@ -104,7 +110,17 @@ class TriMode:
         self.model_path = str(path)
         self.lora_path = str(lora) if lora else None
         self.seed = seed
-        self._model = _native.Model(str(file), lora_path=self.lora_path, n_gpu_layers=n_gpu_layers, use_mmap=use_mmap)
+        devices: dict[str, Any] = {
+            "split_mode": split_mode, "main_gpu": main_gpu, "tensor_split": list(tensor_split or [])
+        }  # fmt: skip
+        self.n_gpu_layers = resolve_gpu_layers(
+            n_gpu_layers, file, n_ctx=n_ctx, default_ctx=DEFAULT_N_CTX, lora_path=self.lora_path, n_batch=n_batch,
+            type_k=type_k, type_v=type_v, flash_attn=flash_attn, **devices,
+        )  # fmt: skip
+        """As loaded; -1: all."""
+        self._model = _native.Model(
+            str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
+        )
         engine = _native.Engine(
             self._model,
             n_ctx=n_ctx or min(self._model.n_ctx_train, DEFAULT_N_CTX),

@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "Complete a prompt.",
     "info": "Show what a GGUF file holds.",
     "bench": "Measure how fast a model is, in which mode.",
+    "plan": "Say what fits into a GPU's memory, and how fast to expect it.",
+    "doctor": "Show what was found on this machine, and test its devices.",
     "serve": "Serve a model over HTTP, OpenAI-compatible.",
 }
 
@@ -55,7 +57,7 @@ def _fail(message: object, code: int = 1) -> int:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for what went wrong, 2 for wrong usage, 130 for Ctrl-C."""
     try:
-        cli.main(arguments, prog_name="pytrimode", standalone_mode=False)
+        code = cli.main(arguments, prog_name="pytrimode", standalone_mode=False)
     except click.UsageError as error:
         error.show()
         return error.exit_code
@@ -69,7 +71,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         return _fail(error if str(error) else type(error).__name__)
-    return 0
+    return code if isinstance(code, int) else 0  # what a command gave to ctx.exit
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import click
 from pytrimode import modes
 from pytrimode._native import LOOP_WINDOW
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.plan.offload import ALL, AUTO, parse_gpu_layers
 from pytrimode.sampling import COUPLED, DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
 from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
 
@@ -29,22 +30,46 @@ MODE_HELP = "; ".join(
     + [f"{alias} means {name}" for alias, name in modes.ALIASES.items()]
 )
 
+
+def _gpu_layers(text: int | str) -> int | str:
+    try:
+        return parse_gpu_layers(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _tensor_split(text: str) -> list[float]:
+    """The engine checks number and sum of the shares."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected shares between commas, such as 3,1") from None
+
+
 model_argument = click.argument("model", required=False, type=click.Path())
 
 _LOADING = [
     click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
                  help=f"Context in tokens; 0: the model's, at most {DEFAULT_N_CTX}."),
     click.option("-t", "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads."),
-    click.option("-ngl", "--n-gpu-layers", type=int, default=0, show_default=True, metavar="N",
-                 help="Layers to run on the GPU; -1: all."),
+    click.option("-ngl", "--n-gpu-layers", type=_gpu_layers, default=AUTO, show_default=True, metavar="N",
+                 help=f"Layers to run on the GPU: a number, {ALL}, or {AUTO} for what its memory holds."),
+    click.option("-sm", "--split-mode", type=click.Choice(["layer", "none"]), default="layer", show_default=True,
+                 help="Several GPUs: each holds some of the layers, or one holds all."),
+    click.option("-mg", "--main-gpu", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+                 help="The GPU that holds all with --split-mode none."),
+    click.option("-ts", "--tensor-split", type=_tensor_split, metavar="A,B,...",
+                 help="Shares of several GPUs (default: by free memory)."),
     click.option("-b", "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, metavar="N",
                  help="Most rows in one forward pass."),
     click.option("-ub", "--ubatch-size", type=click.IntRange(min=1), default=DEFAULT_N_UBATCH, show_default=True,
                  metavar="N", help="Of these, most rows of prompts while other requests decode."),
-    click.option("-fa", "--flash-attn", type=click.Choice(["on", "off"]), default="on", show_default=True,
-                 help="Flash attention; off computes attention exactly."),
+    click.option("-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), default="auto", show_default=True,
+                 help="Flash attention; off computes attention exactly, auto is on."),
     click.option("--cache-type", "-ct", default="f16", show_default=True, metavar="TYPE",
                  help="Type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0."),
+    click.option("-ctk", "--cache-type-k", metavar="TYPE", help="Type of the keys alone."),
+    click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Type of the values alone."),
     click.option("--lora", type=click.Path(), metavar="FILE",
                  help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
     click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
@@ -105,11 +130,16 @@ class Loading:
 
     ctx_size: int
     threads: int | None
-    n_gpu_layers: int
+    n_gpu_layers: int | str
+    split_mode: str
+    main_gpu: int
+    tensor_split: list[float] | None
     batch_size: int
     ubatch_size: int
     flash_attn: str
     cache_type: str
+    cache_type_k: str | None
+    cache_type_v: str | None
     lora: str | None
     no_lora: bool
     exact_reuse: bool

@@ -1,0 +1,185 @@
+"""`pytrimode plan`: what fits into a device's memory, what to choose, how fast to expect it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pytrimode import _native
+from pytrimode.cli.terminal_text import for_terminal
+from pytrimode.plan import Option, Plan, plan
+from pytrimode.plan.cards import find_card
+from pytrimode.plan.model_shape import BUILT_IN
+from pytrimode.plan.planner import ESTIMATE_CONTEXT, GIB, CardSpeed
+from pytrimode.plan.sizes import size_text
+
+FITS = {True: "yes", False: "no", None: ""}
+FORMULA = (
+    "ESTIMATES, not measurements, for one request: bandwidth, arithmetic rate and published acceptance; within 25 % of "
+    "the published measurements they were fitted to, none of them of this engine (docs/gpu.md)."
+)
+
+
+@click.command(name="plan")
+@click.argument("model", required=False)
+@click.option("--vram", metavar="SIZE", help="Memory to fit into, 24GB (default: that of --card, or of the GPUs here).")
+@click.option(
+    "-c",
+    "--ctx",
+    "--ctx-size",
+    "n_ctx",
+    type=click.IntRange(min=1),
+    default=32768,
+    show_default=True,
+    metavar="N",
+    help="Context in tokens, for each slot.",
+)
+@click.option(
+    "-np",
+    "--parallel",
+    "n_parallel",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Slots: requests at a time.",
+)
+@click.option(
+    "-b",
+    "--batch-size",
+    "n_batch",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    metavar="N",
+    help="Most rows in one forward pass.",
+)
+@click.option(
+    "-fa",
+    "--flash-attn",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Flash attention; off needs much more compute memory and no quantized cache.",
+)
+@click.option("--margin", default="1GB", show_default=True, metavar="SIZE", help="Leave so much free.")
+@click.option("--card", metavar="NAME", help='Only this card in the table of speeds, "3090" or "M4 Max".')
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")  # fmt: skip
+def command(model: str | None, vram: str | None, card: str | None, as_json: bool, **options: Any) -> None:
+    """Plan the memory of MODEL, and estimate its speed.
+
+    MODEL is 3B, 8B or 14B, a GGUF file, or a checkpoint directory of which config.json is enough; without it, what to
+    choose for each of the three. Nothing is loaded: compute buffers are asked from the backend for the engine's graph.
+    """
+    options["flash_attn"] = options["flash_attn"] == "on"
+    size = vram if vram is not None else _memory_of(card)
+    plans = [plan(name, vram=size, **options) for name in ([model] if model else BUILT_IN)]
+    if card is not None:
+        wanted = find_card(card)
+        for found in plans:
+            found.cards[:] = [entry for entry in found.cards if entry.card == wanted]
+    if as_json:
+        print(json.dumps([asdict(found) for found in plans] if model is None else asdict(plans[0]), indent=2))
+        return
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    for found in plans:
+        _print_memory(console, found, whole=model is not None)
+    if model is not None:
+        _print_cards(console, plans[0])
+
+
+def _memory_of(card: str | None) -> int | None:
+    if card is not None:
+        memory = find_card(card).memory_gib
+        return None if memory is None else int(memory * GIB)
+    gpus = [device["memory_total"] for device in _native.devices() if device["type"] in ("gpu", "igpu")]
+    return sum(gpus) or None
+
+
+def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
+    slots = f" x {found.n_parallel} slots" if found.n_parallel > 1 else ""
+    room = f", to fit into {size_text(found.vram)} less {size_text(found.margin)}" if found.vram else ""
+    console.print(for_terminal(f"{found.model}: {found.params / 1e9:.2f} B weights; {found.n_ctx} tokens{slots}{room}"))
+    console.print(for_terminal(f"  choose   {_choice_text(found)}"))
+    if not whole:
+        return
+    caches = ", ".join(
+        f"{kind} {size_text(n_bytes)} ({found.kv_per_token[kind] / 1024:.4g} KiB a token)"
+        for kind, n_bytes in found.kv_cache.items()
+    )
+    console.print(f"  cache    {caches}")
+    lora = f"; drafter LoRA {size_text(found.lora)}" if found.lora else ""
+    console.print(f"  compute  {size_text(found.compute)}, asked from {found.measured_on}{lora}")
+    if found.measured_on == "CPU":
+        console.print("           a GPU's backend may ask for somewhat more; this machine has none to ask")
+    console.print(_memory_table(found))
+    console.print(
+        "On the device: all weights but the token embedding, the LoRA, the cache, the compute buffers. Mixes of types "
+        "(Q4_K_M) come with trimode-quantize."
+    )
+
+
+def _choice_text(found: Plan) -> str:
+    if found.choice is None:
+        return "nothing fits: see -ngl in the table for how many layers do" if found.vram else "give --vram, as 24GB"
+    option = found.choice
+    same = "" if option.cache_type == "f16" else f" -ctk {option.cache_type} -ctv {option.cache_type}"
+    return (
+        f"{option.quantization} weights, {option.cache_type} cache: {size_text(option.on_device)} on the device"
+        f"   (-c {found.n_ctx} -ngl all{same})"
+    )
+
+
+def _memory_table(found: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("weights", "bits", "file"):
+        table.add_column(heading, justify="left" if heading == "weights" else "right")
+    for kind in found.kv_cache:
+        table.add_column(f"with {kind} cache", justify="right")
+    by_quantization: dict[str, list[Option]] = {}
+    for option in found.options:
+        by_quantization.setdefault(option.quantization, []).append(option)
+    for name, options in by_quantization.items():
+        first = options[0]
+        table.add_row(name, f"{first.bits_per_weight:.2f}", size_text(first.weights), *map(_option_text, options))
+    return table
+
+
+def _option_text(option: Option) -> str:
+    text = size_text(option.on_device)
+    if option.fits is None:
+        return text
+    return f"{text} fits" if option.fits else f"{text} -ngl {option.gpu_layers}"
+
+
+def _print_cards(console: Console, found: Plan) -> None:
+    option = found.choice or found.options[0]
+    tokens = min(found.n_ctx, ESTIMATE_CONTEXT)
+    console.print(
+        f"\nTokens per second, {option.quantization} with {option.cache_type} cache at {tokens} tokens. {FORMULA}"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("card", "memory", "fits", "ar", "diffusion", "self-spec", "block"):
+        table.add_column(heading, justify="left" if heading == "card" else "right")
+    for entry in found.cards:
+        table.add_row(*_card_cells(entry))
+    console.print(table)
+
+
+def _card_cells(entry: CardSpeed) -> list[str]:
+    memory = f"{entry.card.memory_gib:g} GiB" if entry.card.memory_gib else "varies"
+    found = entry.speeds
+    return [
+        entry.card.name,
+        memory,
+        FITS[entry.fits],
+        f"~{found.ar:.0f}",
+        f"~{found.diffusion:.0f}",
+        f"~{found.self_spec:.0f}",
+        str(found.block_length),
+    ]

@@ -1,0 +1,145 @@
+"""The shape of a model to plan for: built in, or from a GGUF file or a checkpoint directory, weights unread."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytrimode.convert import ConversionError, keys, lora_path
+from pytrimode.convert.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
+from pytrimode.convert.hparams import DEFAULT_BLOCK_LENGTH, Hyperparameters, Rope
+from pytrimode.convert.json_file import JsonObject
+from pytrimode.convert.lora import ADAPTER_CONFIG
+from pytrimode.gguf_header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.model_file import check_model_file
+
+FAMILY = "Nemotron-Labs-Diffusion"
+FAMILY_LORA_RANK = 128
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a plan needs to know of a model.
+
+    Attributes:
+        name: for people.
+        hparams: shapes of all weights follow from these.
+        lora_rank: of the drafter LoRA, 0 without.
+        gguf: the file, None for a checkpoint and a built-in shape.
+        stored: the tensors of that file.
+        lora_gguf: the drafter LoRA beside it.
+    """
+
+    name: str
+    hparams: Hyperparameters
+    lora_rank: int
+    gguf: Path | None = None
+    stored: tuple[TensorInfo, ...] = ()
+    lora_gguf: Path | None = None
+
+
+def _family(size: str, hidden: int, layers: int, ffn: int, rope_theta: float) -> ModelShape:
+    rope = Rope(
+        theta=rope_theta, factor=16.0, original_context=16384, beta_fast=32.0, beta_slow=1.0, log_multiplier=1.0,
+        query_scale_beta=0.1,
+    )  # fmt: skip
+    hparams = Hyperparameters(
+        n_layers=layers, hidden=hidden, ffn=ffn, n_heads=32, n_kv_heads=8, head_dim=128, vocab_size=131072,
+        context=262144, rms_epsilon=1e-5, rope=rope, block_length=DEFAULT_BLOCK_LENGTH,
+    )  # fmt: skip
+    return ModelShape(f"{FAMILY}-{size}", hparams, FAMILY_LORA_RANK)
+
+
+BUILT_IN = {
+    "3B": _family("3B", 3072, 26, 9216, 1e6),
+    "8B": _family("8B", 4096, 34, 14336, 1e6),
+    "14B": _family("14B", 5120, 40, 16384, 1e9),
+}
+"""The instruct checkpoints, from their config.json."""
+
+
+def model_shape(model: str | Path) -> ModelShape:
+    """The shape of "3B", "8B", "14B" (or their repository's name), of a GGUF file or of a checkpoint directory.
+
+    A checkpoint directory needs its config.json only. Raises FileNotFoundError when there is nothing of the name,
+    ValueError for what is no tri-mode model.
+    """
+    match = re.fullmatch(rf"(?:nvidia/)?(?:{FAMILY}-)?(\d+B)", str(model), re.IGNORECASE)
+    if match and match.group(1).upper() in BUILT_IN and not Path(model).exists():
+        return BUILT_IN[match.group(1).upper()]
+    path = Path(model).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{model}: no such file; give {', '.join(BUILT_IN)}, a GGUF file or a checkpoint directory"
+        )
+    try:
+        return _of_checkpoint(path) if path.is_dir() else _of_gguf(check_model_file(path))
+    except ConversionError as error:
+        raise ValueError(str(error)) from None
+
+
+def _of_checkpoint(path: Path) -> ModelShape:
+    config = JsonObject.read(path / CONFIG)
+    config.require("model_type", (MODEL_TYPE,), "not a tri-mode model")
+    adapter = path / LORA_DIR / ADAPTER_CONFIG
+    rank = JsonObject.read(adapter).integer("r") if adapter.is_file() else 0
+    return ModelShape(path.resolve().name, Hyperparameters.from_config(config), rank)
+
+
+def _of_gguf(path: Path) -> ModelShape:
+    header = read_gguf_header(path)
+    architecture = header.metadata.get(keys.GENERAL_ARCHITECTURE)
+    if architecture != keys.ARCHITECTURE or header.metadata.get(keys.GENERAL_TYPE, "model") != "model":
+        raise ValueError(f"{path}: no model of architecture {keys.ARCHITECTURE}, found {architecture!r}")
+    lora = lora_path(path)
+    return ModelShape(
+        name=str(header.metadata.get(keys.GENERAL_NAME) or path.name),
+        hparams=_hparams(header),
+        lora_rank=_lora_rank(lora) if lora.is_file() else 0,
+        gguf=path,
+        stored=tuple(header.tensors),
+        lora_gguf=lora if lora.is_file() else None,
+    )
+
+
+def _hparams(header: GgufHeader) -> Hyperparameters:
+    def value(key: str, default: Any = None) -> Any:
+        found = header.metadata.get(key, default)
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            raise ValueError(f"{header.path}: {key}: expected a number, found {found!r}")
+        return found
+
+    embedding = next((t for t in header.tensors if t.name == "token_embd.weight" and len(t.shape) == 2), None)
+    if embedding is None:
+        raise ValueError(f"{header.path}: tensor token_embd.weight is missing")
+    n_heads, hidden = int(value(keys.HEAD_COUNT)), int(value(keys.EMBEDDING_LENGTH))
+    context = int(value(keys.CONTEXT_LENGTH))
+    rope = Rope(
+        theta=value(keys.ROPE_FREQ_BASE, 10000.0),
+        factor=value(keys.ROPE_SCALING_FACTOR, 1.0),
+        original_context=int(value(keys.ROPE_ORIGINAL_CONTEXT, context)),
+        beta_fast=value(keys.YARN_BETA_FAST, 32.0),
+        beta_slow=value(keys.YARN_BETA_SLOW, 1.0),
+        log_multiplier=value(keys.YARN_LOG_MULTIPLIER, 0.0),
+        query_scale_beta=value(keys.TEMPERATURE_SCALE, 0.0),
+    )
+    return Hyperparameters(
+        n_layers=int(value(keys.BLOCK_COUNT)),
+        hidden=hidden,
+        ffn=int(value(keys.FEED_FORWARD_LENGTH)),
+        n_heads=n_heads,
+        n_kv_heads=int(value(keys.HEAD_COUNT_KV, n_heads)),
+        head_dim=int(value(keys.KEY_LENGTH, hidden // max(n_heads, 1))),
+        vocab_size=embedding.shape[1],
+        context=context,
+        rms_epsilon=value(keys.RMS_EPSILON),
+        rope=rope,
+        block_length=int(value(keys.TRIMODE_BLOCK_LENGTH, DEFAULT_BLOCK_LENGTH)),
+    )
+
+
+def _lora_rank(path: Path) -> int:
+    """Rank of an adapter file; 0 for one that holds no pair (loading it says what is wrong)."""
+    return next((t.shape[0] for t in read_gguf_header(path).tensors if t.name.endswith(".lora_b")), 0)

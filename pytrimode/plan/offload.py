@@ -1,0 +1,72 @@
+"""How many layers go to the GPU: `-ngl N`, `all`, `auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pytrimode import _native
+from pytrimode.convert import keys
+from pytrimode.gguf_header import read_gguf_header
+from pytrimode.plan.planner import DEFAULT_MARGIN
+
+ALL, AUTO = "all", "auto"
+ALL_LAYERS = -1
+GPU_TYPES = ("gpu", "igpu")
+
+
+def parse_gpu_layers(wanted: int | str) -> int | str:
+    """A number of layers, -1 for "all", or "auto". Raises ValueError for anything else."""
+    if isinstance(wanted, int):
+        return wanted
+    if wanted == ALL:
+        return ALL_LAYERS
+    if wanted == AUTO:
+        return AUTO
+    try:
+        return int(wanted)
+    except ValueError:
+        raise ValueError(f"n_gpu_layers {wanted!r}: expected a number of layers, {ALL} or {AUTO}") from None
+
+
+def resolve_gpu_layers(wanted: int | str, model: Path, *, n_ctx: int, default_ctx: int, **options: Any) -> int:
+    """libllama's `n_gpu_layers`. "auto": as many as fit into the devices' free memory less a margin, 0 without a GPU.
+
+    n_ctx: 0 for the model's own, at most `default_ctx`. options: those of `_native.plan_memory`.
+    """
+    parsed = parse_gpu_layers(wanted)
+    if isinstance(parsed, int):
+        return parsed
+    names = options.get("devices")
+    free = {
+        device["name"]: device["memory_free"]
+        for device in _native.devices()
+        if device["type"] in GPU_TYPES and (not names or device["name"] in names)
+    }
+    if not free:
+        return 0
+    metadata = read_gguf_header(model).metadata
+    context = n_ctx or min(int(metadata[keys.CONTEXT_LENGTH]), default_ctx)
+
+    def fits(n_layers: int) -> bool:
+        needed = _native.plan_memory(str(model), n_gpu_layers=n_layers, n_ctx=context, **options)
+        return all(
+            entry["weights"] + entry["kv_cache"] + entry["compute"] + DEFAULT_MARGIN <= free[entry["device"]]
+            for entry in needed
+            if entry["device"] in free
+        )
+
+    return ALL_LAYERS if fits(ALL_LAYERS) else most_that_fit(int(metadata[keys.BLOCK_COUNT]), fits)
+
+
+def most_that_fit(n_layers: int, fits: Callable[[int], bool]) -> int:
+    """The largest number of layers up to `n_layers` that fits; 0 always does. More layers never need less."""
+    low, high = 0, n_layers
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
