@@ -17,6 +17,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_encode(nb::module_ & m);
+void bind_quantize(nb::module_ & m);
 void bind_state(nb::module_ & m);
 
 namespace {
@@ -246,6 +247,7 @@ NB_MODULE(_native, m) {
     m.attr("LOOP_WINDOW") = static_cast<int>(LoopDetector::WINDOW);
     m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
     bind_encode(m);
+    bind_quantize(m);
     bind_model(m);
     bind_results(m);
     bind_engine(m);
