@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from .check import check
 from .cli_options import library_arguments, output_options
 from .cli_run import byte_progress, clean_errors, report
 from .conversion import convert
 from .ggml import OUTPUT_TYPES
+from .restore import restore
 
 DEFAULT_OUTTYPE = "q8_0"
 
@@ -29,9 +31,19 @@ def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @type_flags
 @click.option("--outtype", type=click.Choice(list(OUTPUT_TYPES)), help="The same as the flag of that name.")
 @output_options
+@click.option("--check", "check_only", is_flag=True, help="Compare: trimode-convert --check FILE.gguf MODEL_DIR.")
+@click.option("--to-safetensors", is_flag=True, help="Back: trimode-convert --to-safetensors FILE.gguf NEW_DIR.")
 @click.option("--no-hashes", is_flag=True, help="Do not record the SHA-256 of the checkpoint's files.")
 @click.version_option(package_name="pytrimode", prog_name="trimode-convert")
-def main(model_dir: Path, out: Path, outtype: str | None, no_hashes: bool, **options: Any) -> None:
+def main(
+    model_dir: Path,
+    out: Path,
+    outtype: str | None,
+    check_only: bool,
+    to_safetensors: bool,
+    no_hashes: bool,
+    **options: Any,
+) -> None:
     """Convert a Nemotron-Labs-Diffusion checkpoint to GGUF.
 
     MODEL_DIR holds config.json, tokenizer.json and the safetensors weights. OUT is the file to write; {ftype} in it
@@ -39,8 +51,17 @@ def main(model_dir: Path, out: Path, outtype: str | None, no_hashes: bool, **opt
 
     \b
     trimode-convert Nemotron-Labs-Diffusion-8B nld-8b-{ftype}.gguf --q4_k_m
+    trimode-convert --check nld-8b-q4_k_m.gguf Nemotron-Labs-Diffusion-8B
     """
     chosen = _chosen_type(outtype, {name: options.pop(name) for name in OUTPUT_TYPES})
+    if check_only and to_safetensors:
+        raise click.UsageError("choose --check or --to-safetensors, not both")
+    if check_only:
+        _check(model_dir, out, options)
+        return
+    if to_safetensors:
+        _restore(model_dir, out, options)
+        return
     quiet, arguments = options["quiet"], library_arguments(options)
     with clean_errors():
         with byte_progress("Converting", quiet=quiet) as advance:
@@ -54,6 +75,25 @@ def _chosen_type(outtype: str | None, flags: dict[str, bool]) -> str:
     if len(chosen) > 1:
         raise click.UsageError(f"choose one output type, not {' and '.join(sorted(chosen))}")
     return next(iter(chosen), DEFAULT_OUTTYPE)
+
+
+def _check(gguf: Path, model_dir: Path, options: dict[str, Any]) -> None:
+    with clean_errors(), byte_progress("Comparing", quiet=options["quiet"]) as advance:
+        result = check(gguf, model_dir, threads=options["threads"], imatrix=options["imatrix"], progress=advance)
+    for difference in result.differences:
+        click.echo(f"{gguf}: {difference}", err=True)
+    if result.differences:
+        raise click.ClickException(f"{gguf} differs from {model_dir} in {len(result.differences)} places")
+    if not options["quiet"]:
+        hashes = " and the SHA-256 of its files" if result.hashes_checked else ""
+        click.echo(f"{gguf} holds {model_dir}: {result.n_tensors} tensors, {result.n_keys} keys{hashes} agree")
+
+
+def _restore(gguf: Path, directory: Path, options: dict[str, Any]) -> None:
+    with clean_errors(), byte_progress("Restoring", quiet=options["quiet"]) as advance:
+        restore(gguf, directory, threads=options["threads"], progress=advance)
+    if not options["quiet"]:
+        click.echo(f"{directory}: a checkpoint directory")
 
 
 if __name__ == "__main__":

@@ -132,8 +132,8 @@ def convert(
         vocab = Vocab.from_checkpoint(checkpoint, hparams.vocab_size)
         weights = match_weights(checkpoint, hparams)
         n_params = sum(prod(weight.shape) for weight in weights)
-        described = _metadata(checkpoint, hparams, vocab, output_type, n_params)
-        files_hashed = _source_files(checkpoint) if hashes and not dry_run else []
+        described = checkpoint_metadata(checkpoint, hparams, vocab, output_type, n_params)
+        files_hashed = source_files(checkpoint) if hashes and not dry_run else []
         digests = stack.enter_context(SourceHashes(files_hashed))
         digests.add_to(described)
         sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
@@ -172,9 +172,10 @@ def lora_path(out: Path) -> Path:
     return out.with_name(f"{whole_name(out.name).removesuffix('.gguf')}-drafter-lora.gguf")
 
 
-def _metadata(
+def checkpoint_metadata(
     checkpoint: Checkpoint, hparams: Hyperparameters, vocab: Vocab, output_type: OutputType, n_params: int
 ) -> Metadata:
+    """All that the GGUF file of a checkpoint says about it."""
     metadata = Metadata()
     add_general(metadata, checkpoint, output_type, n_params)
     hparams.add_to(metadata)
@@ -182,7 +183,7 @@ def _metadata(
     return metadata
 
 
-def _source_files(checkpoint: Checkpoint) -> list[Path]:
+def source_files(checkpoint: Checkpoint) -> list[Path]:
     """What makes the model what it is."""
     return [checkpoint.path / CONFIG, checkpoint.path / TOKENIZER, *checkpoint.weights.paths]
 

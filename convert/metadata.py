@@ -74,10 +74,15 @@ class Metadata:
         """Remove a key if it is there."""
         self._entries.pop(key, None)
 
+    def entry(self, key: str) -> bytes | None:
+        """The type and value of a key, as `encoded` takes them; None without it."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[len(encode_string(key)) :]
+
     def kind(self, key: str) -> int | None:
         """The GGUF type of a key's value, None without it."""
-        entry = self._entries.get(key)
-        return None if entry is None else int(struct.unpack_from("<I", entry, len(encode_string(key)))[0])
+        entry = self.entry(key)
+        return None if entry is None else int(struct.unpack_from("<I", entry)[0])
 
     def without(self, *prefixes: str) -> Metadata:
         """A copy that lacks the keys with these beginnings."""
@@ -104,6 +109,11 @@ def encode_string(text: str) -> bytes:
     """A GGUF string: 64-bit length, then UTF-8."""
     data = text.encode("utf-8")
     return struct.pack("<Q", len(data)) + data
+
+
+def decode_string(kind_and_value: bytes) -> str:
+    """A string, as `Metadata.encoded` takes it."""
+    return kind_and_value[12:].decode("utf-8", "replace")
 
 
 def decode_strings(kind_and_value: bytes) -> list[str]:
