@@ -11,6 +11,8 @@ from pytrimode.convert.cli_options import library_arguments, output_options
 from pytrimode.convert.cli_run import byte_progress, clean_errors, report
 from pytrimode.convert.ggml import ALIASES, OUTPUT_TYPES
 
+from .calibration import DEFAULT_CONTEXT, calibrate
+from .cli_run import model_errors, read_text, step_progress
 from .quantization import COPY, quantize
 
 TYPES = [*OUTPUT_TYPES, *ALIASES, COPY]
@@ -66,6 +68,48 @@ def quantize_command(
             )
         if not quiet:
             report(result, dry_run=arguments["dry_run"])
+
+
+@main.command("imatrix", short_help="Make an importance matrix.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-f", "--file", "text_file", type=click.Path(path_type=Path), help="Text.  [default: one that ships]")
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), default=Path("imatrix.gguf"), show_default=True)
+@click.option("-c", "--ctx-size", "n_ctx", type=click.IntRange(min=8), default=DEFAULT_CONTEXT, show_default=True)
+@click.option("--chunks", type=click.IntRange(min=1), help="At most as many pieces of -c tokens.  [default: all]")
+@click.option(
+    "--block-rows",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Rows of block passes per causal row; 0 is what llama-imatrix does.",
+)
+@click.option("-B", "--block-length", type=click.IntRange(min=2), help="[default: the model's]")
+@click.option("--process-output", is_flag=True, help="Cover the head too.")
+@click.option("--parse-special", is_flag=True, help="Special tokens spelled out in the text become their ids.")
+@click.option("--no-lora", is_flag=True, help="Drafts without the drafter LoRA.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random masks.")
+@click.option("-t", "--threads", type=click.IntRange(min=1), help="[default: llama.cpp's]")
+@click.option("-ngl", "--n-gpu-layers", type=int, default=0, show_default=True)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def imatrix_command(
+    model: Path, text_file: Path | None, out: Path, chunks: int | None, no_lora: bool, quiet: bool, **options: Any
+) -> None:
+    """Run the GGUF model MODEL over a text and write the importance matrix of its weights.
+
+    Activations come from causal passes and from block passes with masks, drafts with the drafter LoRA on: what the
+    model does in its three modes. The file is llama.cpp's.
+    """
+    with clean_errors(), model_errors():
+        given: dict[str, Any] = {"text": read_text(text_file), "dataset": text_file.name} if text_file else {}
+        with step_progress("Calibrating", quiet=quiet) as advance:
+            result = calibrate(model, out, max_chunks=chunks, lora=not no_lora, progress=advance, **given, **options)
+        if not quiet:
+            lora = ", drafts with the LoRA" if result.lora else ""
+            click.echo(
+                f"{result.path}: {result.entries} matrices, {result.chunks} chunks: {result.causal_rows} causal rows, "
+                f"{result.draft_rows} of drafts, {result.denoise_rows} of denoising{lora}; {result.seconds:.1f} s"
+            )
 
 
 if __name__ == "__main__":
