@@ -3,11 +3,13 @@
     from pytrimode.convert import convert
     convert("Nemotron-Labs-Diffusion-3B", "model.gguf", "q8_0")
 
-The life of a conversion: `checkpoint` (files, tensors) -> `names`, `hparams`, `vocab` (what they mean) -> `encode`
-(bytes) -> `writer` (the GGUF file); `lora` does the same for the drafter LoRA, `conversion` holds it together.
+The life of a conversion: `checkpoint` (files, tensors) -> `names`, `hparams`, `vocab` (what they mean) ->
+`type_selection` (types, by libllama) -> `encode` (bytes) -> `writer` (the GGUF file); `lora` does the same for the
+drafter LoRA, `conversion` holds it together. `model_output` is what trimode-quantize shares.
 """
 
 from .conversion import ConversionResult, convert, lora_path
 from .errors import ConversionError
+from .type_selection import TypeOptions
 
-__all__ = ["ConversionError", "ConversionResult", "convert", "lora_path"]
+__all__ = ["ConversionError", "ConversionResult", "TypeOptions", "convert", "lora_path"]

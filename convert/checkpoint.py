@@ -89,6 +89,11 @@ class Weights:
         """The file that holds the tensor."""
         return self._files[name]
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in order."""
+        return [file.path for file in self._opened]
+
     def close(self) -> None:
         """Unmap all files."""
         for file in self._opened:

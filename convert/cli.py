@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from .conversion import ConversionResult, convert
-from .errors import ConversionError
+from .check import check
+from .cli_options import library_arguments, output_options
+from .cli_run import byte_progress, clean_errors, report
+from .conversion import convert
 from .ggml import OUTPUT_TYPES
+from .restore import restore
 
 DEFAULT_OUTTYPE = "q8_0"
-INTERRUPTED = 128 + signal.SIGINT
-SIZES = {
-    "q8_0": "8.5 bits per weight, as good as the original; the default",
-    "q4_0": "4.5 bits; like the three below with the head in Q6_K, as llama.cpp does",
-    "q4_1": "5 bits",
-    "q5_0": "5.5 bits",
-    "q5_1": "6 bits",
-}
 
 
 def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--q8_0`, `--f16`, ... to a command, each as a boolean parameter of that name."""
-    for name in reversed(OUTPUT_TYPES):
-        text = SIZES.get(name, "matrices in this type, nothing is quantized")
-        command = click.option(f"--{name}", name, is_flag=True, help=text)(command)
+    for output in reversed(OUTPUT_TYPES.values()):
+        command = click.option(f"--{output.name}", output.name, is_flag=True, help=output.text)(command)
     return command
 
 
@@ -42,20 +30,19 @@ def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("out", type=click.Path(path_type=Path))
 @type_flags
 @click.option("--outtype", type=click.Choice(list(OUTPUT_TYPES)), help="The same as the flag of that name.")
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("-t", "--threads", type=click.IntRange(min=1), help="Encoding threads.  [default: all cores]")
-@click.option("--no-lora", is_flag=True, help="Leave the drafter LoRA out.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@output_options
+@click.option("--check", "check_only", is_flag=True, help="Compare: trimode-convert --check FILE.gguf MODEL_DIR.")
+@click.option("--to-safetensors", is_flag=True, help="Back: trimode-convert --to-safetensors FILE.gguf NEW_DIR.")
+@click.option("--no-hashes", is_flag=True, help="Do not record the SHA-256 of the checkpoint's files.")
 @click.version_option(package_name="pytrimode", prog_name="trimode-convert")
 def main(
     model_dir: Path,
     out: Path,
     outtype: str | None,
-    force: bool,
-    threads: int | None,
-    no_lora: bool,
-    quiet: bool,
-    **flags: bool,
+    check_only: bool,
+    to_safetensors: bool,
+    no_hashes: bool,
+    **options: Any,
 ) -> None:
     """Convert a Nemotron-Labs-Diffusion checkpoint to GGUF.
 
@@ -63,19 +50,24 @@ def main(
     stands for the output type. The drafter LoRA in linear_spec_lora/ becomes OUT-drafter-lora.gguf.
 
     \b
-    trimode-convert Nemotron-Labs-Diffusion-8B nld-8b-{ftype}.gguf --q8_0
+    trimode-convert Nemotron-Labs-Diffusion-8B nld-8b-{ftype}.gguf --q4_k_m
+    trimode-convert --check nld-8b-q4_k_m.gguf Nemotron-Labs-Diffusion-8B
     """
-    chosen = _chosen_type(outtype, flags)
-    try:
-        with _terminable(), _progress(quiet) as advance:
-            result = convert(model_dir, out, chosen, force=force, threads=threads, lora=not no_lora, progress=advance)
-    except ConversionError as error:
-        raise click.ClickException(_printable(str(error))) from None
-    except KeyboardInterrupt:
-        click.echo("Interrupted: nothing was written.", err=True)
-        sys.exit(INTERRUPTED)
-    if not quiet:
-        _report(result)
+    chosen = _chosen_type(outtype, {name: options.pop(name) for name in OUTPUT_TYPES})
+    if check_only and to_safetensors:
+        raise click.UsageError("choose --check or --to-safetensors, not both")
+    if check_only:
+        _check(model_dir, out, options)
+        return
+    if to_safetensors:
+        _restore(model_dir, out, options)
+        return
+    quiet, arguments = options["quiet"], library_arguments(options)
+    with clean_errors():
+        with byte_progress("Converting", quiet=quiet) as advance:
+            result = convert(model_dir, out, chosen, progress=advance, hashes=not no_hashes, **arguments)
+        if not quiet:
+            report(result, dry_run=arguments["dry_run"])
 
 
 def _chosen_type(outtype: str | None, flags: dict[str, bool]) -> str:
@@ -85,57 +77,23 @@ def _chosen_type(outtype: str | None, flags: dict[str, bool]) -> str:
     return next(iter(chosen), DEFAULT_OUTTYPE)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, so that the unfinished output is removed."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _check(gguf: Path, model_dir: Path, options: dict[str, Any]) -> None:
+    with clean_errors(), byte_progress("Comparing", quiet=options["quiet"]) as advance:
+        result = check(gguf, model_dir, threads=options["threads"], imatrix=options["imatrix"], progress=advance)
+    for difference in result.differences:
+        click.echo(f"{gguf}: {difference}", err=True)
+    if result.differences:
+        raise click.ClickException(f"{gguf} differs from {model_dir} in {len(result.differences)} places")
+    if not options["quiet"]:
+        hashes = " and the SHA-256 of its files" if result.hashes_checked else ""
+        click.echo(f"{gguf} holds {model_dir}: {result.n_tensors} tensors, {result.n_keys} keys{hashes} agree")
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar by bytes on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("Converting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("Converting", total=None)
-        yield lambda written, total: bar.update(task, completed=written, total=total)
-
-
-def _report(result: ConversionResult) -> None:
-    for note in result.notes:
-        click.echo(f"Note: {note}", err=True)
-    size, speed = _size(result.n_bytes), _size(result.source_bytes / max(result.seconds, 1e-9))
-    click.echo(
-        f"{result.path}: {result.outtype}, {result.n_tensors} tensors, {result.n_params / 1e6:,.1f} M weights, {size}, "
-        f"{result.bits_per_weight:.2f} bits per weight; {result.seconds:.1f} s ({speed}/s read)"
-    )
-    if result.lora_path:
-        click.echo(f"{result.lora_path}: drafter LoRA")
-    click.echo(f"Try it: pytrimode chat {result.path}")
-
-
-def _printable(text: str) -> str:
-    """One line that any terminal takes, whatever names a damaged checkpoint has."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-def _size(n_bytes: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.2f} {unit}"
-    return f"{n_bytes / 1e3:.1f} kB"
+def _restore(gguf: Path, directory: Path, options: dict[str, Any]) -> None:
+    with clean_errors(), byte_progress("Restoring", quiet=options["quiet"]) as advance:
+        restore(gguf, directory, threads=options["threads"], progress=advance)
+    if not options["quiet"]:
+        click.echo(f"{directory}: a checkpoint directory")
 
 
 if __name__ == "__main__":

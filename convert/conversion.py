@@ -3,54 +3,61 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
 from os import PathLike
 from pathlib import Path
 
-from .checkpoint import Checkpoint
-from .encode import encode_weight
+from .checkpoint import CONFIG, TOKENIZER, Checkpoint
+from .encode import checkpoint_tensor
 from .general import add_general
 from .ggml import OUTPUT_TYPES, OutputType
 from .hparams import Hyperparameters
-from .lora import DrafterLora
+from .lora import LORA_TYPES, DrafterLora
 from .metadata import Metadata
-from .names import HEAD, Weight, match_weights
-from .output import OutputFile, check_output
+from .model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
+from .names import match_weights
+from .output import check_output
+from .provenance import SourceHashes
+from .split import whole_name
+from .type_selection import TypeOptions
 from .vocab import Vocab
-from .writer import OutputTensor, write_gguf
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes written so far and the bytes in all."""
 
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """What a conversion wrote.
+    """What a conversion wrote, or with `dry_run` would have written.
 
     Attributes:
-        path: the GGUF file.
+        path: the GGUF file, the first of them if there are several.
         lora_path: the drafter LoRA beside it, None when there is none.
         outtype: as asked for.
-        n_tensors: tensors of the model.
+        tensors: the model's tensors, in order.
         n_params: weights of the model.
-        n_bytes: size of the GGUF file.
-        source_bytes: size of the model's weights in the checkpoint.
+        n_bytes: size of the model's GGUF files; with `dry_run` that of the tensors.
+        source_bytes: size of the model's weights in the source.
         seconds: from start to finish, until the files are on the disk.
+        paths: all files of the model.
         notes: what the user should know; empty when all is as usual.
     """
 
     path: Path
     lora_path: Path | None
     outtype: str
-    n_tensors: int
+    tensors: list[PlannedTensor]
     n_params: int
     n_bytes: int
     source_bytes: int
     seconds: float
+    paths: list[Path]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_tensors(self) -> int:
+        """Tensors of the model."""
+        return len(self.tensors)
 
     @property
     def bits_per_weight(self) -> float:
@@ -66,66 +73,109 @@ def convert(
     force: bool = False,
     threads: int | None = None,
     lora: bool = True,
+    lora_type: str | None = None,
+    imatrix: str | PathLike[str] | None = None,
+    types: TypeOptions | None = None,
+    split_max_bytes: int | None = None,
+    metadata: Sequence[str] = (),
+    dry_run: bool = False,
+    hashes: bool = True,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Convert a checkpoint directory to a GGUF file that both pytrimode and stock llama.cpp run.
 
-    The drafter LoRA in `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`. Files appear when they are complete;
-    on any error nothing is left behind. Memory stays below 1 GiB whatever the size of the model.
+    The type of each tensor is what libllama chooses for a file of type `outtype`. The drafter LoRA in
+    `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`. Files appear when they are complete; on any error nothing is
+    left behind. Memory stays below 1 GiB whatever the size of the model.
 
     Args:
         model_dir: directory with config.json, tokenizer.json and safetensors weights.
         out_path: file to write; `{ftype}` in it stands for `outtype`.
-        outtype: q8_0, f16, bf16, f32, q4_0, q4_1, q5_0 or q5_1.
+        outtype: a llama.cpp file type in lower case, `OUTPUT_TYPES` has them all.
         force: replace existing files.
         threads: encoding threads, None for all cores.
         lora: convert the drafter LoRA too.
+        lora_type: a type to store it in, of `LORA_TYPES`; None keeps it as it is.
+        imatrix: importance matrix file, of `trimode-quantize imatrix` or llama.cpp.
+        types: wishes for the types of single tensors.
+        split_max_bytes: write parts with at most as much data.
+        metadata: changes, `KEY=VALUE`, see `edit_metadata`.
+        dry_run: plan everything and write nothing.
+        hashes: record the SHA-256 of the source files in the metadata.
         progress: called with (bytes written, bytes in all).
 
     Raises:
         ConversionError: the checkpoint is unsupported or damaged, or the output cannot be written.
-        ValueError: `outtype` is none of the above.
+        ValueError: `outtype` or `lora_type` is none of those.
     """
     started = time.monotonic()
     if outtype not in OUTPUT_TYPES:
         raise ValueError(f"outtype {outtype!r}: expected one of {', '.join(OUTPUT_TYPES)}")
+    if lora_type is not None and lora_type not in LORA_TYPES:
+        raise ValueError(f"lora_type {lora_type!r}: expected one of {', '.join(LORA_TYPES)}")
     output_type = OUTPUT_TYPES[outtype]
-    out = Path(str(Path(out_path)).replace("{ftype}", outtype))
-    check_output(out, force=force)
+    options = OutputOptions(
+        force=force,
+        threads=threads or 0,
+        types=types or TypeOptions(),
+        imatrix=Path(imatrix) if imatrix else None,
+        split_max_bytes=split_max_bytes,
+        metadata=tuple(metadata),
+        dry_run=dry_run,
+        hashes=hashes,
+    )
+    out = output_path(out_path, outtype)
+    check_output(out, force=force or dry_run)
     with ExitStack() as stack:
         checkpoint = stack.enter_context(Checkpoint(Path(model_dir)))
         hparams = Hyperparameters.from_config(checkpoint.config)
         vocab = Vocab.from_checkpoint(checkpoint, hparams.vocab_size)
         weights = match_weights(checkpoint, hparams)
         n_params = sum(prod(weight.shape) for weight in weights)
-        tensors = [_tensor(checkpoint, weight, output_type, threads or 0) for weight in weights]
-        files = [(out, _metadata(checkpoint, hparams, vocab, output_type, n_params), tensors)]
+        described = checkpoint_metadata(checkpoint, hparams, vocab, output_type, n_params)
+        files_hashed = source_files(checkpoint) if hashes and not dry_run else []
+        digests = stack.enter_context(SourceHashes(files_hashed))
+        digests.add_to(described)
+        sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
+        plan = plan_model(out, described, sources, output_type, options)
+        files: list[GgufOutput] = list(plan.files)
         adapter = DrafterLora.open(checkpoint, hparams) if lora else None
         if adapter:
             stack.enter_context(adapter)
-            files.append((lora_path(out), adapter.metadata(checkpoint), adapter.tensors(threads or 0)))
-        n_bytes = _write(files, stack, force, progress)
+            tensors = adapter.tensors(options.threads, lora_type)
+            files.append((lora_path(out), adapter.metadata(checkpoint, lora_type), tensors))
+        n_bytes = sum(tensor.n_bytes for tensor in plan.tensors)
+        if not dry_run:
+            sizes = write_files(files, stack, force=force, progress=progress, hashes=digests)
+            n_bytes = sum(sizes[: len(plan.files)])
         return ConversionResult(
-            path=out,
+            path=plan.paths[0],
             lora_path=lora_path(out) if adapter else None,
             outtype=outtype,
-            n_tensors=len(tensors),
+            tensors=plan.tensors,
             n_params=n_params,
             n_bytes=n_bytes,
-            source_bytes=sum(checkpoint.weights.tensors[weight.source].n_bytes for weight in weights),
+            source_bytes=sum(source.n_bytes for source in sources),
             seconds=time.monotonic() - started,
-            notes=vocab.notes + _type_notes(tensors, output_type) + _adapter_notes(out, adapter),
+            paths=plan.paths,
+            notes=vocab.notes + plan.notes + _adapter_notes(out, adapter),
         )
 
 
+def output_path(path: str | PathLike[str], outtype: str) -> Path:
+    """The file to write: `{ftype}` in its name stands for the type."""
+    return Path(str(Path(path)).replace("{ftype}", outtype))
+
+
 def lora_path(out: Path) -> Path:
-    """Where the drafter LoRA of a GGUF file lies: `model.gguf` -> `model-drafter-lora.gguf`."""
-    return out.with_name(f"{out.name.removesuffix('.gguf')}-drafter-lora.gguf")
+    """Where the drafter LoRA of a GGUF file, or of its parts, lies: `model.gguf` -> `model-drafter-lora.gguf`."""
+    return out.with_name(f"{whole_name(out.name).removesuffix('.gguf')}-drafter-lora.gguf")
 
 
-def _metadata(
+def checkpoint_metadata(
     checkpoint: Checkpoint, hparams: Hyperparameters, vocab: Vocab, output_type: OutputType, n_params: int
 ) -> Metadata:
+    """All that the GGUF file of a checkpoint says about it."""
     metadata = Metadata()
     add_general(metadata, checkpoint, output_type, n_params)
     hparams.add_to(metadata)
@@ -133,51 +183,9 @@ def _metadata(
     return metadata
 
 
-def _tensor(checkpoint: Checkpoint, weight: Weight, output_type: OutputType, threads: int) -> OutputTensor:
-    kind = output_type.choose(weight.shape, head=weight.target == HEAD)
-    return OutputTensor(
-        weight.target, weight.shape, kind, lambda: encode_weight(checkpoint.weights, weight, kind, threads)
-    )
-
-
-def _write(
-    files: list[tuple[Path, Metadata, list[OutputTensor]]], stack: ExitStack, force: bool, progress: Progress | None
-) -> int:
-    """Write all files, then give them their names. Returns the size of the first."""
-    outputs = [stack.enter_context(OutputFile(path, force=force)) for path, _, _ in files]
-    written, total = 0, sum(tensor.n_bytes for _, _, tensors in files for tensor in tensors)
-
-    def advance(n_bytes: int) -> None:
-        nonlocal written
-        written = min(written + n_bytes, total)
-        if progress:
-            progress(written, total)
-
-    sizes = [
-        write_gguf(output, metadata, tensors, advance)
-        for output, (_, metadata, tensors) in zip(outputs, files, strict=True)
-    ]
-    # The adapter first: whoever finds the model finds its drafter LoRA too.
-    for output in reversed(outputs):
-        output.publish()
-    return sizes[0]
-
-
-def _type_notes(tensors: list[OutputTensor], output_type: OutputType) -> list[str]:
-    """Which tensors are not of the type that was asked for, because their rows are no whole blocks."""
-    others = [
-        tensor
-        for tensor in tensors
-        if len(tensor.shape) > 1
-        and tensor.kind is not (output_type.head if tensor.name == HEAD else output_type.matrix)
-    ]
-    if not others:
-        return []
-    first = others[0]
-    return [
-        f"{len(others)} tensors are not {output_type.name} because their rows do not divide into blocks, "
-        f"the first is {first.name} (rows of {first.shape[-1]}, {first.kind.name})"
-    ]
+def source_files(checkpoint: Checkpoint) -> list[Path]:
+    """What makes the model what it is."""
+    return [checkpoint.path / CONFIG, checkpoint.path / TOKENIZER, *checkpoint.weights.paths]
 
 
 def _adapter_notes(out: Path, adapter: DrafterLora | None) -> list[str]:

@@ -1,47 +1,94 @@
-"""Weights of a checkpoint, encoded chunk by chunk with ggml's own quantizers (`pytrimode._native.encode`)."""
+"""Weights, encoded chunk by chunk with ggml's own quantizers (`pytrimode._native.encode`)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _native
 from .checkpoint import Weights
 from .errors import ConversionError
 from .ggml import GgmlType
+from .mapped_file import MappedFile
 from .names import Weight
-from .safetensors_file import ELEMENT_BYTES
 
 CHUNK_BYTES = 16 << 20
-"""Source bytes encoded at a time. Bounds the memory of a conversion: some three chunks are alive at once."""
+"""Bytes encoded at a time, of the source or as F32 where that is more. Bounds the memory of a conversion: some three
+chunks are alive at once."""
 
 
-def encode_weight(weights: Weights, weight: Weight, kind: GgmlType, threads: int) -> Iterator[bytes]:
-    """Yield the weight's data in `kind`, in order. Rows of q and k are permuted on the way.
+@dataclass(frozen=True)
+class SourceTensor:
+    """Where the data of a tensor comes from.
 
-    threads: 0 for all cores. Raises ConversionError that names the tensor and element for NaN and infinite weights.
+    Attributes:
+        name: in the GGUF file to write.
+        source: in the file to read.
+        shape: row-major.
+        kind: the type of its data.
+        file: the file to read.
+        offset: of the data, in bytes.
+        rope_heads: for q and k of a checkpoint, the number of heads whose rows go from the rotate-half to the
+            interleaved order.
     """
+
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    kind: GgmlType
+    file: MappedFile
+    offset: int
+    rope_heads: int = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the data."""
+        return self.kind.n_bytes(self.shape)
+
+
+def checkpoint_tensor(weights: Weights, weight: Weight) -> SourceTensor:
+    """A weight of a checkpoint, of which `weights` are the files."""
     stored = weights.tensors[weight.source]
-    file = weights.file_of(weight.source)
-    n_rows, n_cols = (weight.shape[0], weight.shape[1]) if len(weight.shape) == 2 else (1, weight.shape[0])
-    row_bytes = n_cols * ELEMENT_BYTES[stored.dtype]
+    file = weights.file_of(weight.source).data
+    return SourceTensor(
+        weight.target, weight.source, weight.shape, GgmlType[stored.dtype], file, stored.offset, weight.rope_heads
+    )
+
+
+def encode_tensor(
+    tensor: SourceTensor, kind: GgmlType, threads: int, imatrix: NDArray[np.float32] | None = None
+) -> Iterator[bytes]:
+    """Yield the tensor's data in `kind`, in order. Rows of q and k of a checkpoint are permuted on the way.
+
+    threads: 0 for all cores. imatrix: the importance of each column. Raises ConversionError that names the tensor and
+    element for NaN and infinite weights.
+    """
+    n_cols = tensor.shape[-1]
+    n_rows = prod(tensor.shape) // n_cols
+    row_bytes = tensor.kind.n_bytes((n_cols,))
     # Heads stay whole: their rows change places.
-    unit = n_rows // weight.rope_heads if weight.rope_heads else 1
-    rows_per_chunk = max(1, CHUNK_BYTES // (row_bytes * unit)) * unit
+    unit = n_rows // tensor.rope_heads if tensor.rope_heads else 1
+    rows_per_chunk = max(1, CHUNK_BYTES // (max(row_bytes, 2 * n_cols) * unit)) * unit
+    file, offset = tensor.file, tensor.offset
     for first in range(0, n_rows, rows_per_chunk):
         last = min(first + rows_per_chunk, n_rows)
-        file.prefetch(stored, last * row_bytes, (last + rows_per_chunk) * row_bytes)
-        with file.read(stored, first * row_bytes, last * row_bytes) as source:
-            rows = _interleave_rope(source, row_bytes, unit) if weight.rope_heads else source
-            try:
-                encoded = _native.encode(rows, stored.dtype, kind.name, n_cols, threads)
-            except ValueError as error:
-                at = _locate(str(error), first, n_cols, unit if weight.rope_heads else 0)
-                advice = "use --bf16" if "too large" in at else "the checkpoint is damaged, download it again"
-                raise ConversionError(f"{file.path}: tensor {weight.source}: {at}: {advice}") from None
-        file.forget(stored, first * row_bytes, last * row_bytes)
+        start, end = offset + first * row_bytes, offset + last * row_bytes
+        file.prefetch(end, min(end + rows_per_chunk * row_bytes, offset + tensor.n_bytes))
+        with file.read(start, end) as source:
+            rows = _interleave_rope(source, row_bytes, unit) if tensor.rope_heads else source
+            if kind is tensor.kind and kind.is_quantized:
+                encoded = bytes(rows)
+            else:
+                try:
+                    encoded = _native.encode(rows, tensor.kind.name, kind.name, n_cols, threads, imatrix)
+                except ValueError as error:
+                    raise _encode_error(tensor, str(error), first, unit) from None
+        file.forget(start, end)
         yield encoded
 
 
@@ -58,6 +105,14 @@ def _interleave_rope(source: memoryview, row_bytes: int, head_dim: int) -> bytes
     """Rows of whole heads in the interleaved order."""
     heads = np.frombuffer(source, dtype=np.uint8).reshape(-1, head_dim, row_bytes)
     return heads[:, rope_row_order(head_dim)].tobytes()
+
+
+def _encode_error(tensor: SourceTensor, message: str, first_row: int, head_rows: int) -> ConversionError:
+    at = _locate(message, first_row, tensor.shape[-1], head_rows if tensor.rope_heads else 0)
+    advice = "use --bf16" if "too large" in at else "the file is damaged, get it again"
+    if "importance" in at:
+        advice = "choose another type for it"
+    return ConversionError(f"{tensor.file.path}: tensor {tensor.source}: {at}: {advice}")
 
 
 def _locate(message: str, first_row: int, n_cols: int, head_dim: int) -> str:

@@ -1,7 +1,9 @@
-"""Facts about ggml's tensor types, and which of them each output type of the converter uses.
+"""Facts about ggml's tensor types and llama.cpp's file types.
+
+Which type each tensor of a file gets is not here: libllama decides, see `type_selection`.
 
 Sources: llama.cpp `ggml/include/ggml.h` (enum ggml_type), `ggml/src/ggml-common.h` (block sizes), `include/llama.h`
-(enum llama_ftype), `src/llama-quant.cpp` (the head's type, fallbacks).
+(enum llama_ftype).
 """
 
 from __future__ import annotations
@@ -21,17 +23,56 @@ class GgmlType(Enum):
     Q5_0 = (6, 32, 22)
     Q5_1 = (7, 32, 24)
     Q8_0 = (8, 32, 34)
+    Q8_1 = (9, 32, 36)
+    Q2_K = (10, 256, 84)
+    Q3_K = (11, 256, 110)
+    Q4_K = (12, 256, 144)
+    Q5_K = (13, 256, 176)
     Q6_K = (14, 256, 210)
+    Q8_K = (15, 256, 292)
+    IQ2_XXS = (16, 256, 66)
+    IQ2_XS = (17, 256, 74)
+    IQ3_XXS = (18, 256, 98)
+    IQ1_S = (19, 256, 50)
+    IQ4_NL = (20, 32, 18)
+    IQ3_S = (21, 256, 110)
+    IQ2_S = (22, 256, 82)
+    IQ4_XS = (23, 256, 136)
+    I8 = (24, 1, 1)
+    I16 = (25, 1, 2)
+    I32 = (26, 1, 4)
+    I64 = (27, 1, 8)
+    F64 = (28, 1, 8)
+    IQ1_M = (29, 256, 56)
     BF16 = (30, 1, 2)
+    TQ1_0 = (34, 256, 54)
+    TQ2_0 = (35, 256, 66)
+    MXFP4 = (39, 32, 17)
+    NVFP4 = (40, 64, 36)
+    Q1_0 = (41, 128, 18)
+    Q2_0 = (42, 64, 18)
 
     def __init__(self, number: int, block: int, block_bytes: int) -> None:
         self.number = number
         self.block = block
         self.block_bytes = block_bytes
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether several elements share a block."""
+        return self.block > 1
+
     def n_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes of a tensor of this (row-major) shape. Rows must be whole blocks."""
         return prod(shape) // self.block * self.block_bytes
+
+
+BY_NUMBER = {kind.number: kind for kind in GgmlType}
+
+# Types of activations, within ggml's kernels, and of what is no weight.
+_NO_WEIGHTS = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
+WEIGHT_TYPES = {kind.name.lower(): kind for kind in GgmlType if kind.name not in _NO_WEIGHTS}
+"""What a tensor can be given with `--tensor-type` and the like, by its name on the command line."""
 
 
 @dataclass(frozen=True)
@@ -41,38 +82,69 @@ class OutputType:
     Attributes:
         name: as on the command line.
         file_type: the number in general.file_type (enum llama_ftype).
-        matrix: type of all 2-D weights but the head.
-        head: type of the head (output.weight).
+        text: about it, for the help of a command.
+        tensor_types: (regular expression, type) for tensors that libllama would give another type.
     """
 
     name: str
     file_type: int
-    matrix: GgmlType
-    head: GgmlType
+    text: str
+    tensor_types: tuple[tuple[str, GgmlType], ...] = ()
 
-    def choose(self, shape: tuple[int, ...], *, head: bool = False) -> GgmlType:
-        """The type for a weight. Vectors stay F32; rows that are no whole blocks go to Q8_0 or F16, as in llama.cpp."""
-        if len(shape) == 1:
-            return GgmlType.F32
-        wanted = self.head if head else self.matrix
-        candidates = (wanted, GgmlType.Q8_0) if wanted is GgmlType.Q6_K else (wanted,)
-        return next((kind for kind in candidates if shape[-1] % kind.block == 0), GgmlType.F16)
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its matrices are quantized."""
+        return self.name not in ("f32", "f16", "bf16")
 
 
-# llama.cpp's quantize keeps the head at Q6_K for every type below Q8_0.
+_UNQUANTIZED = "nothing is quantized"
+_IMATRIX = "needs --imatrix"
+
+# The bits per weight are those of the 8B's shapes.
 OUTPUT_TYPES = {
     output.name: output
     for output in (
-        OutputType("q8_0", 7, GgmlType.Q8_0, GgmlType.Q8_0),
-        OutputType("f16", 1, GgmlType.F16, GgmlType.F16),
-        OutputType("bf16", 32, GgmlType.BF16, GgmlType.BF16),
-        OutputType("f32", 0, GgmlType.F32, GgmlType.F32),
-        OutputType("q4_0", 2, GgmlType.Q4_0, GgmlType.Q6_K),
-        OutputType("q4_1", 3, GgmlType.Q4_1, GgmlType.Q6_K),
-        OutputType("q5_0", 8, GgmlType.Q5_0, GgmlType.Q6_K),
-        OutputType("q5_1", 9, GgmlType.Q5_1, GgmlType.Q6_K),
+        OutputType("q8_0", 7, "8.5 bits per weight, as good as the original; the default"),
+        OutputType("q6_k", 18, "6.6 bits"),
+        OutputType("q5_k_m", 17, "5.7 bits"),
+        OutputType("q5_k_s", 16, "5.6 bits"),
+        OutputType("q4_k_m", 15, "4.9 bits: the usual choice where Q8_0 does not fit"),
+        OutputType("q4_k_s", 14, "4.7 bits"),
+        OutputType("q3_k_l", 13, "4.3 bits"),
+        OutputType("q3_k_m", 12, "4.0 bits"),
+        OutputType("q3_k_s", 11, "3.7 bits"),
+        OutputType("q2_k", 10, "3.2 bits"),
+        OutputType("q2_k_s", 21, f"3.0 bits; {_IMATRIX}"),
+        OutputType("iq4_nl", 25, "4.7 bits"),
+        OutputType("iq4_xs", 30, "4.5 bits"),
+        OutputType("iq3_m", 27, "3.8 bits"),
+        OutputType("iq3_s", 26, "3.7 bits"),
+        OutputType("iq3_xs", 22, f"3.5 bits; {_IMATRIX}"),
+        OutputType("iq3_xxs", 23, f"3.3 bits; {_IMATRIX}"),
+        OutputType("iq2_m", 29, f"2.9 bits; {_IMATRIX}"),
+        OutputType("iq2_s", 28, f"2.8 bits; {_IMATRIX}"),
+        OutputType("iq2_xs", 20, f"2.6 bits; {_IMATRIX}"),
+        OutputType("iq2_xxs", 19, f"2.4 bits; {_IMATRIX}"),
+        OutputType("iq1_m", 31, f"2.2 bits; {_IMATRIX}"),
+        OutputType("iq1_s", 24, f"2.0 bits; {_IMATRIX}"),
+        OutputType("q5_1", 9, "6 bits; the four below have the head in Q6_K, as llama.cpp does"),
+        OutputType("q5_0", 8, "5.5 bits"),
+        OutputType("q4_1", 3, "5 bits"),
+        OutputType("q4_0", 2, "4.5 bits"),
+        # llama.cpp's own MXFP4 type is for experts only: everything else would be Q8_0.
+        OutputType("mxfp4", 38, "4.9 bits: layers in MXFP4", (("^blk\\.", GgmlType.MXFP4),)),
+        OutputType("tq2_0", 37, "ternary, for models trained so"),
+        OutputType("tq1_0", 36, "ternary, for models trained so"),
+        OutputType("q2_0", 41, "2 bits, for models trained so"),
+        OutputType("q1_0", 40, "1 bit, for models trained so"),
+        OutputType("f16", 1, _UNQUANTIZED),
+        OutputType("bf16", 32, f"{_UNQUANTIZED}; exactly the checkpoint where that is BF16"),
+        OutputType("f32", 0, _UNQUANTIZED),
     )
 }
+
+ALIASES = {"q3_k": "q3_k_m", "q4_k": "q4_k_m", "q5_k": "q5_k_m"}
+"""Other names that llama-quantize knows."""
 
 QUANTIZATION_VERSION = 2
 """GGML_QNT_VERSION: readers refuse quantized files without it."""

@@ -8,6 +8,7 @@ from typing import Final
 ARCHITECTURE: Final = "mistral3"
 """Ministral 3's decoder: stock llama.cpp runs the file in AR mode under this name."""
 
+GENERAL_ALIGNMENT: Final = "general.alignment"
 GENERAL_ARCHITECTURE: Final = "general.architecture"
 GENERAL_TYPE: Final = "general.type"
 GENERAL_NAME: Final = "general.name"
@@ -62,6 +63,25 @@ DIFFUSION_SHIFT_LOGITS: Final = "diffusion.shift_logits"
 TRIMODE_BLOCK_LENGTH: Final = "trimode.block_length"
 TRIMODE_THRESHOLD: Final = "trimode.threshold"
 TRIMODE_SOURCE_MODEL: Final = "trimode.source_model"
+TRIMODE_SOURCE_FILES: Final = "trimode.source.files"
+TRIMODE_SOURCE_SHA256: Final = "trimode.source.sha256"
+"""Of each of the source files, in the same order; as the Hugging Face hub shows them."""
+
+SPLIT_NO: Final = "split.no"
+SPLIT_COUNT: Final = "split.count"
+SPLIT_TENSORS_COUNT: Final = "split.tensors.count"
+
+# What llama-quantize writes of an importance matrix that it used.
+IMATRIX_FILE: Final = "quantize.imatrix.file"
+IMATRIX_DATASET: Final = "quantize.imatrix.dataset"
+IMATRIX_ENTRIES: Final = "quantize.imatrix.entries_count"
+IMATRIX_CHUNKS: Final = "quantize.imatrix.chunks_count"
 
 ADAPTER_TYPE: Final = "adapter.type"
 ADAPTER_LORA_ALPHA: Final = "adapter.lora.alpha"
+
+IMATRIX_DATASETS: Final = "imatrix.datasets"
+IMATRIX_CHUNK_COUNT: Final = "imatrix.chunk_count"
+IMATRIX_CHUNK_SIZE: Final = "imatrix.chunk_size"
+IMATRIX_ROWS: Final = "trimode.imatrix.{}_rows"
+"""Rows of causal, draft and denoise passes in it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import keys
 from .checkpoint import LORA_DIR, Checkpoint, Weights
-from .encode import encode_weight
+from .encode import checkpoint_tensor, encode_tensor
 from .errors import ConversionError
 from .general import add_adapter_general
 from .ggml import OUTPUT_TYPES, GgmlType
@@ -20,6 +20,8 @@ from .writer import OutputTensor
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TARGET_MODULE = "o_proj"
+LORA_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+"""What its tensors may be stored in; K-quants want longer rows than the rank of an adapter."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,33 @@ class DrafterLora:
             raise
         return cls(rank, alpha, weights, pairs)
 
-    def metadata(self, checkpoint: Checkpoint) -> Metadata:
+    def metadata(self, checkpoint: Checkpoint, outtype: str | None = None) -> Metadata:
         """The keys of the adapter file, as llama.cpp's `src/llama-adapter.cpp` reads them."""
         metadata = Metadata()
-        file_type = OUTPUT_TYPES["f16" if self._kind(self.pairs[0]) is GgmlType.F16 else "f32"].file_type
+        file_type = OUTPUT_TYPES[outtype or self.kind(self.pairs[0], None).name.lower()].file_type
         add_adapter_general(metadata, checkpoint, file_type)
         metadata.string(keys.ADAPTER_TYPE, "lora")
         metadata.f32(keys.ADAPTER_LORA_ALPHA, self.alpha)
         return metadata
 
-    def tensors(self, threads: int) -> list[OutputTensor]:
-        """Its tensors: not quantized, and F32 unless the source is F16."""
-        return [
-            OutputTensor(
-                weight.target,
-                weight.shape,
-                self._kind(weight),
-                lambda weight=weight: encode_weight(self.weights, weight, self._kind(weight), threads),  # type: ignore[misc]
-            )
-            for weight in self.pairs
-        ]
+    def tensors(self, threads: int, outtype: str | None = None) -> list[OutputTensor]:
+        """Its tensors: in `outtype`, else as they are, but BF16 as F32.
+
+        Rows that do not divide into the blocks of `outtype` stay F16.
+        """
+
+        def tensor(weight: Weight) -> OutputTensor:
+            kind = self.kind(weight, outtype)
+            source = checkpoint_tensor(self.weights, weight)
+            return OutputTensor(weight.target, weight.shape, kind, lambda: encode_tensor(source, kind, threads))
+
+        return [tensor(weight) for weight in self.pairs]
+
+    def kind(self, weight: Weight, outtype: str | None) -> GgmlType:
+        """The type of one of its tensors."""
+        if outtype is None:
+            return GgmlType.F16 if self.weights.tensors[weight.source].dtype == "F16" else GgmlType.F32
+        return stored_kind(weight.shape, outtype)
 
     def __enter__(self) -> DrafterLora:
         return self
@@ -81,8 +90,11 @@ class DrafterLora:
     def __exit__(self, *_: object) -> None:
         self.weights.close()
 
-    def _kind(self, weight: Weight) -> GgmlType:
-        return GgmlType.F16 if self.weights.tensors[weight.source].dtype == "F16" else GgmlType.F32
+
+def stored_kind(shape: tuple[int, ...], outtype: str) -> GgmlType:
+    """The type of a tensor of an adapter in `outtype`: rows that do not divide into its blocks are F16."""
+    wanted = GgmlType[outtype.upper()]
+    return GgmlType.F16 if shape[-1] % wanted.block else wanted
 
 
 def _read_config(config: JsonObject) -> tuple[int, float]:

@@ -10,6 +10,7 @@ from .errors import ConversionError
 from .hparams import Hyperparameters
 
 HEAD = "output.weight"
+EMBEDDING = "token_embd.weight"
 # Buffers that some exporters save along; they follow from config.json.
 IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
 
@@ -35,7 +36,7 @@ def expected_weights(hparams: Hyperparameters) -> Iterator[Weight]:
     """All weights of a model, in the order of the GGUF file."""
     hidden, ffn, vocab = hparams.hidden, hparams.ffn, hparams.vocab_size
     q_rows, kv_rows = hparams.n_heads * hparams.head_dim, hparams.n_kv_heads * hparams.head_dim
-    yield Weight("encoder.embed_tokens.weight", "token_embd.weight", (vocab, hidden))
+    yield Weight("encoder.embed_tokens.weight", EMBEDDING, (vocab, hidden))
     for i in range(hparams.n_layers):
         source, target = f"encoder.layers.{i}", f"blk.{i}"
         attention = f"{source}.self_attn"

@@ -50,6 +50,15 @@ class OutputFile:
             raise output_error(self.path, error) from None
         self._written += len(data)
 
+    def rewrite(self, start: int, data: bytes) -> None:
+        """Replace what stands from `start` on. Raises ConversionError when that fails."""
+        try:
+            self.file.seek(start)
+            self.file.write(data)
+            self.file.seek(self._written)
+        except OSError as error:
+            raise output_error(self.path, error) from None
+
     def publish(self) -> None:
         """Flush to the disk and give the file its name."""
         try:

@@ -7,13 +7,13 @@ ranges do not overlap and leave no holes. Source: https://github.com/huggingface
 from __future__ import annotations
 
 import json
-import mmap
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from .errors import ConversionError
+from .mapped_file import MappedFile
 
 # The reference implementation's limit, 100 MB: a real header takes some 50 kB.
 MAX_HEADER_BYTES = 100_000_000
@@ -33,7 +33,13 @@ class StoredTensor:
 
 
 class SafetensorsFile:
-    """A memory-mapped safetensors file. Pages are given back after use, so reading all of it takes no memory."""
+    """A memory-mapped safetensors file.
+
+    Attributes:
+        path: where it is.
+        tensors: what it holds, by name.
+        data: its bytes.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open and check `path`. Raises ConversionError when it is missing, truncated or corrupt."""
@@ -43,32 +49,15 @@ class SafetensorsFile:
                 self._size = path.stat().st_size
                 header, data_start = self._read_header(file.read(8), file.read)
                 self.tensors = self._parse(header, data_start)
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.data = MappedFile(path)
         except FileNotFoundError:
             raise ConversionError(f"{path}: not found") from None
         except OSError as error:
             raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None
 
-    def read(self, tensor: StoredTensor, start: int, end: int) -> memoryview:
-        """Bytes [start, end) of a tensor's data, without a copy. Release the view before `forget`."""
-        return memoryview(self._map)[tensor.offset + start : tensor.offset + end]
-
-    def forget(self, tensor: StoredTensor, start: int, end: int) -> None:
-        """Let the kernel take back the pages of [start, end): they no longer count as this process's memory."""
-        self._advise("MADV_DONTNEED", tensor, start, end)
-
-    def prefetch(self, tensor: StoredTensor, start: int, end: int) -> None:
-        """Let the kernel start to read [start, end), cut to the tensor's data; does not wait."""
-        self._advise("MADV_WILLNEED", tensor, start, min(end, tensor.n_bytes))
-
     def close(self) -> None:
         """Unmap the file."""
-        self._map.close()
-
-    def _advise(self, advice: str, tensor: StoredTensor, start: int, end: int) -> None:
-        first = (tensor.offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
-        if hasattr(mmap, advice) and start < end:
-            self._map.madvise(getattr(mmap, advice), first, tensor.offset + end - first)
+        self.data.close()
 
     def _fail(self, what: str) -> ConversionError:
         return ConversionError(f"{self.path}: {what}: the file is truncated or corrupt, download it again")

@@ -2,6 +2,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include <optional>
+
 #include "encode.h"
 
 namespace nb = nanobind;
@@ -28,14 +30,24 @@ class buffer_view {
 };
 
 nb::object encode(nb::object src, const std::string & src_type, const std::string & dst_type, int64_t n_cols,
-                  int n_threads) {
+                  int n_threads, nb::object imatrix) {
     buffer_view view(src);
     trimode::encode_job job{};
     job.src = view.data();
     job.src_type = trimode::encode_type_from_name(src_type);
     job.dst_type = trimode::encode_type_from_name(dst_type);
     job.n_cols = n_cols;
-    const size_t row_bytes = n_cols > 0 ? n_cols * ggml_type_size(job.src_type) : 0;
+    std::optional<buffer_view> importance;
+    if (!imatrix.is_none()) {
+        importance.emplace(imatrix);
+        if (importance->size() != n_cols * sizeof(float)) {
+            throw std::invalid_argument("an importance matrix of " +
+                                        std::to_string(importance->size() / sizeof(float)) + " values for rows of " +
+                                        std::to_string(n_cols));
+        }
+        job.imatrix = (const float *)importance->data();
+    }
+    const size_t row_bytes = n_cols > 0 ? ggml_row_size(job.src_type, n_cols) : 0;
     if (row_bytes == 0 || view.size() % row_bytes != 0) {
         throw std::invalid_argument(std::to_string(view.size()) + " bytes are not whole rows of " +
                                     std::to_string(n_cols) + " elements of type " + src_type);
@@ -64,10 +76,11 @@ void bind_encode(nb::module_ & m) {
         }
     });
     m.def("encode", &encode, nb::arg("src"), nb::arg("src_type"), nb::arg("dst_type"), nb::arg("n_cols"),
-          nb::arg("n_threads"),
-          nb::sig("def encode(src: object, src_type: str, dst_type: str, n_cols: int, n_threads: int) -> bytes"),
+          nb::arg("n_threads"), nb::arg("imatrix") = nb::none(),
+          nb::sig("def encode(src: object, src_type: str, dst_type: str, n_cols: int, n_threads: int, "
+                  "imatrix: object | None = None) -> bytes"),
           "Encode rows of weights with ggml's own quantizers.\n\n"
-          "src: a contiguous buffer of rows of n_cols elements of src_type (f32, f16 or bf16). Returns the rows in "
-          "dst_type.\nn_threads 0: all cores. Raises ValueError with the element's index for NaN or infinite weights, "
-          "and for weights too large for dst_type.");
+          "src: a contiguous buffer of rows of n_cols elements of src_type. imatrix: the importance of each column, "
+          "n_cols float32. Returns the rows in dst_type.\nn_threads 0: all cores. Raises ValueError with the element's "
+          "index for NaN or infinite weights, and for weights too large for dst_type.");
 }

@@ -19,9 +19,11 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using namespace trimode;
 
+void bind_activations(nb::module_ & m);
 void bind_devices(nb::module_ & m);
 void bind_encode(nb::module_ & m);
 void bind_plan(nb::module_ & m);
+void bind_quantize(nb::module_ & m);
 void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
 
@@ -319,7 +321,9 @@ NB_MODULE(_native, m) {
     m.def("set_log_verbose", &Log::set_verbose, "verbose"_a);
     m.attr("LOOP_WINDOW") = static_cast<int>(LoopDetector::WINDOW);
     m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
+    bind_activations(m);
     bind_encode(m);
+    bind_quantize(m);
     bind_model(m);
     bind_results(m);
     bind_engine(m);

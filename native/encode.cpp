@@ -44,13 +44,17 @@ bool all_finite(const float * x, int64_t n) {
 }
 
 const float * to_f32(const encode_job & job, int64_t first, int64_t n, std::vector<float> & scratch) {
-    const char * src = (const char *)job.src + first * ggml_type_size(job.src_type);
+    const char * src = (const char *)job.src + ggml_row_size(job.src_type, first);
     if (job.src_type == GGML_TYPE_F32 && (uintptr_t)src % alignof(float) == 0) {
         return (const float *)src;
     }
     scratch.resize(n);
     if (job.src_type == GGML_TYPE_F32) {
         std::memcpy(scratch.data(), src, n * sizeof(float));
+        return scratch.data();
+    }
+    if (ggml_is_quantized(job.src_type)) {
+        ggml_get_type_traits(job.src_type)->to_float(src, scratch.data(), n);
         return scratch.data();
     }
     // A safetensors file only promises byte alignment.
@@ -67,6 +71,13 @@ const float * to_f32(const encode_job & job, int64_t first, int64_t n, std::vect
         ggml_bf16_to_fp32_row((const ggml_bf16_t *)halves, scratch.data(), n);
     }
     return scratch.data();
+}
+
+bool is_float(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16; }
+
+// ggml knows quantized types that only its kernels use, for activations.
+bool can_quantize_to(ggml_type type) {
+    return ggml_is_quantized(type) && type != GGML_TYPE_Q8_1 && type != GGML_TYPE_Q8_K;
 }
 
 bool has_infinite_f16(const ggml_fp16_t * x, int64_t n) {
@@ -131,7 +142,7 @@ void encode_group(const encode_job & job, int64_t row, int64_t n_rows, char * ds
         return;
     }
     char * out = dst + row * ggml_row_size(job.dst_type, job.n_cols);
-    ggml_quantize_chunk(job.dst_type, x, out, 0, n_rows, job.n_cols, nullptr);
+    ggml_quantize_chunk(job.dst_type, x, out, 0, n_rows, job.n_cols, job.imatrix);
     if (!fits(job, x, out, n_rows)) {
         const float * top = std::max_element(x, x + n, [](float a, float b) { return std::abs(a) < std::abs(b); });
         const int64_t at = first + (top - x);
@@ -160,20 +171,23 @@ ggml_type encode_type_from_name(const std::string & name) {
 }
 
 size_t encode_size(const encode_job & job) {
-    if (job.src_type != GGML_TYPE_F32 && job.src_type != GGML_TYPE_F16 && job.src_type != GGML_TYPE_BF16) {
-        throw std::invalid_argument(std::string("cannot encode from ") + ggml_type_name(job.src_type) +
-                                    ": expected f32, f16 or bf16");
+    if (!is_float(job.src_type) &&
+        (!ggml_is_quantized(job.src_type) || !ggml_get_type_traits(job.src_type)->to_float)) {
+        throw std::invalid_argument(std::string("cannot encode from ") + ggml_type_name(job.src_type));
     }
-    const bool is_float =
-        job.dst_type == GGML_TYPE_F32 || job.dst_type == GGML_TYPE_F16 || job.dst_type == GGML_TYPE_BF16;
-    if (!is_float && (!ggml_is_quantized(job.dst_type) || ggml_quantize_requires_imatrix(job.dst_type))) {
+    if (!is_float(job.dst_type) && !can_quantize_to(job.dst_type)) {
         throw std::invalid_argument(std::string("cannot encode to ") + ggml_type_name(job.dst_type));
     }
-    const int64_t block = ggml_blck_size(job.dst_type);
-    if (job.n_cols <= 0 || job.n_cols % block != 0) {
-        throw std::invalid_argument("rows of " + std::to_string(job.n_cols) +
-                                    " elements do not divide into blocks of " + std::to_string(block) + " (" +
-                                    ggml_type_name(job.dst_type) + ")");
+    if (!job.imatrix && ggml_quantize_requires_imatrix(job.dst_type)) {
+        throw std::invalid_argument(std::string(ggml_type_name(job.dst_type)) + " needs an importance matrix");
+    }
+    for (const ggml_type type : {job.src_type, job.dst_type}) {
+        const int64_t block = ggml_blck_size(type);
+        if (job.n_cols <= 0 || job.n_cols % block != 0) {
+            throw std::invalid_argument("rows of " + std::to_string(job.n_cols) +
+                                        " elements do not divide into blocks of " + std::to_string(block) + " (" +
+                                        ggml_type_name(type) + ")");
+        }
     }
     return job.n_rows * ggml_row_size(job.dst_type, job.n_cols);
 }

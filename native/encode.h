@@ -1,4 +1,4 @@
-// Encoding of weights: rows of F32, F16 or BF16 to any type that ggml quantizes without an importance matrix.
+// Encoding of weights: rows of any type that ggml can read to any type that it can quantize to.
 #pragma once
 
 #include <cstddef>
@@ -18,13 +18,15 @@ struct encode_error : std::runtime_error {
 // The ggml type with this name in any case ("q8_0", "BF16", ...). Throws std::invalid_argument.
 ggml_type encode_type_from_name(const std::string & name);
 
-// What to encode: n_rows x n_cols elements, contiguous, in src_type (F32, F16 or BF16).
+// What to encode: n_rows x n_cols elements, contiguous, in src_type. `imatrix`: the importance of each column, n_cols
+// values that all rows share, or null; some types need it.
 struct encode_job {
     const void * src;
     ggml_type src_type;
     ggml_type dst_type;
     int64_t n_rows;
     int64_t n_cols;
+    const float * imatrix;
 };
 
 // Checks types and row length, and returns the number of bytes the result takes. Throws std::invalid_argument.

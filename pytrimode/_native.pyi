@@ -18,8 +18,45 @@ LLAMA_CPP_PYTHON_VERSION: str
 def set_log_verbose(verbose: bool) -> None:
     """Show llama.cpp's log on stderr (warnings and errors are always shown)."""
 
-def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int) -> bytes:
-    """Encode rows of weights with ggml's own quantizers. See `native/encode.h`."""
+def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int, imatrix: Any | None = None) -> bytes:
+    """Encode rows of weights with ggml's own quantizers; `imatrix`: n_cols float32. See `native/encode.h`."""
+
+def quantize_file(
+    src: str,
+    dst: str,
+    *,
+    ftype: int,
+    output_tensor_type: str = "",
+    token_embedding_type: str = "",
+    quantize_output_tensor: bool = True,
+    pure: bool = False,
+    tensor_types: Sequence[tuple[str, str]] = (),
+    imatrix: Sequence[tuple[str, int]] = (),
+) -> None:
+    """libllama's own quantization of a GGUF file. See `native/quantize_file.h`. Raises RuntimeError with its reason."""
+
+def requires_imatrix(type: str) -> bool:
+    """Whether ggml cannot quantize to the type without an importance matrix."""
+
+class Activations:
+    """Squares of what goes into each weight matrix, summed up over passes. See `native/activations.h`."""
+
+    def __init__(
+        self, path: str, *, lora_path: str = "", n_ctx: int = 512, n_threads: int = 0, n_gpu_layers: int = 0
+    ) -> None: ...
+    def causal(self, tokens: Sequence[int], position: int = 0) -> None: ...
+    def block(self, tokens: Sequence[int], position: int, lora: bool = False) -> None: ...
+    def sums(self) -> dict[str, tuple[NDArray[np.float64], int]]:
+        """By the name of a weight: the sum of squares of each column, and the rows."""
+    def tokenize(self, text: bytes, add_special: bool, parse_special: bool = False) -> list[int]: ...
+    @property
+    def bos_token_id(self) -> int: ...
+    @property
+    def mask_token_id(self) -> int: ...
+    @property
+    def add_bos(self) -> bool: ...
+    @property
+    def has_lora(self) -> bool: ...
 
 class Model:
     """A GGUF model, memory-mapped and loaded by libllama, and its drafter LoRA."""

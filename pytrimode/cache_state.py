@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytrimode.convert import keys
-from pytrimode.gguf_header import read_gguf_header
+from pytrimode.convert.gguf_header import read_gguf_header
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytrimode import modes
 from pytrimode.convert import keys, lora_path
-from pytrimode.gguf_header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.convert.gguf_header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.model_file import check_model_file
 
 F16_BYTES = 2

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytrimode.convert import lora_path
-
-GGUF_MAGIC = b"GGUF"
+from pytrimode.convert.writer import MAGIC
 
 
 def check_model_file(path: str | Path) -> Path:
@@ -24,8 +23,8 @@ def check_model_file(path: str | Path) -> Path:
             )
         raise ValueError(f"{path} is a directory; a GGUF file is needed")
     with file.open("rb") as stream:
-        magic = stream.read(len(GGUF_MAGIC))
-    if magic != GGUF_MAGIC:
+        magic = stream.read(len(MAGIC))
+    if magic != MAGIC:
         raise ValueError(f'{path}: not a GGUF file (it does not start with "GGUF")')
     return file
 

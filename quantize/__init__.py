@@ -1,1 +1,10 @@
-"""GGUF -> GGUF: quantization, calibration and evaluation."""
+"""GGUF -> GGUF: quantization and calibration.
+
+from pytrimode.quantize import quantize
+quantize("model-f16.gguf", "model-q4_k_m.gguf", "q4_k_m")
+"""
+
+from .calibration import calibrate
+from .quantization import quantize
+
+__all__ = ["calibrate", "quantize"]

@@ -75,7 +75,8 @@ def test_value_beyond_the_type_is_refused(values: np.ndarray, kind: str) -> None
     [
         (("F32", "Q9_9", 256), "unknown ggml type 'Q9_9'"),
         (("I8", "Q8_0", 256), "cannot encode from i8"),
-        (("F32", "IQ2_XXS", 256), "cannot encode to iq2_xxs"),
+        (("F32", "IQ2_XXS", 256), "iq2_xxs needs an importance matrix"),
+        (("F32", "Q8_K", 256), "cannot encode to q8_K"),
         (("F32", "I32", 256), "cannot encode to i32"),
         (("F32", "Q8_0", 250), "not whole rows of 250"),
         (("F32", "Q8_0", 16), "rows of 16 elements do not divide into blocks of 32"),

@@ -389,7 +389,7 @@ def test_directory_as_output(model: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_outtype_in_python(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="outtype 'q9': expected one of q8_0, f16"):
+    with pytest.raises(ValueError, match="outtype 'q9': expected one of q8_0, q6_k"):
         convert(model, tmp_path / "model.gguf", "q9")
 
 

@@ -1,0 +1,142 @@
+"""Does a GGUF file hold a checkpoint, tensor by tensor and key by key? `trimode-convert --check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from os import PathLike
+from pathlib import Path
+
+from . import keys
+from .checkpoint import Checkpoint
+from .conversion import checkpoint_metadata, source_files
+from .encode import SourceTensor, checkpoint_tensor, encode_tensor
+from .errors import ConversionError
+from .ggml import OUTPUT_TYPES
+from .gguf_input import GgufInput
+from .hparams import Hyperparameters
+from .imatrix_file import ImportanceMatrix
+from .metadata import Metadata, decode_strings
+from .names import match_weights
+from .provenance import SourceHashes
+from .vocab import Vocab
+
+# They describe the file, not the checkpoint.
+OF_THE_FILE = (keys.GENERAL_FILE_TYPE, keys.GENERAL_QUANTIZATION_VERSION, "trimode.source.", "quantize.")
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a comparison found.
+
+    Attributes:
+        n_tensors: tensors compared.
+        n_keys: metadata keys compared.
+        hashes_checked: the file records SHA-256 of its source files, and they were compared too.
+        differences: each in one line; empty when the file holds the checkpoint.
+    """
+
+    n_tensors: int
+    n_keys: int
+    hashes_checked: bool
+    differences: list[str]
+
+
+def check(
+    gguf: str | PathLike[str],
+    model_dir: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    imatrix: str | PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckResult:
+    """Compare a GGUF file with the checkpoint that it was made from.
+
+    Every weight of the checkpoint is encoded again, in the type that its tensor has in the file, and must give the same
+    bytes; every key that the converter would write must be there with the same value, further keys do not matter.
+
+    imatrix: the importance matrix that the file was made with. progress: called with (bytes compared, bytes in all).
+    Raises ConversionError when one of them cannot be read, or an importance matrix is needed and not given.
+    """
+    with GgufInput(Path(gguf)) as file, Checkpoint(Path(model_dir)) as checkpoint:
+        importance = _importance(file, imatrix)
+        hparams = Hyperparameters.from_config(checkpoint.config)
+        vocab = Vocab.from_checkpoint(checkpoint, hparams.vocab_size)
+        weights = match_weights(checkpoint, hparams)
+        n_params = sum(prod(weight.shape) for weight in weights)
+        expected = checkpoint_metadata(checkpoint, hparams, vocab, OUTPUT_TYPES["f32"], n_params)
+        n_keys, differences = _compare_keys(expected.without(*OF_THE_FILE), file.metadata())
+        with SourceHashes(source_files(checkpoint) if keys.TRIMODE_SOURCE_SHA256 in file.metadata() else []) as hashes:
+            sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
+            differences += _compare_tensors(sources, file, importance, threads or 0, progress)
+            differences += _compare_hashes(file.metadata(), hashes)
+        return CheckResult(len(sources), n_keys, bool(hashes.files), differences)
+
+
+def _importance(file: GgufInput, imatrix: str | PathLike[str] | None) -> ImportanceMatrix | None:
+    used = file.value(keys.IMATRIX_FILE)
+    if imatrix is None and used is not None:
+        raise ConversionError(
+            f"{file.path}: was made with the importance matrix {used}: give it with --imatrix to compare the bytes"
+        )
+    return ImportanceMatrix.read(Path(imatrix)) if imatrix is not None else None
+
+
+def _compare_keys(expected: Metadata, found: Metadata) -> tuple[int, list[str]]:
+    differences = []
+    for key in expected.keys():  # noqa: SIM118  # no dictionary
+        if key not in found:
+            differences.append(f"{key}: missing")
+        elif expected.entry(key) != found.entry(key):
+            differences.append(f"{key}: differs from what the checkpoint gives")
+    return len(expected), differences
+
+
+def _compare_tensors(
+    sources: list[SourceTensor],
+    file: GgufInput,
+    imatrix: ImportanceMatrix | None,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[str]:
+    found = {tensor.name: tensor for tensor in file.tensors}
+    done, total = 0, sum(tensor.n_bytes for tensor in found.values())
+    for source in sources:
+        tensor = found.pop(source.name, None)
+        if tensor is None:
+            yield f"tensor {source.name}: missing"
+            continue
+        if tensor.shape != source.shape:
+            yield f"tensor {source.name}: shape {list(tensor.shape)}, the checkpoint has {list(source.shape)}"
+        elif not _same_bytes(source, tensor, imatrix, threads):
+            yield f"tensor {source.name}: other weights than the checkpoint's in {tensor.kind.name}"
+        done += tensor.n_bytes
+        if progress:
+            progress(done, total)
+    for name in found:
+        yield f"tensor {name}: not in the checkpoint"
+
+
+def _same_bytes(source: SourceTensor, tensor: SourceTensor, imatrix: ImportanceMatrix | None, threads: int) -> bool:
+    importance = imatrix.of(source) if imatrix and tensor.kind.is_quantized else None
+    position = tensor.offset
+    for chunk in encode_tensor(source, tensor.kind, threads, importance):
+        with tensor.file.read(position, position + len(chunk)) as stored:
+            if stored != chunk:
+                return False
+        tensor.file.forget(position, position + len(chunk))
+        position += len(chunk)
+    return True
+
+
+def _compare_hashes(metadata: Metadata, hashes: SourceHashes) -> Iterator[str]:
+    if not hashes.files:
+        return
+    files, digests = (
+        decode_strings(metadata.entry(key) or b"") for key in (keys.TRIMODE_SOURCE_FILES, keys.TRIMODE_SOURCE_SHA256)
+    )
+    recorded = dict(zip(files, digests, strict=False))
+    for path, digest in zip(hashes.files, hashes.result(), strict=True):
+        if recorded.get(path.name) != digest:
+            yield f"{path.name}: SHA-256 {digest}, the file records {recorded.get(path.name, 'none')}"

@@ -1,0 +1,102 @@
+"""What commands that write model files do around the work: signals, progress, errors, the closing line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from .conversion import ConversionResult
+from .errors import ConversionError
+from .model_output import PlannedTensor, total_bits_per_weight
+from .sizes import shown_size
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """Turn what goes wrong into one line and an exit code, and let signals unwind the stack."""
+    try:
+        with _terminable():
+            yield
+    except ConversionError as error:
+        raise click.ClickException(_printable(str(error))) from None
+    except KeyboardInterrupt:
+        click.echo("Interrupted: nothing was written.", err=True)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def byte_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar by bytes on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda written, total: bar.update(task, completed=written, total=total)
+
+
+def report(result: ConversionResult, *, dry_run: bool) -> None:
+    """Say what was written, or with `dry_run` what would be."""
+    for note in result.notes:
+        click.echo(f"Note: {note}", err=True)
+    if dry_run:
+        _report_plan(result)
+        return
+    size, speed = shown_size(result.n_bytes), shown_size(result.source_bytes / max(result.seconds, 1e-9))
+    parts = f" in {len(result.paths)} parts" if len(result.paths) > 1 else ""
+    click.echo(
+        f"{result.path}: {result.outtype}, {result.n_tensors} tensors, {result.n_params / 1e6:,.1f} M weights, "
+        f"{size}{parts}, {result.bits_per_weight:.2f} bits per weight; {result.seconds:.1f} s ({speed}/s read)"
+    )
+    if result.lora_path:
+        click.echo(f"{result.lora_path}: drafter LoRA")
+    click.echo(f"Try it: pytrimode chat {result.path}")
+
+
+def _report_plan(result: ConversionResult) -> None:
+    width = max(len(tensor.name) for tensor in result.tensors)
+    for tensor in result.tensors:
+        click.echo(_row(tensor, width))
+    click.echo(
+        f"{result.outtype}: {result.n_tensors} tensors, {shown_size(result.n_bytes)}, "
+        f"{total_bits_per_weight(result.tensors):.2f} bits per weight; nothing was written"
+    )
+    for path in [*result.paths, *([result.lora_path] if result.lora_path else [])]:
+        click.echo(f"would write {path}")
+
+
+def _row(tensor: PlannedTensor, width: int) -> str:
+    shape = " x ".join(map(str, tensor.shape))
+    types = f"{tensor.source_kind.name.lower():>8} -> {tensor.kind.name.lower():<8}"
+    return f"{tensor.name:<{width}}  {shape:>16} {types} {shown_size(tensor.n_bytes):>10}"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, so that the unfinished output is removed."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _printable(text: str) -> str:
+    """One line that any terminal takes, whatever names a damaged checkpoint has."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,0 +1,111 @@
+"""A GGUF model to read: one file or the parts of a split one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from . import keys
+from .encode import SourceTensor
+from .errors import ConversionError
+from .ggml import GgmlType
+from .gguf_header import GgufHeader, read_gguf_header
+from .mapped_file import MappedFile
+from .metadata import Metadata
+from .split import part_path, whole_name
+
+SPLIT_KEYS = "split."
+
+
+class GgufInput:
+    """An opened model. Use it as a context manager: its files are memory-mapped until it closes.
+
+    Attributes:
+        path: as given: the file, or the first part.
+        headers: of all parts, in order.
+        parts: the tensors of each part, in order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` and all parts that belong to it. Raises ConversionError when one is missing or damaged."""
+        self.path = path
+        first = _read_header(path)
+        self.headers = [first, *(_read_header(part) for part in _other_parts(path, first))]
+        self._files = [MappedFile(header.path) for header in self.headers]
+        self.parts = [
+            [_source_tensor(header, file, i) for i in range(len(header.tensors))]
+            for header, file in zip(self.headers, self._files, strict=True)
+        ]
+        self._check_tensors()
+
+    @property
+    def tensors(self) -> list[SourceTensor]:
+        """The tensors of all parts, in order."""
+        return [tensor for part in self.parts for tensor in part]
+
+    def metadata(self) -> Metadata:
+        """A copy of the model's metadata, without what says that it is split."""
+        header, file = self.headers[0], self._files[0]
+        metadata = Metadata()
+        for key, (begin, end) in header.spans.items():
+            if not key.startswith(SPLIT_KEYS):
+                with file.read(begin, end) as value:
+                    metadata.encoded(key, bytes(value))
+        return metadata
+
+    def value(self, key: str) -> object:
+        """A metadata value, None without it; arrays as ("array", length)."""
+        return self.headers[0].metadata.get(key)
+
+    def __enter__(self) -> GgufInput:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    def _check_tensors(self) -> None:
+        names = [tensor.name for tensor in self.tensors]
+        promised = self.value(keys.SPLIT_TENSORS_COUNT)
+        if len(self.headers) > 1 and promised != len(names):
+            raise ConversionError(f"{self.path}: {len(names)} tensors in all parts, {promised} are promised")
+        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if twice:
+            raise ConversionError(f"{self.path}: tensor {twice} is there twice")
+
+
+def _read_header(path: Path) -> GgufHeader:
+    try:
+        return read_gguf_header(path)
+    except FileNotFoundError:
+        raise ConversionError(f"{path}: not found") from None
+    except IsADirectoryError:
+        raise ConversionError(f"{path}: is a directory: trimode-convert reads checkpoints") from None
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
+
+
+def _other_parts(path: Path, first: GgufHeader) -> list[Path]:
+    count = first.metadata.get(keys.SPLIT_COUNT, 1)
+    if count == 1:
+        return []
+    if first.metadata.get(keys.SPLIT_NO) != 0 or not re.search(r"-00001-of-\d{5}\.gguf$", path.name):
+        raise ConversionError(f"{path}: a part of a split model, and not the first: give the first")
+    parts = [part_path(path.with_name(whole_name(path.name)), number, count) for number in range(2, count + 1)]
+    missing = [part for part in parts if not part.is_file()]
+    if missing:
+        raise ConversionError(f"{missing[0]}: not found ({len(missing)} of {count} parts are missing)")
+    return parts
+
+
+def _source_tensor(header: GgufHeader, file: MappedFile, index: int) -> SourceTensor:
+    info = header.tensors[index]
+    if info.n_bytes is None:
+        raise ConversionError(f"{header.path}: tensor {info.name}: {info.type} is not known to this version")
+    if len(info.shape) > 2:
+        raise ConversionError(f"{header.path}: tensor {info.name} has {len(info.shape)} dimensions, more than 2")
+    return SourceTensor(
+        info.name, info.name, info.shape[::-1], GgmlType[info.type], file, header.data_start + info.offset
+    )

@@ -1,0 +1,45 @@
+"""What the commands that run a model share: progress by steps, errors, text files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pytrimode.convert.errors import ConversionError
+
+
+@contextmanager
+def model_errors() -> Iterator[None]:
+    """A model that cannot be loaded or run ends the command with one line."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        raise ConversionError(str(error)) from None
+
+
+@contextmanager
+def step_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar by steps on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with Progress(
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text. Raises ConversionError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConversionError(f"{path}: not UTF-8 text: {error}") from None

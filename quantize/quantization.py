@@ -1,0 +1,160 @@
+"""A GGUF model in another type: `trimode-quantize IN OUT TYPE`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from math import prod
+from os import PathLike
+from pathlib import Path
+
+from pytrimode.convert import keys
+from pytrimode.convert.conversion import ConversionResult, lora_path, output_path
+from pytrimode.convert.encode import SourceTensor, encode_tensor
+from pytrimode.convert.errors import ConversionError
+from pytrimode.convert.ggml import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
+from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.lora import LORA_TYPES, stored_kind
+from pytrimode.convert.metadata import Metadata
+from pytrimode.convert.model_output import GgufOutput, ModelPlan, OutputOptions, Progress, plan_model, write_files
+from pytrimode.convert.output import check_output
+from pytrimode.convert.provenance import SourceHashes
+from pytrimode.convert.type_selection import TypeOptions
+from pytrimode.convert.writer import OutputTensor
+
+COPY = "copy"
+
+
+def quantize(
+    in_path: str | PathLike[str],
+    out_path: str | PathLike[str],
+    outtype: str,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    lora: bool = True,
+    lora_type: str | None = None,
+    imatrix: str | PathLike[str] | None = None,
+    types: TypeOptions | None = None,
+    split_max_bytes: int | None = None,
+    keep_split: bool = False,
+    allow_requantize: bool = False,
+    metadata: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> ConversionResult:
+    """Write a GGUF model in another type; its drafter LoRA goes along as `OUT-drafter-lora.gguf`.
+
+    Args:
+        in_path: the model, or the first part of a split one.
+        out_path: file to write; `{ftype}` in it stands for `outtype`.
+        outtype: a llama.cpp file type in any case, or "copy", which leaves all tensors as they are.
+        keep_split: write as many parts as the input has, with the same tensors in each.
+        allow_requantize: quantize tensors again that are quantized already, which loses more than once from the
+            original.
+
+    The other arguments, and what is raised, are those of `pytrimode.convert.convert`.
+    """
+    started = time.monotonic()
+    name, output = _output_type(outtype)
+    if lora_type is not None and lora_type not in LORA_TYPES:
+        raise ValueError(f"lora_type {lora_type!r}: expected one of {', '.join(LORA_TYPES)}")
+    options = OutputOptions(
+        force=force,
+        threads=threads or 0,
+        types=types or TypeOptions(),
+        imatrix=Path(imatrix) if imatrix else None,
+        split_max_bytes=split_max_bytes,
+        metadata=tuple(metadata),
+        dry_run=dry_run,
+    )
+    source_path, out = Path(in_path), output_path(out_path, name)
+    if keep_split and split_max_bytes is not None:
+        raise ConversionError("--keep-split and --split-max-size contradict each other: give one of them")
+    _check_not_itself(source_path, out)
+    check_output(out, force=force or dry_run)
+    with ExitStack() as stack:
+        source = stack.enter_context(GgufInput(source_path))
+        _check_architecture(source)
+        described = source.metadata()
+        known = keys.TRIMODE_SOURCE_SHA256 in described
+        hashes = stack.enter_context(
+            SourceHashes([] if known or dry_run else [header.path for header in source.headers])
+        )
+        hashes.add_to(described)
+        parts = [len(part) for part in source.parts] if keep_split else None
+        plan = plan_model(out, described, source.tensors, output, options, parts=parts)
+        if not allow_requantize:
+            _refuse_requantizing(source_path, plan)
+        files: list[GgufOutput] = list(plan.files)
+        adapter = _adapter(source_path, out, stack, lora_type, options.threads) if lora else None
+        if adapter:
+            files.append(adapter)
+        n_bytes = sum(tensor.n_bytes for tensor in plan.tensors)
+        if not dry_run:
+            sizes = write_files(files, stack, force=force, progress=progress, hashes=hashes)
+            n_bytes = sum(sizes[: len(plan.files)])
+        return ConversionResult(
+            path=plan.paths[0],
+            lora_path=adapter[0] if adapter else None,
+            outtype=name,
+            tensors=plan.tensors,
+            n_params=sum(prod(tensor.shape) for tensor in source.tensors),
+            n_bytes=n_bytes,
+            source_bytes=sum(tensor.n_bytes for tensor in source.tensors),
+            seconds=time.monotonic() - started,
+            paths=plan.paths,
+            notes=plan.notes,
+        )
+
+
+def _output_type(outtype: str) -> tuple[str, OutputType | None]:
+    name = ALIASES.get(outtype.lower(), outtype.lower())
+    if name == COPY:
+        return name, None
+    if name not in OUTPUT_TYPES:
+        raise ValueError(f"type {outtype!r}: expected one of {', '.join(OUTPUT_TYPES)} or {COPY}")
+    return name, OUTPUT_TYPES[name]
+
+
+def _check_not_itself(source: Path, out: Path) -> None:
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ConversionError(f"{out}: is the input itself: give another name")
+
+
+def _check_architecture(source: GgufInput) -> None:
+    found = source.value(keys.GENERAL_ARCHITECTURE)
+    if found != keys.ARCHITECTURE or source.value(keys.GENERAL_TYPE) not in (None, "model"):
+        raise ConversionError(
+            f"{source.path}: {source.value(keys.GENERAL_TYPE) or 'model'} of architecture {found}, expected a model "
+            f"of {keys.ARCHITECTURE}: use llama.cpp's llama-quantize"
+        )
+
+
+def _refuse_requantizing(path: Path, plan: ModelPlan) -> None:
+    again = [tensor for tensor in plan.tensors if tensor.source_kind.is_quantized and tensor.kind != tensor.source_kind]
+    if again:
+        first = again[0]
+        raise ConversionError(
+            f"{path}: {len(again)} tensors are quantized already, the first is {first.name} "
+            f"({first.source_kind.name}): start from the checkpoint or an F16 file, or give --allow-requantize"
+        )
+
+
+def _adapter(source: Path, out: Path, stack: ExitStack, outtype: str | None, threads: int) -> GgufOutput | None:
+    """The drafter LoRA of the input, for the output; None without one, or where both share it."""
+    path, target = lora_path(source), lora_path(out)
+    if not path.is_file() or path.resolve() == target.resolve():
+        return None
+    adapter = stack.enter_context(GgufInput(path))
+    metadata: Metadata = adapter.metadata()
+    if outtype:
+        metadata.remove(keys.GENERAL_FILE_TYPE)
+        metadata.u32(keys.GENERAL_FILE_TYPE, OUTPUT_TYPES[outtype].file_type)
+
+    def tensor(of: SourceTensor) -> OutputTensor:
+        kind: GgmlType = stored_kind(of.shape, outtype) if outtype else of.kind
+        return OutputTensor(of.name, of.shape, kind, lambda: encode_tensor(of, kind, threads))
+
+    return target, metadata, [tensor(of) for of in adapter.tensors]
