@@ -194,7 +194,7 @@ def make_batch(
     length: int,
     n_noisy: int,
     sizes: tuple[int, ...] = (8, 16, 32),
-    all_masked: bool = False,
+    all_masked: float = 0.15,
 ) -> Batch:
     """Pack conversations into rows; with n_noisy > 0 add blocks of masked answers behind each row."""
     n = length + n_noisy
@@ -251,13 +251,12 @@ def add_blocks(
     starts: list[tuple[int, int]],
     rng: np.random.Generator,
     sizes: tuple[int, ...],
-    all_masked: bool,
+    all_masked: float,
 ) -> None:
     """Fill the noisy part of row r with blocks `[seed, masks...]` as the decoders see them.
 
     A block sees the clean tokens of its conversation before its start, and itself in both directions. Its first token
-    is clean; of the rest all are masked (drafts), or each with probability p ~ U(0.05, 1) (diffusion steps) and then
-    weighted by 1 / p.
+    is clean; of the rest all are masked (drafts) or each with probability p ~ U(0, 1) (diffusion steps).
     """
     blocks = [(c, b) for c in range(len(chats)) for b in answer_blocks(chats[c], rng, sizes)]
     rng.shuffle(blocks)
@@ -269,13 +268,12 @@ def add_blocks(
         real = min(size, end - start)
         tokens = np.full(size, EOS)
         tokens[:real] = chats[c].ids[start : start + real]
-        p = 1.0 if all_masked else 1.0 - 0.95 * rng.random()
-        masked = rng.random(size) < p
+        masked = rng.random(size) < (1.0 if rng.random() < all_masked else rng.random() * 0.95 + 0.05)
         masked[0] = False
         batch.ids[r, span] = np.where(masked, MASK, tokens)
         batch.target[r, span] = tokens
         batch.position[r, span] = offset + start + np.arange(size)
-        batch.weight[r, span] = np.where(masked, np.where(np.arange(size) < real, 1.0, PAD_WEIGHT) / p, 0.0)
+        batch.weight[r, span] = np.where(masked, np.where(np.arange(size) < real, 1.0, PAD_WEIGHT), 0.0)
         batch.visible[r, span, span] = True
         batch.visible[r, span, origin : origin + start] = True
         batch.block[r, span] = number

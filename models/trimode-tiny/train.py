@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
         "--steps",
         type=int,
         nargs=3,
-        default=(2200, 2400, 600),
+        default=(2200, 2600, 300),
         metavar=("AR", "JOINT", "LORA"),
         help="steps of the three stages (default: %(default)s)",
     )
@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--muon-lr", type=float, default=0.02, help="learning rate of Muon (default: %(default)s)")
     p.add_argument("--adam-lr", type=float, default=0.003, help="learning rate of AdamW (default: %(default)s)")
     p.add_argument(
-        "--diffusion-weight", type=float, default=0.5, help="weight of CE / p on masked rows (default: %(default)s)"
+        "--diffusion-weight", type=float, default=1.0, help="weight of the block loss (default: %(default)s)"
     )
     p.add_argument("--vocab", type=int, default=2048, help="largest vocabulary (default: %(default)s)")
     p.add_argument("--seed", type=int, default=1, help="seed of data, weights and order (default: %(default)s)")
@@ -117,19 +117,14 @@ def precision(args: argparse.Namespace) -> torch.autocast:
 
 
 def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of the causal rows, and of the block rows (0 if there are none).
+    """Weighted mean cross-entropy of the causal rows and of the masked rows (0 if there are none).
 
-    The reference objective: the mean over block rows of CE / p where masked (p: the share of its block that was masked
-    on average, so that lightly masked blocks count as much as all-masked ones) and 0 elsewhere.
+    reference objective: 0.3 * CE / p on masked rows. Here each masked row counts the same (half of the blocks are all
+    masked, as drafts are) and rows after the end of an answer count a tenth.
     """
     ids, position, visible, target, weight = tensors(batch)
-    n, past = batch.n_clean, None
-    rows = {
-        "clean": (slice(0, n), 0.0, weight[:, :n].sum()),
-        "block": (slice(n, None), BLOCK_SMOOTHING, (torch.from_numpy(batch.block)[:, n:] > 0).sum()),
-    }
-    parts = []
-    for span, smoothing, total in rows.values():
+    parts, past, n = [], None, batch.n_clean
+    for span, smoothing in ((slice(0, n), 0.0), (slice(n, None), BLOCK_SMOOTHING)):
         w, seen = weight[:, span], visible[:, span, :n] if past is None else visible[:, span]
         chosen = w > 0
         if not chosen.any():
@@ -142,7 +137,7 @@ def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
             reduction="none",
             label_smoothing=smoothing,
         )
-        parts.append((ce * w[chosen]).sum() / total)
+        parts.append((ce * w[chosen]).sum() / w.sum())
     return parts[0], parts[1]
 
 
@@ -152,8 +147,8 @@ def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStre
     stream.drills = 0.1 if stage == AR and step < args.drill_steps else 0.0
     if step % 12 == 11 and stage != AR:
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
-    rows, sizes = max(rows // world(), 1), (16, 32) if stage == LORA else (8, 16, 32)
-    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=stage == LORA)
+    rows, sizes = max(rows // world(), 1), (16, 16, 32) if stage == LORA else (8, 16, 32)
+    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=1.0 if stage == LORA else 0.15)
 
 
 def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
