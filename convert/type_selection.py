@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from .. import _native
-from .encode import SourceTensor
 from .errors import ConversionError
 from .ggml import GgmlType, OutputType
 from .gguf_header import read_gguf_header
@@ -27,6 +27,22 @@ Rows = list[tuple[str, int]]
 """Names and row lengths of the tensors that have an importance matrix."""
 # Of no importance for the types, and big.
 _UNUSED_METADATA = ("tokenizer.", "split.")
+
+
+class TypedTensor(Protocol):
+    """What libllama looks at; `convert.encode.SourceTensor` is one."""
+
+    @property
+    def name(self) -> str:
+        """In the GGUF file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Row-major."""
+
+    @property
+    def kind(self) -> GgmlType:
+        """Of the source."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class TypeOptions:
 
 def select_types(
     metadata: Metadata,
-    tensors: Sequence[SourceTensor],
+    tensors: Sequence[TypedTensor],
     output: OutputType,
     options: TypeOptions,
     has_imatrix: bool,
@@ -103,13 +119,13 @@ def _works(src: Path, dst: Path, output: OutputType, options: TypeOptions, rows:
     return True
 
 
-def _write_skeleton(path: Path, metadata: Metadata, tensors: Sequence[SourceTensor]) -> None:
+def _write_skeleton(path: Path, metadata: Metadata, tensors: Sequence[TypedTensor]) -> None:
     """A model with the same tensors in the same types, but two rows each: one row would be a vector.
 
     Vectors are F32, as llama.cpp's converter makes them: libllama leaves them alone.
     """
 
-    def small(tensor: SourceTensor) -> OutputTensor:
+    def small(tensor: TypedTensor) -> OutputTensor:
         is_vector = len(tensor.shape) == 1
         kind, shape = (GgmlType.F32, tensor.shape) if is_vector else (tensor.kind, (2, tensor.shape[-1]))
         return OutputTensor(tensor.name, shape, kind, lambda: [bytes(kind.n_bytes(shape))])
@@ -119,9 +135,7 @@ def _write_skeleton(path: Path, metadata: Metadata, tensors: Sequence[SourceTens
         file.publish()
 
 
-def _check_options(
-    tensors: Sequence[SourceTensor], output: OutputType, options: TypeOptions, has_imatrix: bool
-) -> None:
+def _check_options(tensors: Sequence[TypedTensor], output: OutputType, options: TypeOptions, has_imatrix: bool) -> None:
     """Refuse what libllama would abort on, or silently ignore."""
     columns = {tensor.name: tensor.shape[-1] for tensor in tensors}
     for name, kind, option in (

@@ -138,7 +138,7 @@ std::vector<DeviceMemory> plan_memory(const std::string & path, ModelOptions mod
     if (measure.cpu_only()) {
         measure.set_cpu_compute(engine.compute_bytes());
     } else {
-        measure.measure_devices(engine_options, engine_options.n_ctx * engine_options.n_parallel);
+        measure.measure_devices(engine_options, engine_options.n_ctx);
     }
     return measure.result();
 }

@@ -115,7 +115,7 @@ class TriMode:
         }  # fmt: skip
         self.n_gpu_layers = resolve_gpu_layers(
             n_gpu_layers, file, n_ctx=n_ctx, default_ctx=DEFAULT_N_CTX, lora_path=self.lora_path, n_batch=n_batch,
-            type_k=type_k, type_v=type_v, flash_attn=flash_attn, **devices,
+            n_parallel=n_parallel, type_k=type_k, type_v=type_v, flash_attn=flash_attn, **devices,
         )  # fmt: skip
         """As loaded; -1: all."""
         self._model = _native.Model(

@@ -16,8 +16,7 @@ from synthetic import make_checkpoint
 from pytrimode import TriMode, _native
 from pytrimode.cli import run
 from pytrimode.convert import convert, lora_path
-from pytrimode.convert.ggml import OUTPUT_TYPES
-from pytrimode.gguf_header import read_gguf_header
+from pytrimode.convert.gguf_header import read_gguf_header
 from pytrimode.plan import plan
 from pytrimode.plan.cards import CARDS, find_card
 from pytrimode.plan.measure import measure
@@ -74,7 +73,7 @@ def test_less_memory_gives_a_smaller_cache_then_smaller_weights_then_fewer_layer
         return (choice.quantization, choice.cache_type) if choice else None
 
     assert chosen("18GB") == ("q8_0", "q8_0")
-    assert chosen("14GB") == ("q5_1", "q8_0")
+    assert chosen("14GB") == ("q6_k", "q8_0")
     assert chosen("10GB") == ("q4_0", "q4_0")
     nothing = plan("14B", vram="6GB")
     assert nothing.choice is None
@@ -92,7 +91,7 @@ def test_layers_are_counted_as_libllama_offloads_them() -> None:
 # --- What the converter writes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("outtype", OUTPUT_TYPES)
+@pytest.mark.parametrize("outtype", [*QUANTIZATIONS, "f16", "f32", "q5_1", "mxfp4"])
 def test_weights_are_what_the_converter_writes(odd_checkpoint: Path, tmp_path: Path, outtype: str) -> None:
     written = read_gguf_header(convert(odd_checkpoint, tmp_path / "odd.gguf", outtype).path)
     planned = weight_bytes(model_shape(odd_checkpoint), outtype)
@@ -139,7 +138,7 @@ def test_memory_is_that_of_all_slots_and_of_full_passes(odd_checkpoint: Path, tm
         type_k="f16", type_v="q8_0",
     )  # fmt: skip
     for mode in ("self-spec", "diffusion", "ar"):
-        prompt = [1 + i % 700 for i in range(600)]
+        prompt = [1 + i % 700 for i in range(200)]
         engine.submit(prompt, mode=mode, max_tokens=40, block_length=32, temperature=0.0)
     for _ in range(8):
         engine.step()

@@ -37,7 +37,7 @@ FORMULA = (
     default=32768,
     show_default=True,
     metavar="N",
-    help="Context in tokens, for each slot.",
+    help="Context in tokens, shared by all slots.",
 )
 @click.option(
     "-np",
@@ -102,7 +102,7 @@ def _memory_of(card: str | None) -> int | None:
 
 
 def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
-    slots = f" x {found.n_parallel} slots" if found.n_parallel > 1 else ""
+    slots = f" shared by {found.n_parallel} slots" if found.n_parallel > 1 else ""
     room = f", to fit into {size_text(found.vram)} less {size_text(found.margin)}" if found.vram else ""
     console.print(for_terminal(f"{found.model}: {found.params / 1e9:.2f} B weights; {found.n_ctx} tokens{slots}{room}"))
     console.print(for_terminal(f"  choose   {_choice_text(found)}"))
@@ -118,10 +118,7 @@ def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
     if found.measured_on == "CPU":
         console.print("           a GPU's backend may ask for somewhat more; this machine has none to ask")
     console.print(_memory_table(found))
-    console.print(
-        "On the device: all weights but the token embedding, the LoRA, the cache, the compute buffers. Mixes of types "
-        "(Q4_K_M) come with trimode-quantize."
-    )
+    console.print("On the device: all weights but the token embedding, the LoRA, the cache, the compute buffers.")
 
 
 def _choice_text(found: Plan) -> str:

@@ -65,7 +65,7 @@ class RemoteConversation:
         check_mode_name(name)
         mode = ALIASES.get(name, name)
         modes = self._props.get("modes", [])
-        if mode != AUTO and mode not in modes:
+        if mode not in modes:
             raise ValueError(f"mode {mode}: this server has {', '.join(modes)}")
         self._fields["mode"] = mode
 

@@ -15,7 +15,7 @@ from pytrimode.convert.metadata import Metadata
 from pytrimode.convert.names import Weight, expected_weights
 from pytrimode.convert.writer import OutputTensor, encode_header
 from pytrimode.plan.model_shape import ModelShape
-from pytrimode.plan.weights import QUANTIZATIONS
+from pytrimode.plan.weights import chosen_types
 
 STAND_IN_TYPE = "q8_0"
 """Quantization of the stand-in for a model of which only the shape is known: it changes no compute buffer."""
@@ -57,8 +57,8 @@ def _files(shape: ModelShape) -> Iterator[tuple[Path, Path | None]]:
         metadata.u32(keys.GENERAL_FILE_TYPE, OUTPUT_TYPES[STAND_IN_TYPE].file_type)
         shape.hparams.add_to(metadata)
         metadata.string(keys.TOKENIZER_MODEL, "none")
-        choose = QUANTIZATIONS[STAND_IN_TYPE]
-        _write_hollow(model, metadata, [(w, choose(w, shape.hparams)) for w in expected_weights(shape.hparams)])
+        types = chosen_types(shape.hparams, STAND_IN_TYPE)
+        _write_hollow(model, metadata, [(w, types[w.target]) for w in expected_weights(shape.hparams)])
         if shape.lora_rank:
             metadata = Metadata()
             metadata.string(keys.GENERAL_ARCHITECTURE, keys.ARCHITECTURE)

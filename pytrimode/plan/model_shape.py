@@ -9,10 +9,10 @@ from typing import Any
 
 from pytrimode.convert import ConversionError, keys, lora_path
 from pytrimode.convert.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
+from pytrimode.convert.gguf_header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.convert.hparams import DEFAULT_BLOCK_LENGTH, Hyperparameters, Rope
 from pytrimode.convert.json_file import JsonObject
 from pytrimode.convert.lora import ADAPTER_CONFIG
-from pytrimode.gguf_header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.model_file import check_model_file
 
 FAMILY = "Nemotron-Labs-Diffusion"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytrimode import _native
 from pytrimode.convert import keys
-from pytrimode.gguf_header import read_gguf_header
+from pytrimode.convert.gguf_header import read_gguf_header
 from pytrimode.plan.planner import DEFAULT_MARGIN
 
 ALL, AUTO = "all", "auto"

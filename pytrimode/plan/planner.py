@@ -63,7 +63,7 @@ class Plan:
     Attributes:
         model: its name.
         params: number of weights.
-        n_ctx: tokens per slot.
+        n_ctx: tokens, shared by all slots.
         n_parallel: slots.
         vram: memory to fit into, None for none given.
         margin: of it left free.
@@ -112,8 +112,8 @@ def plan(
     Args:
         model: "3B", "8B", "14B", a GGUF file or a checkpoint directory.
         vram: bytes to fit into, or text such as "24GB" (binary units).
-        n_ctx: tokens per slot.
-        n_parallel: slots, each with a context of its own.
+        n_ctx: tokens, shared by all slots.
+        n_parallel: slots.
         n_batch: most rows in one pass.
         flash_attn: False: attention by products, which allows no quantized cache.
         margin: what is left free of `vram`.
@@ -134,7 +134,7 @@ def plan(
         for kind in cache_types
     ]
     choice = _choose(options)
-    kv_per_token = {kind: n_bytes // _padded(n_ctx * n_parallel) for kind, n_bytes in kv_cache.items()}
+    kv_per_token = {kind: n_bytes // _padded(n_ctx) for kind, n_bytes in kv_cache.items()}
     shown = choice or options[0]
     return Plan(
         model=shape.name,

@@ -2,7 +2,7 @@
 
 Sources: the model cards and the serving reports for Nemotron-Labs-Diffusion; the GGUF fork's table for the RTX 3090.
 Tokens per second. Serving stacks ran without the drafter LoRA taking effect, as far as is known. `launch` is not
-published: it is what the AR figure of the row shows.
+published: it is what the AR figure of the row shows (of the int4 row, which has none, the figure itself).
 """
 
 from __future__ import annotations

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
+from typing import NamedTuple
 
+from pytrimode.convert import keys
+from pytrimode.convert.errors import ConversionError
 from pytrimode.convert.ggml import OUTPUT_TYPES, GgmlType
 from pytrimode.convert.hparams import Hyperparameters
 from pytrimode.convert.lora import _pairs as drafter_pairs
-from pytrimode.convert.names import HEAD, Weight, expected_weights
+from pytrimode.convert.metadata import Metadata
+from pytrimode.convert.names import EMBEDDING, expected_weights
+from pytrimode.convert.type_selection import TypeOptions, select_types
 from pytrimode.plan.model_shape import ModelShape
 
-EMBEDDING = "token_embd.weight"
 AS_STORED = "as stored"
 """The name of a GGUF file's own types among the quantizations."""
 
-ChooseType = Callable[[Weight, Hyperparameters], GgmlType]
-"""The type that a quantization gives to a weight of a model."""
+QUANTIZATIONS = ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m")
+"""Those that a plan compares: the usual ones of `OUTPUT_TYPES`."""
 
 
-def _of_output_type(name: str) -> ChooseType:
-    def choose(weight: Weight, _: Hyperparameters) -> GgmlType:
-        return OUTPUT_TYPES[name].choose(weight.shape, head=weight.target == HEAD)
+class _Tensor(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    kind: GgmlType
 
-    return choose
 
-
-QUANTIZATIONS: dict[str, ChooseType] = {name: _of_output_type(name) for name in OUTPUT_TYPES}
-"""By name. Mixes (q4_k_m, ...) belong here as soon as the converter or trimode-quantize writes them."""
+@cache
+def chosen_types(hparams: Hyperparameters, quantization: str) -> dict[str, GgmlType]:
+    """The type of each tensor by its name, as the converter's `select_types` has libllama choose it."""
+    metadata = Metadata()
+    metadata.string(keys.GENERAL_ARCHITECTURE, keys.ARCHITECTURE)
+    hparams.add_to(metadata)
+    tensors = [
+        _Tensor(w.target, w.shape, GgmlType.F32 if len(w.shape) == 1 else GgmlType.BF16)
+        for w in expected_weights(hparams)
+    ]
+    output = OUTPUT_TYPES[quantization]
+    try:
+        return select_types(metadata, tensors, output, TypeOptions(), has_imatrix=False)
+    except ConversionError:
+        return select_types(metadata, tensors, output, TypeOptions(), has_imatrix=True)
 
 
 @dataclass(frozen=True)
@@ -67,11 +84,11 @@ def weight_bytes(shape: ModelShape, quantization: str) -> WeightBytes:
     """Of a model in a quantization, or `AS_STORED`. Raises ValueError for one that is not known."""
     if quantization == AS_STORED:
         return _sum((t.name, t.n_bytes or 0, t.n_params) for t in shape.stored)
-    if quantization not in QUANTIZATIONS:
-        raise ValueError(f"quantization {quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
-    choose = QUANTIZATIONS[quantization]
+    if quantization not in OUTPUT_TYPES:
+        raise ValueError(f"quantization {quantization!r}: expected one of {', '.join(OUTPUT_TYPES)}")
+    types = chosen_types(shape.hparams, quantization)
     return _sum(
-        (weight.target, choose(weight, shape.hparams).n_bytes(weight.shape), prod(weight.shape))
+        (weight.target, types[weight.target].n_bytes(weight.shape), prod(weight.shape))
         for weight in expected_weights(shape.hparams)
     )
 

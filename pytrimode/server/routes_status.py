@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from pytrimode.convert import keys
 from pytrimode.generation_options import GenerationOptions
-from pytrimode.modes import AR, MODES, resolve_mode
+from pytrimode.modes import AR, AUTO, MODES, resolve_mode
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
 from pytrimode.server.metrics import CONTENT_TYPE
@@ -46,7 +46,7 @@ async def props(request: Request) -> dict[str, Any]:
         "modalities": {"vision": False, "audio": False},
         "build_info": f"pytrimode {version('pytrimode')}",
         "is_sleeping": False,
-        "modes": list(MODES) if model.mask_token_id >= 0 else [AR],
+        "modes": [AUTO, *MODES] if model.mask_token_id >= 0 else [AUTO, AR],
         "lora_rank": model.lora_rank,
     }
 

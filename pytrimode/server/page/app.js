@@ -5,7 +5,7 @@ import { AnswerView, userMessage, welcome } from "./messages.js";
 import { applyTheme, openSettings, requestFields } from "./settings.js";
 import { conversations, newConversation, removeConversation, saveConversations, saveSettings, settings, titleOf } from "./store.js";
 
-const MODE_NAMES = { "self-spec": "Self-spec", diffusion: "Diffusion", ar: "AR" };
+const MODE_NAMES = { auto: "Auto", "self-spec": "Self-spec", diffusion: "Diffusion", ar: "AR" };
 let current = conversations[0] ?? newConversation();
 let running = null; // AbortController of the answer being made
 let served = { name: "pytrimode", defaults: {} };
@@ -29,7 +29,7 @@ async function connect() {
 }
 
 function showModes(modes, preset) {
-  if (!modes.includes(settings.mode)) settings.mode = modes.includes(preset) ? preset : modes.at(-1);
+  if (!modes.includes(settings.mode)) settings.mode = modes.includes(preset) ? preset : modes[0];
   const choices = Object.entries(MODE_NAMES).map(([mode, name]) => {
     const input = h("input", { type: "radio", name: "mode", value: mode, disabled: !modes.includes(mode) });
     input.checked = mode === settings.mode;
