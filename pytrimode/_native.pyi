@@ -240,7 +240,7 @@ class Engine:
     def draft_length(self) -> DraftLength:
         """The engine's own; for use while no request runs."""
     def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:
-        """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, with the request's number.
+        """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, of the request's number.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
         native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
 
