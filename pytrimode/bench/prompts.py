@@ -99,4 +99,4 @@ def _rendered(model: TriMode, texts: Sequence[str]) -> list[int]:
     messages = []
     for text in texts[:-1]:
         messages += [{"role": "user", "content": text}, {"role": "assistant", "content": f"{text} I see."}]
-    return model.chat_tokens([*messages, {"role": "user", "content": texts[-1]}])  # type: ignore[list-item]
+    return model.chat_tokens([*messages, {"role": "user", "content": texts[-1]}])
