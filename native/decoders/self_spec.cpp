@@ -58,6 +58,7 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
 }
 
 void SelfSpecDecoder::take_draft(const Forward & forward) {
+    planned_drafts_ = rows_ - 1;
     draft_.clear();
     proposals_.clear();
     sampler_->begin_draft();
@@ -93,9 +94,8 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     const int n_draft = static_cast<int>(draft_.size());
     int accepted = 0;
     int emitted = 0;
-    bool go_on = true;
     // Each row's target depends on the tokens emitted before it (penalties, grammar): one after the other.
-    for (; go_on && !finished() && emitted < rows_; ++emitted) {
+    for (bool go_on = true; go_on && !finished() && emitted < rows_; ++emitted) {
         const int row = first_row_ + emitted;
         if (emitted < n_draft) {
             const Sampler::Verdict verdict = check(forward, emitted);
@@ -108,19 +108,18 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
     if (n_draft > 0) {
-        learn(accepted, /*cut=*/go_on && finished());
+        learn(accepted);
     }
     request_.stats.drafted += n_draft;
     request_.stats.accepted += accepted;
     request_.stats.cycles += n_draft > 0;
 }
 
-// `cut`: the request ended before the rest of the draft was looked at, which says nothing of it.
-void SelfSpecDecoder::learn(int accepted, bool cut) {
-    const int looked_at = cut ? accepted : static_cast<int>(draft_.size());
-    acceptance_->observe(looked_at, accepted);
+// Drafts behind the end of the text count as rejected: they cost as much.
+void SelfSpecDecoder::learn(int accepted) {
+    acceptance_->observe(planned_drafts_, accepted);
     if (request_.options.use_lora) {
-        request_.draft_length->observe_cycle(looked_at, accepted);
+        request_.draft_length->observe_cycle(planned_drafts_, accepted);
     }
 }
 

@@ -25,13 +25,14 @@ class SelfSpecDecoder : public Decoder {
     int plan_draft(Batch & batch, int length);
     void take_draft(const Forward & forward);
     void verify(Batch & batch, const Forward & forward);
-    void learn(int accepted, bool cut);
+    void learn(int accepted);
     Sampler::Verdict check(const Forward & forward, int i);
 
     Phase phase_ = Phase::draft;
     std::optional<Acceptance> acceptance_;  // once the prefill is done
     int length_ = 0;                        // of the next block
     int rows_ = 0;                          // planned in the current batch
+    int planned_drafts_ = 0;                // of the last draft pass, those behind an end included
     std::vector<llama_token> draft_;        // what the verify pass checks
     std::vector<Distribution> proposals_;   // what each of its tokens was drawn from; empty when greedy
 };

@@ -29,7 +29,7 @@ from pytrimode.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 
-class NumberList(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class NumberList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """Whole numbers, separated by commas."""
 
     name = "numbers"
