@@ -74,7 +74,7 @@ def test_less_memory_gives_a_smaller_cache_then_smaller_weights_then_fewer_layer
 
     assert chosen("18GB") == ("q8_0", "q8_0")
     assert chosen("14GB") == ("q6_k", "q8_0")
-    assert chosen("10GB") == ("q4_0", "q4_0")
+    assert chosen("10GB") == ("q3_k_m", "q8_0")
     nothing = plan("14B", vram="6GB")
     assert nothing.choice is None
     assert all(option.gpu_layers is not None and 0 < option.gpu_layers < 41 for option in nothing.options)

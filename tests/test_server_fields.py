@@ -87,7 +87,7 @@ def test_the_live_view_of_diffusion_shows_each_pass(server: Served) -> None:
 
 
 def test_the_live_view_of_self_spec_shows_drafts_and_what_became_of_them(server: Served) -> None:
-    body = {"messages": MESSAGES, "max_tokens": 60, "live": True}
+    body = {"messages": MESSAGES, "max_tokens": 60, "live": True, "mode": "self-spec"}
     chunks = streamed(server, CHAT, body)
     passes = [chunk["live"] for chunk in chunks if "live" in chunk]
     timings = chunks[-1]["timings"]

@@ -67,10 +67,10 @@ def _stock_options(model: TriMode, loading: Loading) -> dict[str, Any]:
     return {
         "n_ctx": model.n_ctx,
         "n_batch": loading.batch_size,
-        "n_gpu_layers": loading.n_gpu_layers,
+        "n_gpu_layers": model.n_gpu_layers,
         "n_threads": loading.threads or os.cpu_count() or 1,
         "n_threads_batch": loading.threads or os.cpu_count() or 1,
-        "flash_attn": loading.flash_attn == "on",
+        "flash_attn": loading.flash_attn != "off",
     }
 
 
@@ -81,7 +81,7 @@ def _about(model: TriMode, loading: Loading, rounds: int, sampling: str, interru
         "file": Path(model.model_path).name,
         "drafter LoRA": f"rank {model.lora_rank}" if model.has_lora else "none",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {loading.threads or os.cpu_count()} threads, "
-        f"{loading.n_gpu_layers} layers on the GPU",
+        f"{model.n_gpu_layers} layers on the GPU",
         "memory": ", ".join(f"{name} {n / 2**20:.1f} MiB" for name, n in memory.items()),
         "sampling": sampling,
         "rounds": f"{rounds}: median (lowest to highest)" + (", INTERRUPTED" if interrupted else ""),
