@@ -47,7 +47,7 @@ class DrafterLora:
         if not directory.is_dir():
             return None
         rank, alpha = _read_config(JsonObject.read(directory / ADAPTER_CONFIG))
-        pairs = list(_pairs(hparams, rank))
+        pairs = list(drafter_pairs(hparams, rank))
         weights = Weights({directory / ADAPTER_WEIGHTS: None})
         try:
             _check(weights, pairs, directory / ADAPTER_WEIGHTS, hparams)
@@ -112,7 +112,8 @@ def _read_config(config: JsonObject) -> tuple[int, float]:
     return config.integer("r"), config.positive("lora_alpha")
 
 
-def _pairs(hparams: Hyperparameters, rank: int) -> list[Weight]:
+def drafter_pairs(hparams: Hyperparameters, rank: int) -> list[Weight]:
+    """The matrices A [rank, heads * head_dim] and B [hidden, rank] of every layer's o_proj."""
     found = []
     for i in range(hparams.n_layers):
         source = f"base_model.model.encoder.layers.{i}.self_attn.{TARGET_MODULE}"

@@ -12,7 +12,6 @@ namespace trimode {
 
 namespace {
 
-constexpr int CELL_BUCKET = 256;
 constexpr int MAX_CELLS = 1 << 24;
 constexpr int DEFAULT_MAX_DRAFT = 32;  // where the file does not tell
 

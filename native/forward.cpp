@@ -19,10 +19,7 @@ namespace trimode {
 
 namespace {
 
-constexpr int CELL_BUCKET = 256;      // attention reads a multiple of this many cells
-constexpr size_t MAX_GRAPHS = 64;     // ready graphs kept
-constexpr int RESERVED_OUTPUTS = 32;  // output rows that the compute buffer is sized for from the start
-constexpr size_t SCHEDULER_NODES = 8192;
+constexpr size_t MAX_GRAPHS = 64;  // ready graphs kept
 
 std::vector<ggml_backend_t> init_backends(const Model & model) {
     std::set<ggml_backend_dev_t> devices;

@@ -14,6 +14,10 @@
 
 namespace trimode {
 
+constexpr int CELL_BUCKET = 256;      // attention reads a multiple of this many cells
+constexpr int RESERVED_OUTPUTS = 32;  // output rows that the compute buffer is sized for from the start
+constexpr size_t SCHEDULER_NODES = 8192;
+
 struct Output {
     llama_token token = -1;    // argmax, the mask id excluded; the lowest id among equals
     float logit = 0.0f;        // of `token`

@@ -4,6 +4,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "forward.h"
 #include "ggml-cpu.h"
 #include "lora.h"
 #include "placement.h"
@@ -11,11 +12,6 @@
 namespace trimode {
 
 namespace {
-
-// As in Forward and Engine.
-constexpr int RESERVED_OUTPUTS = 32;
-constexpr int CELL_BUCKET = 256;
-constexpr size_t SCHEDULER_NODES = 8192;
 
 struct FreeBackend {
     void operator()(ggml_backend_t backend) const { ggml_backend_free(backend); }

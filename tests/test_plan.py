@@ -4,6 +4,7 @@ published."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from synthetic import make_checkpoint
 from pytrimode import TriMode, _native
 from pytrimode.cli import run
 from pytrimode.convert import convert, lora_path
+from pytrimode.convert.ggml import OUTPUT_TYPES, OutputType
 from pytrimode.convert.gguf_header import read_gguf_header
 from pytrimode.plan import plan
 from pytrimode.plan.cards import CARDS, find_card
@@ -101,6 +103,14 @@ def test_weights_are_what_the_converter_writes(odd_checkpoint: Path, tmp_path: P
     assert lora_bytes(model_shape(odd_checkpoint)) == sum(t.n_bytes or 0 for t in lora.tensors)
     stored = weight_bytes(model_shape(tmp_path / "odd.gguf"), AS_STORED)
     assert stored == planned
+
+
+@pytest.mark.parametrize("output", OUTPUT_TYPES.values(), ids=OUTPUT_TYPES)
+def test_the_bits_in_the_converters_help_are_those_of_the_8b(output: OutputType) -> None:
+    told = re.match(r"([\d.]+) bits", output.text)
+    assert told or not output.is_quantized
+    if told:
+        assert float(told[1]) == pytest.approx(weight_bytes(model_shape("8B"), output.name).bits_per_weight, abs=0.051)
 
 
 def test_a_gguf_file_has_the_shape_of_its_checkpoint(odd_checkpoint: Path, tmp_path: Path) -> None:

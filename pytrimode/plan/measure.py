@@ -10,7 +10,7 @@ from pathlib import Path
 from pytrimode import _native
 from pytrimode.convert import keys
 from pytrimode.convert.ggml import OUTPUT_TYPES, GgmlType
-from pytrimode.convert.lora import _pairs as drafter_pairs
+from pytrimode.convert.lora import drafter_pairs
 from pytrimode.convert.metadata import Metadata
 from pytrimode.convert.names import Weight, expected_weights
 from pytrimode.convert.writer import OutputTensor, encode_header

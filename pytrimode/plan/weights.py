@@ -12,7 +12,7 @@ from pytrimode.convert import keys
 from pytrimode.convert.errors import ConversionError
 from pytrimode.convert.ggml import OUTPUT_TYPES, GgmlType
 from pytrimode.convert.hparams import Hyperparameters
-from pytrimode.convert.lora import _pairs as drafter_pairs
+from pytrimode.convert.lora import drafter_pairs
 from pytrimode.convert.metadata import Metadata
 from pytrimode.convert.names import EMBEDDING, expected_weights
 from pytrimode.convert.type_selection import TypeOptions, select_types
