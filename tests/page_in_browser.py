@@ -95,12 +95,14 @@ def user(text: str) -> dict[str, str]:
 
 
 def test_an_answer_is_the_models_as_markdown_with_its_figures(page: Page, model: TriMode) -> None:
+    expect(page.get_by_role("radio", name="Auto")).to_be_checked()
+    mode(page, "Self-spec")
     answer = ask(page, QUESTION)
     code = expected_text(model, [user(QUESTION)]).split("```")[1].removeprefix("python\n")
     expect(answer.locator("pre")).to_have_text(code)
     assert answer.locator(".hljs-keyword").first.inner_text() == "def"
     stats = answer.locator(".stats").inner_text()
-    assert stats.startswith("auto · ") and "tokens/s" in stats
+    assert stats.startswith("self-spec · ") and "tokens/s" in stats and "% accepted" in stats
 
 
 def test_a_second_turn_knows_the_first_and_a_reload_keeps_both(page: Page, model: TriMode) -> None:
