@@ -90,7 +90,8 @@ def convert(
 
     The type of each tensor is what libllama chooses for a file of type `outtype`. The drafter LoRA in
     `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`. Of a vision and language model the text model is converted.
-    Files appear when they are complete; on any error nothing is left behind. Memory stays below 1 GiB whatever the size of the model.
+    Files appear when they are complete; on any error nothing is left behind. Memory stays below 1 GiB whatever the size
+    of the model.
 
     Args:
         model_dir: directory with config.json, tokenizer.json and safetensors weights.
