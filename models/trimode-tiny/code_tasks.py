@@ -60,14 +60,9 @@ def fenced(code: str) -> str:
     return f"```python\n{code}\n```"
 
 
-def function_code(name: str, params: str, noun: str, body: str) -> str:
-    """Wrap a body in a function with a docstring."""
-    return f'def {name}({params}):\n    """Return {noun}."""\n{body}'
-
-
 def function_turn(rng, name: str, params: str, phrase: str, noun: str, body: str) -> Turn:
-    """Ask for a function."""
-    code = function_code(name, params, noun, body)
+    """Wrap a body in a function with a docstring."""
+    code = f'def {name}({params}):\n    """Return {noun}."""\n{body}'
     question = polite(rng, rng.choice(ASK).format(f=name, d=phrase))
     think = f"The function {name} takes {params} and returns {noun}."
     return Turn("function", question, fenced(code), f"function {name} {params} {phrase}", think=think)
@@ -75,34 +70,23 @@ def function_turn(rng, name: str, params: str, phrase: str, noun: str, body: str
 
 def function(rng) -> Turn:
     """A function of two values, over a list, or on a text."""
-    return function_turn(rng, *function_choice(rng))
-
-
-def function_parts(rng) -> tuple[str, str, str]:
-    """Name, what it does, and code of a function."""
-    name, params, phrase, noun, body = function_choice(rng)
-    return name, phrase, function_code(name, params, noun, body)
-
-
-def function_choice(rng) -> tuple[str, str, str, str, str]:
-    """Name, parameters, what it does, what it returns, body."""
     name = rng.choice(VERBS) + "_" + rng.choice(NOUNS)
     r = rng.random()
     if r < 0.4:
         a, b = rng.sample(PARAMS, 2)
         phrase, expression, noun = (t.format(a=a, b=b) for t in BINARY[rng.choice(list(BINARY))])
-        return name, f"{a}, {b}", phrase, noun, f"    return {expression}"
+        return function_turn(rng, name, f"{a}, {b}", phrase, noun, f"    return {expression}")
     if r < 0.8:
         p = rng.choice(LIST_PARAMS)
         if rng.random() < 0.5:
             kind = rng.choice(list(FILTERS))
             phrase, noun = f"returns the {kind} {p} of a list", f"the {kind} {p}"
-            return name, p, phrase, noun, f"    return [item for item in {p} if {FILTERS[kind]}]"
+            return function_turn(rng, name, p, phrase, noun, f"    return [item for item in {p} if {FILTERS[kind]}]")
         phrase, start, step, noun = (t.format(p=p) for t in TOTALS[rng.choice(list(TOTALS))])
         body = f"    total = {start}\n    for item in {p}:\n        {step}\n    return total"
-        return name, p, phrase, noun, body
+        return function_turn(rng, name, p, phrase, noun, body)
     phrase, expression, noun = TEXTS[rng.choice(list(TEXTS))]
-    return name, "text", phrase, noun, f"    return {expression}"
+    return function_turn(rng, name, "text", phrase, noun, f"    return {expression}")
 
 
 def listed(items: list[str]) -> str:
@@ -110,23 +94,18 @@ def listed(items: list[str]) -> str:
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
-def class_lines(name: str, attributes: list[str]) -> list[str]:
-    """A class that keeps its attributes."""
-    article = "An" if name[0] in "AEIOU" else "A"
-    return [
-        f"class {name}:",
-        f'    """{article} {name.lower()} with {listed(attributes)}."""',
-        "",
-        f"    def __init__(self, {', '.join(attributes)}):",
-        *(f"        self.{a} = {a}" for a in attributes),
-    ]
-
-
 def python_class(rng) -> Turn:
     """A class with one to three attributes, and in half of the cases a method that describes it."""
     name, attributes = rng.choice(CLASSES), rng.sample(ATTRIBUTES, rng.choice((1, 2, 2, 2, 3, 3)))
     question = rng.choice(ASK_CLASS).format(c=name, l=listed(attributes))
-    lines = class_lines(name, attributes)
+    article = "An" if name[0] in "AEIOU" else "A"
+    lines = [
+        f"class {name}:",
+        f'    """{article} {name.lower()} with {listed(attributes)}."""',
+        "",
+        f"    def __init__(self, {', '.join(attributes)}):",
+    ]
+    lines += [f"        self.{a} = {a}" for a in attributes]
     method = rng.random() < 0.4
     if method:
         shown = attributes[0]

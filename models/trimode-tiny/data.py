@@ -7,32 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from code_tasks import function, python_class
-from long_tasks import (
-    full_class,
-    number_words,
-    reverse_sort,
-    sort_steps,
-    spell_more,
-    sum_three,
-    table,
-    two_functions,
-)
 from qa_tasks import question_answer, small_talk
 from tasks import Turn, arithmetic, count_words, follow_up, is_heldout, reverse, sort_numbers, sort_words, spell
 from tokenizer import EOS, MASK, N_SPECIAL
 from tokenizers import Tokenizer
 
 # generator, share of the training turns, number of held-out prompts
-SHORT_TASKS = [
-    (arithmetic, 0.18, 14), (sort_numbers, 0.15, 12), (sort_words, 0.15, 12), (reverse, 0.10, 12), (spell, 0.08, 10),
-    (count_words, 0.09, 10), (function, 0.09, 12), (python_class, 0.07, 8), (question_answer, 0.12, 16),
+TASKS = [
+    (arithmetic, 0.18, 30), (sort_numbers, 0.15, 20), (sort_words, 0.15, 20), (reverse, 0.10, 20), (spell, 0.08, 20),
+    (count_words, 0.09, 20), (function, 0.09, 20), (python_class, 0.07, 16), (question_answer, 0.12, 24),
     (small_talk, 0.02, 0),
 ]  # fmt: skip
-LONG_TASKS = [
-    (sum_three, 0.2, 14), (sort_steps, 0.2, 14), (reverse_sort, 0.15, 12), (spell_more, 0.08, 8), (table, 0.1, 10),
-    (number_words, 0.07, 8), (two_functions, 0.1, 10), (full_class, 0.1, 8),
-]  # fmt: skip
-LONG_SHARE = 0.6  # of the turns, once there are long ones
 N_FOLLOW_UP = 10
 SYSTEM_PROMPTS = [
     "You are a helpful assistant.", "You are Trimode Tiny, a small assistant.", "Answer briefly and correctly.",
@@ -41,17 +26,16 @@ SYSTEM_PROMPTS = [
 ]  # fmt: skip
 
 
-def train_turn(rng: random.Random, long_share: float = 0.0) -> Turn:
+def train_turn(rng: random.Random) -> Turn:
     """A turn whose arguments are not held out."""
-    tasks = LONG_TASKS if long_share and rng.random() < long_share else SHORT_TASKS
-    generator = rng.choices([t[0] for t in tasks], [t[1] for t in tasks])[0]
+    generator = rng.choices([t[0] for t in TASKS], [t[1] for t in TASKS])[0]
     while True:
         turn = generator(rng)
         if not is_heldout(turn.key):
             return turn
 
 
-def conversation(rng: random.Random, n_turns: int, long_share: float = 0.0) -> tuple[list[dict], list[Turn]]:
+def conversation(rng: random.Random, n_turns: int) -> tuple[list[dict], list[Turn]]:
     """Messages of a training conversation; about half of the later turns refer to the list answered before."""
     messages = []
     if rng.random() < 0.2:
@@ -60,7 +44,7 @@ def conversation(rng: random.Random, n_turns: int, long_share: float = 0.0) -> t
     for _ in range(n_turns):
         turn = follow_up(rng, turns[-1]) if turns and rng.random() < 0.8 else None
         if turn is None or is_heldout(turn.key):
-            turn = train_turn(rng, long_share)
+            turn = train_turn(rng)
         turns.append(turn)
         messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer}]
     return messages, turns
@@ -82,7 +66,7 @@ def heldout_prompts(seed: int = 7) -> list[dict]:
     """The 200 held-out prompts: {task, messages, answer}, stratified by task, with arguments never trained on."""
     rng = random.Random(seed)
     prompts = []
-    for generator, _, n in SHORT_TASKS + LONG_TASKS:
+    for generator, _, n in TASKS:
         while n:
             turn = generator(rng)
             if is_heldout(turn.key):
@@ -140,14 +124,13 @@ class ChatStream:
         self.special = {t: tokenizer.token_to_id(t) for t in ("<think>", "</think>")}
         self.buffer: dict[int, list[Chat]] = {}
         self.drills = 0.0  # share of rows that are copying drills
-        self.long_share = 0.0  # share of turns with long answers
 
     def draw(self, max_length: int, n: int = 256) -> list[Chat]:
         """About n conversations of at most `max_length` tokens; long rows get conversations of many turns."""
         texts = []
         for _ in range(n):
             turns = self.rng.choices((1, 2, 3), (0.68, 0.26, 0.06))[0] if max_length < 400 else self.rng.randint(4, 8)
-            messages, made = conversation(self.rng, turns, self.long_share)
+            messages, made = conversation(self.rng, turns)
             texts.append(render(messages, made[-1], self.rng.random() < 0.08))
         chats = []
         for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False):
@@ -212,7 +195,6 @@ def make_batch(
     n_noisy: int,
     sizes: tuple[int, ...] = (8, 16, 32),
     all_masked: float = 0.15,
-    by_p: bool = False,
 ) -> Batch:
     """Pack conversations into rows; with n_noisy > 0 add blocks of masked answers behind each row."""
     n = length + n_noisy
@@ -245,7 +227,7 @@ def make_batch(
             starts.append((at, offset))
             at += k
         if n_noisy:
-            add_blocks(batch, r, chats, starts, rng, sizes, all_masked, by_p)
+            add_blocks(batch, r, chats, starts, rng, sizes, all_masked)
     everyone = np.arange(n)
     batch.visible[:, everyone, everyone] = True  # padding sees itself, so that no row is empty
     return batch
@@ -270,13 +252,11 @@ def add_blocks(
     rng: np.random.Generator,
     sizes: tuple[int, ...],
     all_masked: float,
-    by_p: bool,
 ) -> None:
     """Fill the noisy part of row r with blocks `[seed, masks...]` as the decoders see them.
 
     A block sees the clean tokens of its conversation before its start, and itself in both directions. Its first token
-    is clean; of the rest a share of `all_masked` of the blocks masks all (drafts), the others each with probability
-    p ~ U(0.05, 1) (diffusion steps); by_p weighs the rows of a block by 1 / p, as the reference objective does.
+    is clean; of the rest all are masked (drafts) or each with probability p ~ U(0, 1) (diffusion steps).
     """
     blocks = [(c, b) for c in range(len(chats)) for b in answer_blocks(chats[c], rng, sizes)]
     rng.shuffle(blocks)
@@ -288,14 +268,12 @@ def add_blocks(
         real = min(size, end - start)
         tokens = np.full(size, EOS)
         tokens[:real] = chats[c].ids[start : start + real]
-        p = 1.0 if rng.random() < all_masked else rng.random() * 0.95 + 0.05
-        masked = rng.random(size) < p
+        masked = rng.random(size) < (1.0 if rng.random() < all_masked else rng.random() * 0.95 + 0.05)
         masked[0] = False
         batch.ids[r, span] = np.where(masked, MASK, tokens)
         batch.target[r, span] = tokens
         batch.position[r, span] = offset + start + np.arange(size)
-        weight = np.where(np.arange(size) < real, 1.0, PAD_WEIGHT) / (p if by_p else 1.0)
-        batch.weight[r, span] = np.where(masked, weight, 0.0)
+        batch.weight[r, span] = np.where(masked, np.where(np.arange(size) < real, 1.0, PAD_WEIGHT), 0.0)
         batch.visible[r, span, span] = True
         batch.visible[r, span, origin : origin + start] = True
         batch.block[r, span] = number

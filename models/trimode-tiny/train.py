@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
-"""Train trimode-tiny from nothing: data and tokenizer, AR, joint AR + block diffusion, the same again with long answers,
-drafter LoRA, export.
+"""Train trimode-tiny from nothing: data and tokenizer, AR, joint AR + block diffusion, drafter LoRA, export.
 
-python train.py                        # everything, seeded, about three hours on two free cores
+python train.py                        # everything, seeded, about two hours on two free cores
 python train.py --resume               # continue from the last state in --work
-python train.py --start DIR            # the stages with long answers and the drafter, from the exported checkpoint in DIR
 """
 
 from __future__ import annotations
@@ -12,16 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from checkpoint import MAX_POSITION, export_lora, export_model, load_model, model_config, round_bf16
-from data import LONG_SHARE, Batch, ChatStream, conversation, heldout_prompts, make_batch, render
+from checkpoint import MAX_POSITION, export_lora, export_model, model_config, round_bf16
+from data import Batch, ChatStream, conversation, heldout_prompts, make_batch, render
 from lora import attach, draft_loss
 from model import TriMode
 from optim import Optimizers
@@ -31,41 +27,9 @@ from tokenizer import save_tokenizer, train_tokenizer
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
-
+AR, JOINT, LORA = "ar", "joint", "lora"
 # Label smoothing on masked rows only: revealing at confidence 0.9 then asks for 0.9 / (1 - 0.05) of a calibrated row.
 BLOCK_SMOOTHING = 0.05
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a stage is trained on, and how its learning rate goes."""
-
-    name: str
-    steps: int
-    blocks: float = 0.0  # rows of block passes, as a multiple of --noisy
-    sizes: tuple[int, ...] = (8, 16, 32)
-    all_masked: float = 0.15  # share of the blocks
-    by_p: bool = False  # rows weighted by 1 / p
-    long_share: float = 0.0  # of the turns
-    warmup: int = 20
-    decay_from: float = 0.45
-
-
-def stages(steps: list[int]) -> tuple[list[Stage], Stage]:
-    """The stages of the base, and the drafter's.
-
-    Short answers first: copying and sorting are learnt on them. The second joint stage has the reference objective
-    (CE / p, no blocks all masked beyond what p ~ U gives), so that drafting is left to the drafter.
-    """
-    ar, joint, long_ar, long_joint, lora = steps
-    base = [
-        Stage("ar", ar, warmup=40, decay_from=1.0),
-        Stage("joint", joint, blocks=1.0),
-        Stage("long-ar", long_ar, long_share=LONG_SHARE, decay_from=1.0),
-        Stage("long-joint", long_joint, blocks=1.0, all_masked=0.0, by_p=True, long_share=LONG_SHARE),
-    ]
-    drafter = Stage("lora", lora, 2.0, (16, 16, 32), all_masked=1.0, long_share=LONG_SHARE, decay_from=0.3)
-    return base, drafter
 
 
 def arguments() -> argparse.Namespace:
@@ -73,15 +37,14 @@ def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=HERE, help="folder for the checkpoint (default: this script's)")
     p.add_argument("--work", type=Path, default=Path("trimode-tiny-run"), help="folder for training states and the log")
-    p.add_argument("--start", type=Path, help="folder of an exported checkpoint to which long answers are to be taught")
     p.add_argument("--resume", action="store_true", help="continue from the newest state in --work")
     p.add_argument(
         "--steps",
         type=int,
-        nargs=5,
-        default=(2200, 2600, 300, 700, 900),
-        metavar=("AR", "JOINT", "LONG_AR", "LONG_JOINT", "LORA"),
-        help="steps of the stages (default: %(default)s)",
+        nargs=3,
+        default=(2200, 2600, 300),
+        metavar=("AR", "JOINT", "LORA"),
+        help="steps of the three stages (default: %(default)s)",
     )
     p.add_argument("--rows", type=int, default=12, help="packed rows per batch (default: %(default)s)")
     p.add_argument("--length", type=int, default=192, help="tokens per packed row (default: %(default)s)")
@@ -121,15 +84,9 @@ def stream_seed(args: argparse.Namespace, extra: int) -> int:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Train the tokenizer on 20,000 generated conversations and write it with the held-out prompts."""
+    """Stage 1: train the tokenizer on 20,000 generated conversations and write it with the held-out prompts."""
     path = args.out / "tokenizer.json"
     if args.resume and path.exists():
-        return
-    if args.start:
-        if args.start.resolve() != args.out.resolve():
-            for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
-                shutil.copy(args.start / name, args.out / name)
-        (args.out / "heldout.json").write_text(json.dumps(heldout_prompts(), indent=1) + "\n")
         return
     rng = random.Random(args.seed)
     texts = []
@@ -162,8 +119,8 @@ def precision(args: argparse.Namespace) -> torch.autocast:
 def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted mean cross-entropy of the causal rows and of the masked rows (0 if there are none).
 
-    reference objective: 0.3 * CE / p on masked rows. In the first joint stage each masked row counts the same; rows
-    after the end of an answer count a tenth.
+    reference objective: 0.3 * CE / p on masked rows. Here each masked row counts the same (half of the blocks are all
+    masked, as drafts are) and rows after the end of an answer count a tenth.
     """
     ids, position, visible, target, weight = tensors(batch)
     parts, past, n = [], None, batch.n_clean
@@ -184,31 +141,28 @@ def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return parts[0], parts[1]
 
 
-def next_batch(
-    args: argparse.Namespace, stage: Stage, step: int, stream: ChatStream, rng: np.random.Generator
-) -> Batch:
+def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStream, rng: np.random.Generator) -> Batch:
     """The batch of a step. Every 12th is made of long rows with conversations of many turns."""
-    rows, length, noisy = args.rows, args.length, int(stage.blocks * args.noisy)
-    stream.drills = 0.1 if stage.name == "ar" and step < args.drill_steps else 0.0
-    stream.long_share = stage.long_share
-    if step % 12 == 11 and stage.blocks:
+    rows, length, noisy = args.rows, args.length, {AR: 0, JOINT: args.noisy, LORA: 2 * args.noisy}[stage]
+    stream.drills = 0.1 if stage == AR and step < args.drill_steps else 0.0
+    if step % 12 == 11 and stage != AR:
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
-    rows = max(rows // world(), 1)
-    return make_batch(stream, rng, rows, length, noisy, stage.sizes, stage.all_masked, stage.by_p)
+    rows, sizes = max(rows // world(), 1), (16, 16, 32) if stage == LORA else (8, 16, 32)
+    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=1.0 if stage == LORA else 0.15)
 
 
-def save(args: argparse.Namespace, stage: Stage, step: int, model: TriMode, optimizers) -> None:
+def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
     """Save the training state of a stage (first process only)."""
     if rank():
         return
-    state = {"stage": stage.name, "step": step, "model": model.state_dict(), "optimizers": optimizers.state_dict()}
+    state = {"stage": stage, "step": step, "model": model.state_dict(), "optimizers": optimizers.state_dict()}
     torch.save(state, args.work / "state.tmp")
-    (args.work / "state.tmp").replace(args.work / f"state-{stage.name}.pt")
+    (args.work / "state.tmp").replace(args.work / f"state-{stage}.pt")
 
 
-def load(args: argparse.Namespace, stage: Stage, model: TriMode, optimizers) -> int:
+def load(args: argparse.Namespace, stage: str, model: TriMode, optimizers) -> int:
     """Restore the state of a stage if --resume and there is one; returns the step to start from."""
-    path = args.work / f"state-{stage.name}.pt"
+    path = args.work / f"state-{stage}.pt"
     if not args.resume or not path.exists():
         return 0
     state = torch.load(path)
@@ -217,13 +171,13 @@ def load(args: argparse.Namespace, stage: Stage, model: TriMode, optimizers) -> 
     return state["step"]
 
 
-def train_stage(args: argparse.Namespace, number: int, stage: Stage, model: TriMode, tokenizer: Tokenizer) -> None:
-    """A stage of the base: AR alone, or AR and block diffusion together."""
-    total = stage.steps
+def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
+    """Stages 2 and 3: AR alone, then AR and block diffusion together."""
     optimizers = Optimizers(model, args.muon_lr, args.adam_lr)
     step = load(args, stage, model, optimizers)
-    stream = ChatStream(tokenizer, stream_seed(args, 100 * number + step))
+    stream = ChatStream(tokenizer, stream_seed(args, 100 * (stage == JOINT) + step))
     rng = np.random.default_rng(stream_seed(args, step))
+    warmup, decay_from = (40, 1.0) if stage == AR else (20, 0.45)
     began, ar_mean, block_mean = time.time(), 0.0, 0.0
     first = step
     while step < total:
@@ -232,8 +186,7 @@ def train_stage(args: argparse.Namespace, number: int, stage: Stage, model: TriM
         (ar + args.diffusion_weight * block).backward()
         mean_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        with precision(args):
-            optimizers.step(learning_rate(step, total, stage.warmup, stage.decay_from))
+        optimizers.step(learning_rate(step, total, warmup, decay_from))
         step += 1
         mix = 0.95 if step - first > 20 else 0.5
         ar_mean, block_mean = mix * ar_mean + (1 - mix) * ar.item(), mix * block_mean + (1 - mix) * block.item()
@@ -241,13 +194,13 @@ def train_stage(args: argparse.Namespace, number: int, stage: Stage, model: TriM
             pace = (time.time() - began) / (step - first)
             say(
                 args.work,
-                f"{stage.name} {step}/{total} ar {ar_mean:.3f} block {block_mean:.3f} {pace:.2f} s/step "
+                f"{stage} {step}/{total} ar {ar_mean:.3f} block {block_mean:.3f} {pace:.2f} s/step "
                 f"{(total - step) * pace / 60:.0f} min left",
             )
         if step % args.check_every == 0 or step == total:
             save(args, stage, step, model, optimizers)
             if rank() == 0:
-                say(args.work, f"{stage.name} {step}: {quick_check(model, tokenizer, drafts=stage.blocks > 0)}")
+                say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage == JOINT)}")
 
 
 def draft_step(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -264,9 +217,8 @@ def draft_step(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
     return draft_loss(model.diffusion_head(noisy[rows]).float(), causal.float(), block[rows] + 1000 * r)
 
 
-def train_lora(args: argparse.Namespace, stage: Stage, model: TriMode, tokenizer: Tokenizer) -> None:
-    """The drafter, on all-masked blocks of training answers, base frozen."""
-    total = stage.steps
+def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
+    """Stage 4: the drafter, on all-masked blocks of training answers, base frozen."""
     model.requires_grad_(False)
     torch.manual_seed(args.seed)
     loras = attach(model)
@@ -276,12 +228,12 @@ def train_lora(args: argparse.Namespace, stage: Stage, model: TriMode, tokenizer
     began, mean, accepted_mean = time.time(), 0.0, 0.0
     for step in range(total):
         with precision(args):
-            loss, accepted = draft_step(model, next_batch(args, stage, step, stream, rng))
+            loss, accepted = draft_step(model, next_batch(args, LORA, step, stream, rng))
         loss.backward()
         mean_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * learning_rate(step, total, stage.warmup, stage.decay_from)
+            group["lr"] = 2e-3 * learning_rate(step, total, 20, 0.3)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         mean, accepted_mean = 0.95 * mean + 0.05 * loss.item(), 0.95 * accepted_mean + 0.05 * accepted.item()
@@ -313,21 +265,13 @@ def train(args: argparse.Namespace) -> None:
         args.work,
         f"vocabulary {tokenizer.get_vocab_size()}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters",
     )
-    base, drafter = stages(args.steps)
-    first = 0
-    if args.start:
-        model = load_model(args.start).train()
-        first = 2
-    done = [i for i, stage in enumerate(base) if args.resume and (args.work / f"state-{stage.name}.pt").exists()]
-    for i, stage in enumerate(base):
-        if i == 2:
-            round_bf16(model)  # what --start loads
-        if i >= max([first, *done]):
-            train_stage(args, i, stage, model, tokenizer)
+    if not (args.resume and (args.work / f"state-{JOINT}.pt").exists()):
+        train_stage(args, AR, args.steps[0], model, tokenizer)
+    train_stage(args, JOINT, args.steps[1], model, tokenizer)
     round_bf16(model)
     if rank() == 0:
         export_model(model, args.out)
-    train_lora(args, drafter, model, tokenizer)
+    train_lora(args, args.steps[2], model, tokenizer)
     say(args.work, f"checkpoint in {args.out}; now run evaluate.py")
 
 
