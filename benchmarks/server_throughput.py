@@ -5,8 +5,8 @@ pip install "llama-cpp-python[server]" && python benchmarks/server_throughput.py
 python benchmarks/server_throughput.py --model nld-8b-q8_0.gguf --clients 8 --rounds 5 -- -ngl all
 
 Both servers run all the time, with the same context and threads, and take turns within each round: the ratio is that of
-one round, so that a busy machine slows both. Every client asks its share of the prompts, one after another, greedily and
-streamed. Tokens are those of `usage` in an answer that was not streamed, and each stream must have its text.
+one round, so that a busy machine slows both. Every client asks its share of the prompts, one after another, greedily
+and streamed. Tokens are those of `usage` in an answer that was not streamed, and each stream must have its text.
 """
 
 from __future__ import annotations
