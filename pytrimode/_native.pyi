@@ -266,8 +266,9 @@ class Engine:
         device_graphs: bool = False,
         exact_reuse: bool = False,
     ) -> None:
-        """For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed,
-        `device_graphs` computes on the CPU as on a device (embedding looked up outside the graph, argmax within, rows padded)."""
+        """For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
+        `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
+        """
     @property
     def n_ctx(self) -> int: ...
     @property
