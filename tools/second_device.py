@@ -4,10 +4,11 @@
 python tools/second_device.py                    # the first GPU that ggml finds, with the shipped checkpoint
 python tools/second_device.py --device Vulkan0 --prompts 100
 python tools/second_device.py --build DIR        # first make a virtual environment in DIR with ggml's Vulkan backend
+python tools/second_device.py --software         # a device where there is none: Mesa's software driver, lavapipe
 
-Mesa's software driver counts as a device: packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of
-Debian or Ubuntu, and Vulkan headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older). A build
-takes 15 minutes on two cores. Exits with 1 when something is out of tolerance.
+A build wants the packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of Debian or Ubuntu, and Vulkan
+headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older); it takes 15 minutes on two cores.
+Exits with 1 when something is out of tolerance.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("ar", "self-spec", "diffusion")
@@ -55,6 +62,11 @@ class Row:
         return f"| {self.what} | {self.found} | {'' if self.ok is None else 'ok' if self.ok else 'FAILED'} |"
 
 
+def difference(found: NDArray, expected: NDArray) -> float:
+    """Root of the mean squared difference, relative to that of what is expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
 class Comparison:
     """One model file on a device and on the CPU."""
 
@@ -87,25 +99,30 @@ class Comparison:
         return {"all layers": -1, f"{self.n_layer // 2} of {self.n_layer} layers": self.n_layer // 2}
 
     def logits(self) -> list[Row]:
-        """Causal, block and draft rows, below and beyond one page, for every offload and cache type."""
-        import numpy as np
+        """Causal, block and draft rows, below and beyond one page, for every offload and cache type.
 
+        Of a file with F16 weights: products with quantized ones round activations in a way of each backend's own,
+        which alone makes 2e-2. A cache type that itself changes the logits of the CPU by more may differ by as much.
+        """
         from pytrimode.self_test import TOLERANCE
 
         tokens = np.random.default_rng(1).integers(130, self.model(0).n_vocab, 300).tolist()
         kinds = {"causal": (-1, False), "block": (268, False), "draft": (268, True)}
         rows = []
+        exact = None
         for cache in CACHE_TYPES:
             cpu = self.engine(0, cache)
             expected = {kind: cpu.logits(tokens, *how) for kind, how in kinds.items()}
+            exact = exact or expected
+            own = max(difference(expected[kind], exact[kind]) for kind in kinds)
             for name, n in self.offloads().items():
                 device = self.engine(n, cache)
                 errors = {
-                    kind: np.linalg.norm(device.logits(tokens, *how) - expected[kind]) / np.linalg.norm(expected[kind])
-                    for kind, how in kinds.items()
+                    kind: difference(device.logits(tokens, *how), expected[kind]) for kind, how in kinds.items()
                 }
                 text = ", ".join(f"{kind} {error:.1e}" for kind, error in errors.items())
-                rows.append(Row(f"logits, {name}, cache {cache}", text, max(errors.values()) <= TOLERANCE))
+                good = max(errors.values()) <= max(TOLERANCE, own)
+                rows.append(Row(f"logits, {name}, cache {cache}", f"{text} (CPU against f32: {own:.1e})", good))
         return rows
 
     def answers(self, prompts: list[list[int]], max_tokens: int) -> list[Row]:
@@ -196,13 +213,14 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
         sys.exit(f"no such device; ggml finds {names}. --build makes an installation with Vulkan")
     print(f"{found[0]['name']}: {found[0]['description']}\n\n| what | found | |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="second-device-") as directory:
+        floats = convert(shipped_checkpoint(), Path(directory) / "tiny-f16.gguf", "f16").path
         gguf = convert(shipped_checkpoint(), Path(directory) / "tiny.gguf", "q8_0").path
         with TriMode(gguf, n_ctx=1024) as model:
             prompts = chat_prompts(model, shipped_checkpoint(), n_prompts)
         comparison = Comparison(gguf, found[0]["name"])
         good = True
         for part in (
-            comparison.logits,
+            Comparison(floats, found[0]["name"]).logits,
             comparison.memory,
             lambda: comparison.traffic(prompts[0]),
             lambda: [comparison.self_consistency(prompts, max_tokens)],
@@ -224,7 +242,10 @@ def main() -> None:
     parser.add_argument(
         "--vulkan-headers", type=Path, metavar="DIR", help="with --build: newer headers than the system's"
     )
+    parser.add_argument("--software", action="store_true", help="use Mesa's software driver, which ggml else passes over")
     args = parser.parse_args()
+    if args.software:
+        os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"
     if args.build:
         python = build(args.build, args.vulkan_headers)
         options = ["--prompts", args.prompts, "--max-tokens", args.max_tokens]
