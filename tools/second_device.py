@@ -117,9 +117,7 @@ class Comparison:
             own = max(difference(expected[kind], exact[kind]) for kind in kinds)
             for name, n in self.offloads().items():
                 device = self.engine(n, cache)
-                errors = {
-                    kind: difference(device.logits(tokens, *how), expected[kind]) for kind, how in kinds.items()
-                }
+                errors = {kind: difference(device.logits(tokens, *how), expected[kind]) for kind, how in kinds.items()}
                 text = ", ".join(f"{kind} {error:.1e}" for kind, error in errors.items())
                 good = max(errors.values()) <= max(TOLERANCE, own)
                 rows.append(Row(f"logits, {name}, cache {cache}", f"{text} (CPU against f32: {own:.1e})", good))
@@ -242,7 +240,9 @@ def main() -> None:
     parser.add_argument(
         "--vulkan-headers", type=Path, metavar="DIR", help="with --build: newer headers than the system's"
     )
-    parser.add_argument("--software", action="store_true", help="use Mesa's software driver, which ggml else passes over")
+    parser.add_argument(
+        "--software", action="store_true", help="use Mesa's software driver, which ggml else passes over"
+    )
     args = parser.parse_args()
     if args.software:
         os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"
