@@ -1,41 +1,16 @@
-// The target distribution of a request: llama.cpp's sampler chain over a row of logits, in llama-cpp-python's order.
+// The target distribution of a request: llama.cpp's sampler chain over a row of logits, in llama-cpp-python's order
+// (bias, penalties, DRY, grammar, then what truncation.h has).
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "../model.h"
 #include "distribution.h"
+#include "grammar.h"
+#include "options.h"
 
 namespace trimode {
-
-// Names and defaults of llama-cpp-python, except temperature: 0 is greedy.
-struct SamplerOptions {
-    float temperature = 0.0f;
-    int top_k = 40;  // <= 0: off
-    float top_p = 0.95f;
-    float min_p = 0.05f;
-    float typical_p = 1.0f;
-    float repeat_penalty = 1.0f;
-    float frequency_penalty = 0.0f;
-    float presence_penalty = 0.0f;
-    int penalty_last_n = 64;
-    float dry_multiplier = 0.0f;  // 0: off
-    float dry_base = 1.75f;
-    int dry_allowed_length = 2;
-    int dry_penalty_last_n = -1;  // -1: the context
-    std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
-    std::vector<llama_logit_bias> logit_bias;
-    std::string grammar;  // GBNF; empty: none
-    uint64_t seed = 0;
-    bool coupled = false;  // Gumbel-max with shared noise instead of rejection sampling
-
-    bool greedy() const { return temperature <= 0.0f; }
-
-    // True when the target is the argmax of the raw logits: no row of logits is needed then.
-    bool plain_argmax() const;
-};
 
 class Sampler {
   public:
@@ -46,6 +21,16 @@ class Sampler {
     // `logits`: n_vocab floats. The mask id never survives. Throws std::runtime_error when the grammar allows nothing.
     Distribution target(const float * logits);
 
+    // A draw from the target, as AR makes it, at the position where the token will stand.
+    llama_token sample(const float * logits, int32_t position);
+
+    struct Verdict {
+        bool accepted;
+        llama_token token;  // what is emitted at this position: the draft, or what replaces it
+    };
+    // Exact acceptance of `draft`, drawn by draw_draft from `proposal`; `logits` are those of the target.
+    Verdict verify(const float * logits, const Distribution & proposal, llama_token draft, int32_t position);
+
     // What a draft row proposes: its top candidates at the request's temperature under the same truncation, without
     // penalties. Any proposal is exact; a near one is accepted often. After begin_draft() the grammar holds for it too,
     // which knows of the drafts that accept_draft() names.
@@ -53,21 +38,11 @@ class Sampler {
     void begin_draft();
     void accept_draft(llama_token token);
 
-    // Draws from the target as AR does, at the position where the token will stand.
-    llama_token draw(const Distribution & target, int32_t position) const;
     // Draws a proposal.
     llama_token draw_draft(const Distribution & proposal, int32_t position) const;
 
     // Draws a candidate of block diffusion from the proposal of a row; fresh noise in every denoising pass.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
-
-    struct Verdict {
-        bool accepted;
-        llama_token token;  // what is emitted at this position: the draft, or what replaces it
-    };
-    // Exact acceptance of `draft`, drawn by draw_draft from `proposal`.
-    Verdict verify(const Distribution & target, const Distribution & proposal, llama_token draft,
-                   int32_t position) const;
 
     // Tells penalties and grammar of an emitted token.
     void accept(llama_token token);
@@ -80,24 +55,26 @@ class Sampler {
     };
     using Chain = std::unique_ptr<llama_sampler, Free>;
 
-    void build_penalties(const Model & model, int n_ctx);
-    void build_truncation();
-    size_t reduced_size() const;
-    void collect(const float * logits, size_t n);
-    void add_biased(const float * logits);
-    bool apply_history(size_t wanted);
-    bool apply_grammar(llama_sampler * grammar);
-    bool collect_grammatical(const float * logits);
-    Distribution truncate();
+    void build_history(int n_ctx);
+    void touch(llama_token token);
+    bool is_lazy() const;
+    const float * with_history(const float * logits);
+    Distribution under_grammar(const float * logits);
+    size_t collect_grammatical(const float * logits, const Grammar & grammar, size_t wanted);
+    const float * masked(const float * logits, const Grammar & grammar);
+    llama_token draw(const Distribution & target, int32_t position) const;
+    Verdict verify(const Distribution & target, const Distribution & proposal, llama_token draft,
+                   int32_t position) const;
 
     const Model & model_;
     SamplerOptions options_;
-    Chain history_;        // logit bias, penalties, DRY: change few tokens
-    Chain grammar_;        // may forbid any number of tokens
-    Chain draft_grammar_;  // the same behind the drafts so far
-    Chain truncation_;     // top-k, typical, top-p, min-p, temperature
-    int n_ctx_;
+    Chain history_;                           // logit bias, penalties, DRY: each changes the touched tokens only
+    std::vector<llama_token> touched_;        // biased or emitted so far
+    std::vector<bool> is_touched_;            // by token
+    std::unique_ptr<Grammar> grammar_;        // null: none
+    std::unique_ptr<Grammar> draft_grammar_;  // the same behind the drafts so far
     std::vector<llama_token_data> candidates_;
+    std::vector<float> row_;  // logits, changed
 };
 
 }  // namespace trimode
