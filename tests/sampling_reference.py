@@ -93,7 +93,7 @@ def residual(p: Floats, q: Floats) -> Floats:
 class Stream(IntEnum):
     """What a number is drawn for."""
 
-    TARGET, DRAFT, ACCEPT, RESIDUAL, GUMBEL, GRAMMAR = range(6)
+    TARGET, DRAFT, ACCEPT, RESIDUAL, GUMBEL = range(5)
 
 
 def philox(counter: Sequence[NDArray[np.uint64]], key: tuple[int, int]) -> list[NDArray[np.uint64]]:

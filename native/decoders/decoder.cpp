@@ -108,7 +108,7 @@ llama_token Decoder::sample(const Forward & forward, int row, int32_t position) 
     if (forced >= 0) {
         return forced;
     }
-    return plain_argmax_ ? forward.output(row).token : sampler_->sample(forward.logits(row), position);
+    return plain_argmax_ ? forward.output(row).token : sampler_->draw(sampler_->target(forward.logits(row)), position);
 }
 
 void Decoder::emit(const Forward & forward, int row, llama_token token) {

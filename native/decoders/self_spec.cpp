@@ -86,7 +86,8 @@ Sampler::Verdict SelfSpecDecoder::check(const Forward & forward, int i) {
         const llama_token token = forward.output(first_row_ + i).token;
         return {token == draft_[i], token};
     }
-    return sampler_->verify(forward.logits(first_row_ + i), proposals_[i], draft_[i], request_.sequence->size() + i + 1);
+    const Distribution target = sampler_->target(forward.logits(first_row_ + i));
+    return sampler_->verify(target, proposals_[i], draft_[i], request_.sequence->size() + i + 1);
 }
 
 void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {

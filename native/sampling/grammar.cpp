@@ -35,13 +35,6 @@ bool names_tokens(const std::string & gbnf) {
 
 bool is_refused(const llama_token_data & candidate) { return candidate.logit == -INFINITY; }
 
-void apply(llama_sampler * state, std::vector<llama_token_data> & candidates) {
-    if (!candidates.empty()) {
-        llama_token_data_array array{candidates.data(), candidates.size(), -1, false};
-        llama_sampler_apply(state, &array);
-    }
-}
-
 }  // namespace
 
 // Entries of the trie, from a beginning to longer ones.
@@ -94,7 +87,7 @@ void Grammar::Walk::visit_group(llama_sampler * state, size_t begin, size_t end,
     } else if (end - begin < MANY) {
         ask_later(begin, end);
     } else {
-        const std::unique_ptr<llama_sampler, Free> further(llama_sampler_clone(state));
+        const StockSampler further(llama_sampler_clone(state));
         llama_sampler_accept(further.get(), byte_token(begin, depth));
         visit(further.get(), begin, end, depth + 1);
     }
@@ -119,12 +112,6 @@ Grammar::Grammar(const Model & model, const std::string & gbnf) : model_(model),
 
 Grammar::Grammar(const Grammar & other)
     : model_(other.model_), by_text_(other.by_text_), state_(llama_sampler_clone(other.state_.get())) {}
-
-bool Grammar::allows(llama_token token) const {
-    std::vector<llama_token_data> one{{token, 0.0f, 0.0f}};
-    apply(state_.get(), one);
-    return !is_refused(one[0]);
-}
 
 void Grammar::filter(std::vector<llama_token_data> & candidates) const {
     apply(state_.get(), candidates);

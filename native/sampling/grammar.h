@@ -1,11 +1,10 @@
-// llama.cpp's grammar behind the tokens so far, asked about one token, some, or the whole vocabulary.
+// llama.cpp's grammar behind the tokens so far, asked about some tokens or the whole vocabulary.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "llama.h"
+#include "stock_sampler.h"
 
 namespace trimode {
 
@@ -18,8 +17,6 @@ class Grammar {
     Grammar(const Grammar & other);
     Grammar & operator=(const Grammar &) = delete;
 
-    bool allows(llama_token token) const;
-
     // Drops the candidates that may not come next.
     void filter(std::vector<llama_token_data> & candidates) const;
 
@@ -30,14 +27,11 @@ class Grammar {
     void accept(llama_token token);  // one that is allowed
 
   private:
-    struct Free {
-        void operator()(llama_sampler * p) const { llama_sampler_free(p); }
-    };
     struct Walk;
 
     const Model & model_;
     bool by_text_;  // false: it names tokens, whose text says nothing
-    std::unique_ptr<llama_sampler, Free> state_;
+    StockSampler state_;
 };
 
 }  // namespace trimode

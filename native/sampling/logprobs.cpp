@@ -40,7 +40,9 @@ PositionLogprobs logprobs(const Distribution & target, llama_token chosen, int n
     const auto log_of = [](double p) { return static_cast<float>(std::log(p)); };
     PositionLogprobs result{{chosen, log_of(target.probability(chosen))}, {}};
     for (size_t i = 0; i < target.size(); ++i) {
-        result.top.push_back({target.token(i), log_of(target.probability_at(i))});
+        if (target.probability_at(i) > 0.0) {
+            result.top.push_back({target.token(i), log_of(target.probability_at(i))});
+        }
     }
     keep_top(result.top, n_top);
     return result;

@@ -30,7 +30,7 @@ Sampler::Sampler(const Model & model, SamplerOptions options, int n_ctx) : model
 void Sampler::build_history(int n_ctx) {
     const SamplerOptions & o = options_;
     const int n_vocab = model_.n_vocab();
-    history_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+    history_ = make_chain();
     const auto add = [&](llama_sampler * sampler) { llama_sampler_chain_add(history_.get(), sampler); };
     if (!o.logit_bias.empty()) {
         add(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(o.logit_bias.size()), o.logit_bias.data()));
@@ -71,8 +71,7 @@ const float * Sampler::with_history(const float * logits) {
     for (const llama_token token : touched_) {
         candidates_.push_back({token, logits[token], 0.0f});
     }
-    llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
-    llama_sampler_apply(history_.get(), &array);
+    apply(history_.get(), candidates_);
     for (const llama_token_data & c : candidates_) {
         row_[c.id] = c.logit;
     }
@@ -110,54 +109,12 @@ Distribution Sampler::target(const float * logits) {
     return grammar_ ? under_grammar(row) : truncated(row, model_.n_vocab(), model_.mask_token(), options_);
 }
 
-// Whether the grammar can be asked about one token instead of all: when nothing is truncated, the target is the
-// distribution without a grammar, p, given that the token is allowed.
-bool Sampler::is_lazy() const {
-    const SamplerOptions & o = options_;
-    return grammar_ && !o.greedy() && o.top_k <= 0 && o.typical_p >= 1.0f && o.top_p >= 1.0f && o.min_p <= 0.0f;
-}
-
-// Lazily: a token drawn from p that is allowed stays, and one that is not is replaced by a fresh draw from the target:
-// p(x) + P(refused) p(x) / P(allowed) = p(x) / P(allowed) for allowed x. Coupled: the first in the race of all tokens
-// is the first of the allowed ones if it is one of them.
-llama_token Sampler::sample(const float * logits, int32_t position) {
-    if (!is_lazy()) {
-        return draw(target(logits), position);
-    }
-    const float * row = with_history(logits);
-    const llama_token token = draw(truncated(row, model_.n_vocab(), model_.mask_token(), options_), position);
-    if (grammar_->allows(token)) {
-        return token;
-    }
-    const Distribution target = under_grammar(row);
-    return options_.coupled ? draw(target, position) : target.draw(uniform(options_.seed, position, Draw::grammar));
-}
-
 llama_token Sampler::draw(const Distribution & target, int32_t position) const {
     if (options_.greedy()) {
         return target.token(0);
     }
     return options_.coupled ? target.draw_gumbel(options_.seed, position)
                             : target.draw(uniform(options_.seed, position, Draw::target));
-}
-
-// Lazily: p(x) is at most the target's probability of an allowed x, so what it accepts the target accepts.
-Sampler::Verdict Sampler::verify(const float * logits, const Distribution & proposal, llama_token draft,
-                                 int32_t position) {
-    if (!is_lazy()) {
-        return verify(target(logits), proposal, draft, position);
-    }
-    if (options_.coupled) {
-        const llama_token token = sample(logits, position);
-        return {token == draft, token};
-    }
-    const float * row = with_history(logits);
-    const Distribution p = truncated(row, model_.n_vocab(), model_.mask_token(), options_);
-    const double u = uniform(options_.seed, position, Draw::accept);
-    if (u * proposal.probability(draft) < p.probability(draft) && grammar_->allows(draft)) {
-        return {true, draft};
-    }
-    return verify(under_grammar(row), proposal, draft, position);
 }
 
 Sampler::Verdict Sampler::verify(const Distribution & target, const Distribution & proposal, llama_token draft,

@@ -1,5 +1,5 @@
 // The target distribution of a request: llama.cpp's sampler chain over a row of logits, in llama-cpp-python's order
-// (bias, penalties, DRY, grammar, then what truncation.h has).
+// (bias, penalties, DRY, grammar, then truncation.h).
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include "distribution.h"
 #include "grammar.h"
 #include "options.h"
+#include "stock_sampler.h"
 
 namespace trimode {
 
@@ -21,16 +22,6 @@ class Sampler {
     // `logits`: n_vocab floats. The mask id never survives. Throws std::runtime_error when the grammar allows nothing.
     Distribution target(const float * logits);
 
-    // A draw from the target, as AR makes it, at the position where the token will stand.
-    llama_token sample(const float * logits, int32_t position);
-
-    struct Verdict {
-        bool accepted;
-        llama_token token;  // what is emitted at this position: the draft, or what replaces it
-    };
-    // Exact acceptance of `draft`, drawn by draw_draft from `proposal`; `logits` are those of the target.
-    Verdict verify(const float * logits, const Distribution & proposal, llama_token draft, int32_t position);
-
     // What a draft row proposes: its top candidates at the request's temperature under the same truncation, without
     // penalties. Any proposal is exact; a near one is accepted often. After begin_draft() the grammar holds for it too,
     // which knows of the drafts that accept_draft() names.
@@ -38,11 +29,21 @@ class Sampler {
     void begin_draft();
     void accept_draft(llama_token token);
 
+    // Draws from the target as AR does, at the position where the token will stand.
+    llama_token draw(const Distribution & target, int32_t position) const;
     // Draws a proposal.
     llama_token draw_draft(const Distribution & proposal, int32_t position) const;
 
     // Draws a candidate of block diffusion from the proposal of a row; fresh noise in every denoising pass.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
+
+    struct Verdict {
+        bool accepted;
+        llama_token token;  // what is emitted at this position: the draft, or what replaces it
+    };
+    // Exact acceptance of `draft`, drawn by draw_draft from `proposal`.
+    Verdict verify(const Distribution & target, const Distribution & proposal, llama_token draft,
+                   int32_t position) const;
 
     // Tells penalties and grammar of an emitted token.
     void accept(llama_token token);
@@ -50,25 +51,16 @@ class Sampler {
     const SamplerOptions & options() const { return options_; }
 
   private:
-    struct Free {
-        void operator()(llama_sampler * p) const { llama_sampler_free(p); }
-    };
-    using Chain = std::unique_ptr<llama_sampler, Free>;
-
     void build_history(int n_ctx);
     void touch(llama_token token);
-    bool is_lazy() const;
     const float * with_history(const float * logits);
     Distribution under_grammar(const float * logits);
     size_t collect_grammatical(const float * logits, const Grammar & grammar, size_t wanted);
     const float * masked(const float * logits, const Grammar & grammar);
-    llama_token draw(const Distribution & target, int32_t position) const;
-    Verdict verify(const Distribution & target, const Distribution & proposal, llama_token draft,
-                   int32_t position) const;
 
     const Model & model_;
     SamplerOptions options_;
-    Chain history_;                           // logit bias, penalties, DRY: each changes the touched tokens only
+    StockSampler history_;                           // logit bias, penalties, DRY: each changes the touched tokens only
     std::vector<llama_token> touched_;        // biased or emitted so far
     std::vector<bool> is_touched_;            // by token
     std::unique_ptr<Grammar> grammar_;        // null: none

@@ -1,5 +1,5 @@
-// Top-k, typical, top-p, min-p and temperature, in the order of llama.cpp's sampler chain and with its definitions.
-// Written anew because that chain sorts the whole vocabulary where top-k is off.
+// Top-k, typical, top-p and min-p by llama.cpp's samplers, asked about no more candidates than may survive; then the
+// temperature. Left to itself that chain looks at, and sorts, the whole vocabulary where top-k is off.
 #pragma once
 
 #include <vector>
