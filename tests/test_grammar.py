@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from json_tasks import SCHEMAS, Generation, generations
+from stock_sampler import StockGrammar
 
 from pytrimode import TriMode
+from pytrimode.generation_options import GenerationOptions
 from pytrimode.response_format import grammar_of
+from pytrimode.sampling import Sampling
 
 N = 20
 """Answers of each model: every schema greedy and at a temperature, twice."""
@@ -73,6 +77,37 @@ def test_json_parses_although_control_characters_are_wanted(random_gguf: Path, s
 def test_a_pattern_that_needs_escapes_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="asks for quotes, backslashes or control characters"):
         grammar_of({"type": "json_object", "schema": {"type": "string", "pattern": pattern}})
+
+
+GRAMMARS = {
+    "JSON": grammar_of({"type": "json_object"}),
+    "records": grammar_of(
+        {"type": "json_object", "schema": {"type": "array", "items": SCHEMAS["flat"], "minItems": 3}}
+    ),
+    "words": 'root ::= word (" " word)*\nword ::= [a-zA-Z]+ | [À-ÿ一-龥あ-ん]+ # of one kind',
+    "parts of characters": 'root ::= ([🌀-🗿é] | "\\u00fc")+ "."',
+    "tokens": 'root ::= ("a" <[12]> | [<-Z]){5} <[11]>',
+    "anything": "root ::= [^\\x00]*",
+}
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=[name.replace(" ", "-") for name in GRAMMARS])
+@pytest.mark.parametrize("name", ["q8_gguf", "random_gguf"])
+def test_all_that_llama_cpp_allows_is_in_the_target(name: str, grammar: str, request: pytest.FixtureRequest) -> None:
+    """The whole vocabulary, asked about by common beginnings, against each token asked about by itself."""
+    gguf: Path = request.getfixturevalue(name)
+    with TriMode(gguf, n_ctx=256, n_threads=1) as model, closing(StockGrammar(gguf, grammar)) as stock:
+        sampling = Sampling(temperature=3.0, top_k=0, top_p=1.0, min_p=0.0, seed=1, grammar=grammar)
+        options = GenerationOptions(
+            mode="ar", sampling=sampling, max_tokens=40, logprobs=model.n_vocab, post_sampling_probs=True
+        )
+        prompt = model.prompt_tokens("Hello")
+        events = [event for event, _ in model._loop.run(prompt, options.resolve(len(prompt), model._limits))]
+        positions = [position for event in events for position in event.logprobs]
+        assert len(positions) > 2
+        for position in positions:
+            assert {top.token for top in position.top} == stock.allowed() - {model.mask_token_id}
+            stock.accept(position.chosen.token)
 
 
 def test_ar_and_self_spec_agree_under_a_grammar(gguf: Path, checkpoint_dir: Path) -> None:

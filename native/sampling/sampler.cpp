@@ -163,7 +163,8 @@ llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position)
 }
 
 llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {
-    return proposal(logits).draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(pass)));
+    const Distribution row = truncated(logits, model_.n_vocab(), model_.mask_token(), options_);
+    return row.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(pass)));
 }
 
 void Sampler::accept(llama_token token) {

@@ -34,7 +34,7 @@ class Sampler {
     // Draws a proposal.
     llama_token draw_draft(const Distribution & proposal, int32_t position) const;
 
-    // Draws a candidate of block diffusion from the proposal of a row; fresh noise in every denoising pass.
+    // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
 
     struct Verdict {
