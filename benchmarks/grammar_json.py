@@ -21,8 +21,8 @@ def main() -> None:
     args = parser.parse_args()
     tiny, checkpoint = common.tiny_model()
     faulty: list[str] = []
-    print("| model | schema | temperature | answers | parse, conform | raw control characters | tokens per forward |")
-    print("|---|---|---|---|---|---|---|")
+    print("| model | schema | temperature | answers | parse, conform | tokens per forward |")
+    print("|---|---|---|---|---|---|")
     with tiny, common.random_model() as random:
         for name, model in (("trimode-tiny", tiny), ("random weights", random)):
             run = generations(model, checkpoint, args.answers, mode="self-spec", block_length=args.block_length)
@@ -40,9 +40,8 @@ def main() -> None:
 def row(answers: list[Generation]) -> str:
     """The last columns of the table."""
     good = sum(a.fault is None for a in answers)
-    control = sum(a.holds_control_characters for a in answers)
     per_forward = sum(a.tokens for a in answers) / max(sum(a.forward_passes for a in answers), 1)
-    return f"{len(answers)} | {good} | {control} | {per_forward:.2f}"
+    return f"{len(answers)} | {good} | {per_forward:.2f}"
 
 
 if __name__ == "__main__":

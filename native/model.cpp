@@ -5,6 +5,7 @@
 #include "ggml-backend.h"
 #include "log.h"
 #include "lora.h"
+#include "sampling/token_trie.h"
 
 // libllama's one non-public symbol that the engine uses; exported by the pinned version, C++ ABI.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -240,6 +241,11 @@ std::string Model::token_to_piece(llama_token token, bool special) const {
     }
     piece.resize(std::max(n, 0));
     return piece;
+}
+
+const TokenTrie & Model::token_trie() const {
+    std::call_once(trie_made_, [this] { trie_ = std::make_unique<TokenTrie>(*this); });
+    return *trie_;
 }
 
 }  // namespace trimode

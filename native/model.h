@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -12,6 +13,7 @@
 namespace trimode {
 
 class DrafterLora;
+class TokenTrie;
 
 struct Layer {
     ggml_tensor * attn_norm;
@@ -77,6 +79,7 @@ class Model {
     bool is_token(llama_token token) const { return token >= 0 && token < n_vocab(); }
     std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
     std::string token_to_piece(llama_token token, bool special) const;
+    const TokenTrie & token_trie() const;  // made at the first call
 
   private:
     struct Free {
@@ -95,6 +98,8 @@ class Model {
     bool has_float_weights_ = false;
     bool no_alloc_ = false;
     std::unique_ptr<DrafterLora> lora_;
+    mutable std::once_flag trie_made_;
+    mutable std::unique_ptr<TokenTrie> trie_;
 };
 
 }  // namespace trimode

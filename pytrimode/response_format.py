@@ -1,8 +1,7 @@
-"""OpenAI's `response_format` as a grammar. The schema is translated by llama-cpp-python."""
+"""OpenAI's `response_format` as a grammar of which every text is JSON."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,9 +33,9 @@ def grammar_of(response_format: Mapping[str, Any] | None) -> str:
 def schema_grammar(schema: Any, name: str) -> str:
     """GBNF for a JSON schema. Raises ValueError, which begins with `name`, for one that cannot be translated."""
     # Imported late: it loads llama-cpp-python's own instance of libllama.
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
+    from pytrimode.json_grammar import schema_to_gbnf
 
     try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
+        return schema_to_gbnf(schema)
     except Exception as error:
         raise ValueError(f"{name}: the schema cannot be translated: {error}") from error

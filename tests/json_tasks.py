@@ -47,17 +47,12 @@ class Generation:
     accepted: int
 
     @property
-    def holds_control_characters(self) -> bool:
-        """Raw ones, in strings: the JSON grammars of llama-cpp-python's schemas let them through, RFC 8259 does not."""
-        return any(char < " " for char in self.text)
-
-    @property
     def fault(self) -> str | None:
-        """What is wrong with the answer, control characters aside; None: complete, it parses, and the schema holds."""
+        """What is wrong with the answer; None: it is complete, it parses, and the schema holds."""
         if self.finish_reason != "stop":
             return f"ended with {self.finish_reason}"
         try:
-            value = json.loads(self.text, strict=False)
+            value = json.loads(self.text)
         except ValueError as error:
             return f"{error}: {self.text!r}"
         return None if conforms(value, SCHEMAS[self.schema]) else f"not of schema {self.schema}: {self.text!r}"

@@ -70,9 +70,13 @@ def probability(row: NDArray[np.float32], mask_id: int) -> float:
 
 
 def diffusion(
-    logits: Logits, prompt: Sequence[int], *, block: int, threshold: float, max_tokens: int, mask: int, ends: set[int]
-) -> tuple[list[int], int]:
-    """Block diffusion as reference.md of the model family describes it, one step after the other: (tokens, NFE)."""
+    logits: Logits, prompt: Sequence[int], *, block: int, threshold: float, max_tokens: int, mask: int, ends: set[int],
+    reveal: str = "confidence", steps: int = 0,
+) -> tuple[list[int], int]:  # fmt: skip
+    """Block diffusion as reference.md of the model family describes it, one step after the other: (tokens, NFE).
+
+    `steps`: so many passes for each block, an equal share of what is masked in each; 0: by the threshold.
+    """
     known, out, passes = list(prompt), [], 0
     seed = argmax(logits(known)[-1], mask)
     while True:
@@ -81,15 +85,21 @@ def diffusion(
             return out, passes
         width = min(block, max_tokens - len(out) + 1)
         current: list[int | None] = [seed] + [None] * (width - 1)
+        step = 0
         while None in current:
             rows = logits([*known, *(mask if t is None else t for t in current)], block_start=len(known))
             passes += 1
             open_ = [i for i, t in enumerate(current) if t is None]
             sure = {i: probability(rows[len(known) + i], mask) for i in open_}
-            best = max(open_, key=lambda i: sure[i])
-            for i in open_:
-                if i == best or sure[i] >= threshold:
-                    current[i] = argmax(rows[len(known) + i], mask)
+            if reveal == "confidence":
+                open_.sort(key=lambda i: -sure[i])
+            if steps:
+                n = math.ceil(len(open_) / max(steps - step, 1))
+            else:
+                n = next((k for k, i in enumerate(open_) if k > 0 and sure[i] < threshold), len(open_))
+            for i in open_[:n]:
+                current[i] = argmax(rows[len(known) + i], mask)
+            step += 1
             done = current[1 : current.index(None)] if None in current else current[1:]
             for i, token in enumerate(done):
                 if token in ends:

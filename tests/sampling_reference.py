@@ -109,6 +109,12 @@ def philox(counter: Sequence[NDArray[np.uint64]], key: tuple[int, int]) -> list[
     return c
 
 
+def centred(upper: NDArray[np.uint64], lower: NDArray[np.uint64]) -> Floats:
+    """32 and 20 bits as a number in (0, 1)."""
+    bits = (upper << np.uint64(20)) | (lower >> np.uint64(12))
+    return (bits.astype(np.float64) + 0.5) * 2.0**-52
+
+
 class AnyNoise(Protocol):
     """Random numbers by position of the token that they are for."""
 
@@ -128,17 +134,22 @@ class Noise:
     seed: int
     n_vocab: int
 
-    def _uniform(self, position: int, stream: Stream, index: NDArray[np.int64]) -> Floats:
-        words = [np.full(index.shape, position), np.full(index.shape, int(stream)), index, np.zeros(index.shape)]
-        out = philox([word.astype(np.uint64) for word in words], (self.seed & 0xFFFFFFFF, self.seed >> 32))
-        bits = (out[0] << np.uint64(20)) | (out[1] >> np.uint64(12))
-        return (bits.astype(np.float64) + 0.5) * 2.0**-52
+    def _words(self, position: int, stream: Stream, index: NDArray[np.int64], last: int = 0) -> NDArray[np.uint64]:
+        """uint64 [4, len(index)]: the words of these counters."""
+        words = [np.full(index.shape, position), np.full(index.shape, int(stream)), index, np.full(index.shape, last)]
+        key = self.seed & 0xFFFFFFFF, self.seed >> 32
+        return np.stack(philox([word.astype(np.uint64) for word in words], key))
 
     def uniform(self, position: int, stream: Stream) -> float:
-        return float(self._uniform(position, stream, np.zeros(1, np.int64))[0])
+        words = self._words(position, stream, np.zeros(1, np.int64))
+        return float(centred(words[0], words[1])[0])
 
     def gumbel(self, position: int) -> Floats:
-        return -np.log(-np.log(self._uniform(position, Stream.GUMBEL, np.arange(self.n_vocab))))
+        """64 tokens share 16 counters for their upper bits; the lower ones have counters of their own."""
+        token = np.arange(self.n_vocab)
+        upper = self._words(position, Stream.GUMBEL, token // 64 * 16 + token % 16)[token // 16 % 4, token]
+        lower = self._words(position, Stream.GUMBEL, token, last=1)[0]
+        return -np.log(-np.log(centred(upper, lower)))
 
 
 @dataclass
@@ -158,11 +169,10 @@ class FreshNoise:
         return self._gumbel[position]
 
 
-def draw(p: Floats, u: float, order: Floats | None = None) -> int:
-    """The token at which the sum of probabilities passes u; highest first, of `order` where one is given."""
-    tokens = ranked(p if order is None else order, np.flatnonzero(p))
-    sums = np.cumsum(p[tokens])
-    return int(tokens[min(np.searchsorted(sums, u * sums[-1], side="right"), len(tokens) - 1)])
+def draw(p: Floats, u: float) -> int:
+    """The token at which the sum of probabilities, by rising id, passes u."""
+    sums = np.cumsum(p)
+    return int(np.searchsorted(sums, u * sums[-1], side="right"))
 
 
 def draw_gumbel(p: Floats, noise: AnyNoise, position: int) -> int:
@@ -180,7 +190,7 @@ def rejection(p: Floats, q: Floats, draft: int, noise: AnyNoise, position: int) 
     """Accept with probability min(1, p/q), else draw from the residual (Leviathan et al., Chen et al. 2023)."""
     if noise.uniform(position, Stream.ACCEPT) * q[draft] < p[draft]:
         return True, draft
-    return False, draw(residual(p, q), noise.uniform(position, Stream.RESIDUAL), order=p)
+    return False, draw(residual(p, q), noise.uniform(position, Stream.RESIDUAL))
 
 
 def coupled(p: Floats, q: Floats, draft: int, noise: AnyNoise, position: int) -> tuple[bool, int]:

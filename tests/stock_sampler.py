@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 
 import llama_cpp
 import numpy as np
@@ -48,3 +49,29 @@ def stock_distribution(
     out = np.zeros(n_vocab)
     out[[candidate.id for candidate in left]] = weights / weights.sum()
     return out
+
+
+class StockGrammar:
+    """llama.cpp's grammar, asked about every token by itself."""
+
+    def __init__(self, gguf: Path, grammar: str) -> None:
+        options = llama_cpp.llama_model_default_params()
+        options.vocab_only = True
+        self._model = llama_cpp.llama_model_load_from_file(str(gguf).encode(), options)
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._n_vocab = llama_cpp.llama_vocab_n_tokens(vocab)
+        self._sampler = llama_cpp.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+
+    def close(self) -> None:
+        llama_cpp.llama_sampler_free(self._sampler)
+        llama_cpp.llama_model_free(self._model)
+
+    def allowed(self) -> set[int]:
+        """The tokens that may come next."""
+        data = (llama_cpp.llama_token_data * self._n_vocab)(*((i, 0.0, 0.0) for i in range(self._n_vocab)))
+        array = llama_cpp.llama_token_data_array(data=data, size=self._n_vocab, selected=-1, sorted=False)
+        llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
+        return {candidate.id for candidate in data if candidate.logit == 0.0}
+
+    def accept(self, token: int) -> None:
+        llama_cpp.llama_sampler_accept(self._sampler, token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,9 +110,22 @@ def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -
             assert decode(model, prompt, mode="ar", max_tokens=30)[0] == expected
 
 
-@pytest.mark.parametrize(("block", "threshold"), [(8, 0.9), (16, 0.9), (16, 0.5), (32, 0.99), (5, 1.0), (1, 0.9)])
+@pytest.mark.parametrize(
+    ("block", "threshold", "options"),
+    [
+        (8, 0.9, {}),
+        (16, 0.9, {}),
+        (16, 0.5, {}),
+        (32, 0.99, {}),
+        (5, 1.0, {}),
+        (1, 0.9, {}),
+        (16, 0.9, {"reveal": "leftmost"}),
+        (16, 0.9, {"steps": 4}),
+        (8, 0.9, {"steps": 3, "reveal": "leftmost"}),
+    ],
+)
 def test_diffusion_equals_the_plain_python_algorithm(
-    f32_gguf: Path, checkpoint_dir: Path, block: int, threshold: float
+    f32_gguf: Path, checkpoint_dir: Path, block: int, threshold: float, options: dict[str, Any]
 ) -> None:
     # Exact attention: the reference computes everything anew in one pass, with other kernels under flash attention.
     with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
@@ -119,10 +133,10 @@ def test_diffusion_equals_the_plain_python_algorithm(
         for prompt in chat_prompts(model, checkpoint_dir, 6):
             expected = diffusion(
                 model.logits, prompt, block=block, threshold=threshold, max_tokens=30, mask=model.mask_token_id,
-                ends=ends,
+                ends=ends, **options,
             )  # fmt: skip
             tokens, stats = decode(
-                model, prompt, mode="diffusion", max_tokens=30, block_length=block, threshold=threshold
+                model, prompt, mode="diffusion", max_tokens=30, block_length=block, threshold=threshold, **options
             )
             assert (tokens, stats.forward_passes) == expected
 

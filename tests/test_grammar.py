@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from json_tasks import SCHEMAS, Generation, generations
+from stock_sampler import StockGrammar
 
 from pytrimode import TriMode
+from pytrimode.generation_options import GenerationOptions
+from pytrimode.response_format import grammar_of
+from pytrimode.sampling import Sampling
 
 N = 20
 """Answers of each model: every schema greedy and at a temperature, twice."""
@@ -38,11 +45,69 @@ def test_drafts_follow_the_grammar(model: TriMode, checkpoint_dir: Path) -> None
     assert sum(a.tokens for a in made) / sum(a.forward_passes for a in made) > 1.5
 
 
-@pytest.mark.xfail(strict=True, reason="llama-cpp-python's json_schema_to_gbnf allows any character but \" and \\")
-def test_strings_hold_no_raw_control_characters(random_gguf: Path, checkpoint_dir: Path) -> None:
-    with TriMode(random_gguf, n_ctx=1024, n_threads=1) as model:
-        found = [answer.text for answer in generations(model, checkpoint_dir, N) if answer.holds_control_characters]
-    assert found == []
+NAMED = 'a "b"\n'
+AWKWARD: dict[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "string of a length": {"type": "string", "minLength": 20, "maxLength": 60},
+    "any character": {"type": "string", "pattern": "^.{20,60}$"},
+    "any but one": {"type": "string", "pattern": "^[^x]{20,60}$"},
+    "literals to escape": {"enum": ['a "b"', "c\nd", "\\e", "é"]},
+    "name to escape": {"type": "object", "properties": {NAMED: {"type": "null"}}, "required": [NAMED]},
+}
+
+
+@pytest.mark.parametrize("schema", AWKWARD.values(), ids=[name.replace(" ", "-") for name in AWKWARD])
+def test_json_parses_although_control_characters_are_wanted(random_gguf: Path, schema: dict[str, Any]) -> None:
+    """In a JSON string they stand with a backslash only, as quotes and backslashes do (RFC 8259)."""
+    with TriMode(random_gguf, n_ctx=256, n_threads=1) as model:
+        pieces = [model.detokenize([token]) for token in range(model.n_vocab)]
+        wanted = {token: 12.0 for token, piece in enumerate(pieces) if any(b < 32 or b in b'"\\' for b in piece)}
+        for seed in range(6):
+            result: Any = model.create_completion(
+                "Hello", max_tokens=120, seed=seed, temperature=1.0, logit_bias=wanted,
+                response_format={"type": "json_object", "schema": schema},
+            )  # fmt: skip
+            text = result["choices"][0]["text"]
+            assert not any(char < " " for char in text)
+            if result["choices"][0]["finish_reason"] == "stop":
+                json.loads(text)
+
+
+@pytest.mark.parametrize("pattern", ['^"$', r"^\\\\$", r"^a\n$", "^[ -~]+$"])
+def test_a_pattern_that_needs_escapes_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="asks for quotes, backslashes or control characters"):
+        grammar_of({"type": "json_object", "schema": {"type": "string", "pattern": pattern}})
+
+
+GRAMMARS = {
+    "JSON": grammar_of({"type": "json_object"}),
+    "records": grammar_of(
+        {"type": "json_object", "schema": {"type": "array", "items": SCHEMAS["flat"], "minItems": 3}}
+    ),
+    "words": 'root ::= word (" " word)*\nword ::= [a-zA-Z]+ | [À-ÿ一-龥あ-ん]+ # of one kind',
+    "parts of characters": 'root ::= ([🌀-🗿é] | "\\u00fc")+ "."',
+    "tokens": 'root ::= ("a" <[12]> | [<-Z]){5} <[11]>',
+    "anything": "root ::= [^\\x00]*",
+}
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=[name.replace(" ", "-") for name in GRAMMARS])
+@pytest.mark.parametrize("name", ["q8_gguf", "random_gguf"])
+def test_all_that_llama_cpp_allows_is_in_the_target(name: str, grammar: str, request: pytest.FixtureRequest) -> None:
+    """The whole vocabulary, asked about by common beginnings, against each token asked about by itself."""
+    gguf: Path = request.getfixturevalue(name)
+    with TriMode(gguf, n_ctx=256, n_threads=1) as model, closing(StockGrammar(gguf, grammar)) as stock:
+        sampling = Sampling(temperature=3.0, top_k=0, top_p=1.0, min_p=0.0, seed=1, grammar=grammar)
+        options = GenerationOptions(
+            mode="ar", sampling=sampling, max_tokens=40, logprobs=model.n_vocab, post_sampling_probs=True
+        )
+        prompt = model.prompt_tokens("Hello")
+        events = [event for event, _ in model._loop.run(prompt, options.resolve(len(prompt), model._limits))]
+        positions = [position for event in events for position in event.logprobs]
+        assert len(positions) > 2
+        for position in positions:
+            assert {top.token for top in position.top} == stock.allowed() - {model.mask_token_id}
+            stock.accept(position.chosen.token)
 
 
 def test_ar_and_self_spec_agree_under_a_grammar(gguf: Path, checkpoint_dir: Path) -> None:

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from decoding import decode
 from joint_distribution import (
+    OFF,
     PROMPTS,
     SIGNIFICANCE,
     TEMPERATURES,
     TRUNCATIONS,
+    Cell,
+    Cells,
+    Tokens,
     chi_square_p,
     draw_many,
     enumerate_cells,
     load_agreeing_model,
     simulate_many,
 )
-from sampling_reference import RULES, WRONG_RULES, Distributions
+from sampling_reference import RULES, WRONG_RULES, Distributions, truncated, with_history
 
 from pytrimode import TriMode
 from pytrimode.sampling import COUPLED, REJECTION, Sampling
@@ -150,5 +155,21 @@ def test_diffusion_samples_and_takes_steps(random_model: TriMode, model: TriMode
         assert len(out) == 33
         # 1 + 2 * (15 + 1): the seed from the prefill, then two whole blocks, each with the seed of its causal pass.
         assert stats.forward_passes == 2 * (steps + 1)
-    left, _ = decode(model, tokens, mode="diffusion", max_tokens=24, reveal="leftmost", threshold=1.0)
-    assert len(left) <= 24
+
+
+def test_diffusion_draws_candidates_from_the_truncated_row(random_model: TriMode) -> None:
+    """One denoising pass for a block whose seed a bias has set: its tokens are independent draws from its rows."""
+    seed_token, mask = 200, random_model.mask_token_id
+    rows = random_model.logits([*PROMPT, seed_token, mask, mask], block_start=len(PROMPT))[-2:]
+    for options in (OFF, OFF | {"top_k": 5}, OFF | {"top_p": 0.9}, OFF | {"min_p": 0.1}):
+        sampling = Sampling(temperature=1.0, logit_bias={seed_token: 1000.0}, **options)
+        drawn = draw_many(random_model, PROMPT, sampling, range(N_DRAWS), mode="diffusion", block_length=3, steps=1)
+        plain = replace(sampling, logit_bias={})
+        for i, row in enumerate(rows):
+            p = truncated(with_history(row, mask, [], plain), plain)
+            expected: dict[Cell, float] = {(t,): N_DRAWS * p[t] for t in range(len(p)) if p[t] > 0}
+            cells = Cells(expected, lambda tokens, p=p: p[tokens[0]] == 0)  # type: ignore[misc]
+            counts: Counter[Tokens] = Counter()
+            for tokens, times in drawn.counts.items():
+                counts[tokens[1 + i : 2 + i]] += times
+            assert chi_square_p(cells, counts) > SIGNIFICANCE / 8

@@ -1,4 +1,4 @@
-// A distribution over the tokens that survived truncation, and how tokens are drawn from it.
+// A distribution over tokens, and how tokens are drawn from it.
 #pragma once
 
 #include <cstdint>
@@ -8,23 +8,26 @@
 
 namespace trimode {
 
-struct Candidate {
-    llama_token token;
-    float probability;
-};
-
 class Distribution {
   public:
     Distribution() = default;
-    explicit Distribution(std::vector<Candidate> candidates) : candidates_(std::move(candidates)) {}
+
+    // Softmax of n logits at a temperature, `excluded` (the mask id, or -1) left out. At least one logit is finite.
+    static Distribution of_row(const float * logits, int n, llama_token excluded, float temperature);
+
+    // Softmax over some candidates, in any order.
+    static Distribution of_candidates(std::vector<llama_token_data> candidates, float temperature);
 
     // Probability 1 for one token: greedy.
-    static Distribution certain(llama_token token) { return Distribution({{token, 1.0f}}); }
+    static Distribution certain(llama_token token);
 
-    const std::vector<Candidate> & candidates() const { return candidates_; }
-    float probability(llama_token token) const;  // 0 for tokens that did not survive
+    size_t size() const { return weights_.size(); }  // entries, some of which may have probability 0
+    llama_token token(size_t i) const { return is_dense() ? static_cast<llama_token>(i) : tokens_[i]; }
+    double probability_at(size_t i) const { return weights_[i] / total_; }
 
-    // The token at which the cumulative sum passes u in (0, 1).
+    double probability(llama_token token) const;  // 0 for tokens that did not survive
+
+    // The token at which the cumulative sum, by rising id, passes u in (0, 1).
     llama_token draw(double u) const;
 
     // Gumbel-max: argmax of ln p + noise(seed, position, token). Distributed as p; the lowest id among equals.
@@ -35,7 +38,13 @@ class Distribution {
     Distribution residual(const Distribution & q) const;
 
   private:
-    std::vector<Candidate> candidates_;
+    bool is_dense() const { return tokens_.empty(); }
+    void sum_up();
+
+    std::vector<llama_token> tokens_;  // rising; empty: the whole vocabulary
+    std::vector<float> weights_;       // proportional to the probabilities
+    std::vector<double> sums_;         // of WEIGHT_BLOCK weights each
+    double total_ = 0.0;
 };
 
 }  // namespace trimode

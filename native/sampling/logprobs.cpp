@@ -37,9 +37,12 @@ PositionLogprobs logprobs(const float * logits, int n_vocab, llama_token exclude
 }
 
 PositionLogprobs logprobs(const Distribution & target, llama_token chosen, int n_top) {
-    PositionLogprobs result{{chosen, std::log(target.probability(chosen))}, {}};
-    for (const Candidate & candidate : target.candidates()) {
-        result.top.push_back({candidate.token, std::log(candidate.probability)});
+    const auto log_of = [](double p) { return static_cast<float>(std::log(p)); };
+    PositionLogprobs result{{chosen, log_of(target.probability(chosen))}, {}};
+    for (size_t i = 0; i < target.size(); ++i) {
+        if (target.probability_at(i) > 0.0) {
+            result.top.push_back({target.token(i), log_of(target.probability_at(i))});
+        }
     }
     keep_top(result.top, n_top);
     return result;

@@ -1,41 +1,17 @@
-// The target distribution of a request: llama.cpp's sampler chain over a row of logits, in llama-cpp-python's order.
+// The target distribution of a request: llama.cpp's sampler chain over a row of logits, in llama-cpp-python's order
+// (bias, penalties, DRY, grammar, then truncation.h).
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "../model.h"
 #include "distribution.h"
+#include "grammar.h"
+#include "options.h"
+#include "stock_sampler.h"
 
 namespace trimode {
-
-// Names and defaults of llama-cpp-python, except temperature: 0 is greedy.
-struct SamplerOptions {
-    float temperature = 0.0f;
-    int top_k = 40;  // <= 0: off
-    float top_p = 0.95f;
-    float min_p = 0.05f;
-    float typical_p = 1.0f;
-    float repeat_penalty = 1.0f;
-    float frequency_penalty = 0.0f;
-    float presence_penalty = 0.0f;
-    int penalty_last_n = 64;
-    float dry_multiplier = 0.0f;  // 0: off
-    float dry_base = 1.75f;
-    int dry_allowed_length = 2;
-    int dry_penalty_last_n = -1;  // -1: the context
-    std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
-    std::vector<llama_logit_bias> logit_bias;
-    std::string grammar;  // GBNF; empty: none
-    uint64_t seed = 0;
-    bool coupled = false;  // Gumbel-max with shared noise instead of rejection sampling
-
-    bool greedy() const { return temperature <= 0.0f; }
-
-    // True when the target is the argmax of the raw logits: no row of logits is needed then.
-    bool plain_argmax() const;
-};
 
 class Sampler {
   public:
@@ -58,7 +34,7 @@ class Sampler {
     // Draws a proposal.
     llama_token draw_draft(const Distribution & proposal, int32_t position) const;
 
-    // Draws a candidate of block diffusion from the proposal of a row; fresh noise in every denoising pass.
+    // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
 
     struct Verdict {
@@ -75,29 +51,22 @@ class Sampler {
     const SamplerOptions & options() const { return options_; }
 
   private:
-    struct Free {
-        void operator()(llama_sampler * p) const { llama_sampler_free(p); }
-    };
-    using Chain = std::unique_ptr<llama_sampler, Free>;
-
-    void build_penalties(const Model & model, int n_ctx);
-    void build_truncation();
-    size_t reduced_size() const;
-    void collect(const float * logits, size_t n);
-    void add_biased(const float * logits);
-    bool apply_history(size_t wanted);
-    bool apply_grammar(llama_sampler * grammar);
-    bool collect_grammatical(const float * logits);
-    Distribution truncate();
+    void build_history(int n_ctx);
+    void touch(llama_token token);
+    const float * with_history(const float * logits);
+    Distribution under_grammar(const float * logits);
+    size_t collect_grammatical(const float * logits, const Grammar & grammar, size_t wanted);
+    const float * masked(const float * logits, const Grammar & grammar);
 
     const Model & model_;
     SamplerOptions options_;
-    Chain history_;        // logit bias, penalties, DRY: change few tokens
-    Chain grammar_;        // may forbid any number of tokens
-    Chain draft_grammar_;  // the same behind the drafts so far
-    Chain truncation_;     // top-k, typical, top-p, min-p, temperature
-    int n_ctx_;
+    StockSampler history_;                           // logit bias, penalties, DRY: each changes the touched tokens only
+    std::vector<llama_token> touched_;        // biased or emitted so far
+    std::vector<bool> is_touched_;            // by token
+    std::unique_ptr<Grammar> grammar_;        // null: none
+    std::unique_ptr<Grammar> draft_grammar_;  // the same behind the drafts so far
     std::vector<llama_token_data> candidates_;
+    std::vector<float> row_;  // logits, changed
 };
 
 }  // namespace trimode

@@ -1,0 +1,49 @@
+// What a request asks of the sampler.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "llama.h"
+
+namespace trimode {
+
+// Names and defaults of llama-cpp-python, except temperature: 0 is greedy.
+struct SamplerOptions {
+    float temperature = 0.0f;
+    int top_k = 40;  // <= 0: off
+    float top_p = 0.95f;
+    float min_p = 0.05f;
+    float typical_p = 1.0f;
+    float repeat_penalty = 1.0f;
+    float frequency_penalty = 0.0f;
+    float presence_penalty = 0.0f;
+    int penalty_last_n = 64;
+    float dry_multiplier = 0.0f;  // 0: off
+    float dry_base = 1.75f;
+    int dry_allowed_length = 2;
+    int dry_penalty_last_n = -1;  // -1: the context
+    std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
+    std::vector<llama_logit_bias> logit_bias;
+    std::string grammar;  // GBNF; empty: none
+    uint64_t seed = 0;
+    bool coupled = false;  // Gumbel-max with shared noise instead of rejection sampling
+
+    bool greedy() const { return temperature <= 0.0f; }
+    bool has_penalties() const {
+        return penalty_last_n > 0 && (repeat_penalty != 1.0f || frequency_penalty != 0.0f || presence_penalty != 0.0f);
+    }
+    bool has_dry() const { return dry_multiplier > 0.0f; }
+
+    // Whether what was emitted before, or a bias, changes some logits.
+    bool changes_logits() const { return has_penalties() || has_dry() || !logit_bias.empty(); }
+
+    // True when the target is the argmax of the raw logits: no row of logits is needed then.
+    bool plain_argmax() const { return greedy() && !changes_logits() && grammar.empty(); }
+
+    // Throws std::invalid_argument that names an option out of range.
+    void check() const;
+};
+
+}  // namespace trimode
