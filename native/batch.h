@@ -8,10 +8,13 @@
 
 namespace trimode {
 
+constexpr int N_CANDIDATES = 128;
+
 enum class Want {
     nothing,
     token,       // argmax
     confidence,  // argmax and its probability
+    candidates,  // argmax, and a row that holds its N_CANDIDATES highest logits at least; the rest may be -infinity
     logits,      // argmax, and the full row for whoever samples
 };
 

@@ -1,9 +1,7 @@
 #include "forward.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <stdexcept>
 #include <thread>
@@ -14,7 +12,7 @@
 #include "lora.h"
 #include "model.h"
 #include "placement.h"
-#include "reduce.h"
+#include "stopwatch.h"
 
 namespace trimode {
 
@@ -60,49 +58,6 @@ int highest_cell(const Batch & batch) {
     return highest;
 }
 
-// The mask of a sequence's committed cells.
-template <typename T>
-void mark_committed(const Sequence & sequence, T visible, T * line) {
-    for (int begin = 0; begin < sequence.size(); begin += PAGE_CELLS) {
-        std::fill_n(line + sequence.cell(begin), std::min(PAGE_CELLS, sequence.size() - begin), visible);
-    }
-}
-
-// 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
-template <typename T>
-void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, int n_kv, T visible, T hidden,
-               std::vector<char> & committed, T * line) {
-    const std::vector<Row> & rows = batch.rows();
-    committed.resize(n_kv * sizeof(T));
-    T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
-    const Sequence * of = nullptr;
-    for (const AttentionPiece & piece : pieces) {
-        for (int i = 0; i < piece.padded; ++i, line += n_kv) {
-            const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
-            if (row.sequence != of) {
-                of = row.sequence;
-                std::fill_n(shared, n_kv, hidden);
-                mark_committed(*of, visible, shared);
-            }
-            std::memcpy(line, shared, n_kv * sizeof(T));
-            for (int j = row.sees_begin; j < row.sees_end; ++j) {
-                line[rows[j].cell] = visible;
-            }
-        }
-    }
-}
-
-// Adds the time until it goes to `total`.
-class Stopwatch {
-  public:
-    explicit Stopwatch(double & total) : total_(total), start_(std::chrono::steady_clock::now()) {}
-    ~Stopwatch() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
-  private:
-    double & total_;
-    std::chrono::steady_clock::time_point start_;
-};
-
 // The device that holds all layers and the head, null where there are several or it is the CPU.
 ggml_backend_dev_t only_device(const Model & model) {
     ggml_backend_dev_t device = device_of(model.output());
@@ -138,7 +93,9 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
         graph_options_.reduce = true;
         make_token_bias(device_of(model.output()));
     }
-    const GraphKey largest = largest_key(options.n_batch);
+    GraphKey largest = largest_key(options.n_batch);
+    candidates_on_device_ = as_device && knows_candidates(largest);
+    largest.candidates = candidates_on_device_;
     direct_ = !options.use_scheduler && (cpu_only || device_can_run_alone(largest));
     if (!direct_) {
         return;
@@ -176,6 +133,19 @@ bool Forward::device_can_run_alone(const GraphKey & largest) const {
         }
     }
     return true;
+}
+
+// Whether the backend of the head finds the highest logits; else rows that want candidates are fetched whole.
+bool Forward::knows_candidates(const GraphKey & largest) const {
+    GraphKey key = largest;
+    key.candidates = true;
+    const Graph graph = build_graph(model_, cache_, graph_options_, key);
+    for (ggml_backend_t backend : backends_) {
+        if (ggml_backend_get_device(backend) == device_of(model_.output())) {
+            return ggml_backend_supports_op(backend, graph.candidates);
+        }
+    }
+    return ggml_backend_supports_op(backends_.back(), graph.candidates);
 }
 
 // -inf for the mask id, 0 for all others, beside the head.
@@ -333,7 +303,8 @@ void Forward::run(const Batch & batch) {
         const Row & row = batch.rows()[i];
         key.lora |= row.lora && model_.lora();
         key.n_tiled += row.tiled;
-        key.confidence |= graph_options_.reduce && row.want == Want::confidence;
+        key.candidates |= candidates_on_device_ && row.want == Want::candidates;
+        key.confidence |= key.candidates || (graph_options_.reduce && row.want == Want::confidence);
         if (row.want != Want::nothing) {
             out_index_[i] = static_cast<int>(out_rows_.size());
             out_rows_.push_back(i);
@@ -362,145 +333,6 @@ void Forward::compute(Ready & ready) {
                                        : ggml_backend_sched_graph_compute(ready.scheduler, ready.graph.graph);
     if (status != GGML_STATUS_SUCCESS) {
         throw std::runtime_error(std::string("forward pass failed: ") + ggml_status_to_string(status));
-    }
-}
-
-void Forward::set_tensor(ggml_tensor * tensor, const void * data) {
-    if (tensor && tensor->buffer) {  // a tensor that no node reads has no memory
-        ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
-        times_.bytes_in += ggml_nbytes(tensor);
-    }
-}
-
-void Forward::get_tensor(const ggml_tensor * tensor, void * data, size_t offset, size_t size) const {
-    ggml_backend_tensor_get(tensor, data, offset, size);
-    times_.bytes_out += size;
-}
-
-void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key) {
-    const Stopwatch watch(times_.inputs);
-    set_ints(graph, batch, key);
-    set_floats(graph, batch, key);
-    set_mask(graph, batch, key);
-}
-
-void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey & key) {
-    ints_.assign(graph.ints->ne[0], 0);
-    const auto part = [&](const ggml_tensor * view) { return view ? ints_.data() + view->view_offs / 4 : nullptr; };
-    int32_t * tokens = part(graph.tokens);
-    int32_t * positions = part(graph.positions);
-    int32_t * cells = part(graph.cells);
-    int32_t * selected = part(graph.out_rows);
-    for (int i = 0; i < key.n_rows; ++i) {
-        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
-        if (tokens) {
-            tokens[i] = row.token;
-        }
-        positions[i] = row.pos;
-        cells[i] = row.cell;
-    }
-    for (int i = 0; selected && i < key.n_out; ++i) {
-        selected[i] = out_rows_[std::min<size_t>(i, out_rows_.size() - 1)];
-    }
-    set_tensor(graph.ints, ints_.data());
-}
-
-void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKey & key) {
-    if (!graph.floats) {
-        return;
-    }
-    floats_.assign(graph.floats->ne[0], 0.0f);
-    const auto part = [&](const ggml_tensor * view) { return view ? floats_.data() + view->view_offs / 4 : nullptr; };
-    float * embeddings = part(graph.embeddings);
-    float * query_scale = part(graph.query_scale);
-    float * lora_scale = part(graph.lora_scale);
-    for (int i = 0; i < key.n_rows; ++i) {
-        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
-        if (embeddings) {
-            embed(model_.token_embd(), row.token, embeddings + size_t(i) * model_.hparams().n_embd);
-        }
-        if (query_scale) {
-            query_scale[i] = model_.hparams().query_scale(row.pos);
-        }
-        if (lora_scale) {
-            lora_scale[i] = row.lora ? model_.lora()->scale() : 0.0f;
-        }
-    }
-    set_tensor(graph.floats, floats_.data());
-}
-
-void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
-    if (!graph.mask->buffer) {
-        return;
-    }
-    const auto pieces = attention_pieces(key.n_rows, key.n_tiled, graph_options_.bit_stable);
-    mask_buffer_.resize(ggml_nbytes(graph.mask));
-    if (graph.mask->type == GGML_TYPE_F16) {
-        fill_mask<ggml_fp16_t>(batch, pieces, key.n_kv, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
-                               committed_, reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
-    } else {
-        fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, committed_,
-                         reinterpret_cast<float *>(mask_buffer_.data()));
-    }
-    set_tensor(graph.mask, mask_buffer_.data());
-}
-
-const float * Forward::logits(int row) const {
-    const size_t index = out_index_.at(row);
-    const size_t n_vocab = model_.n_vocab();
-    if (ggml_backend_buffer_is_host(logits_->buffer)) {
-        return static_cast<const float *>(logits_->data) + index * n_vocab;
-    }
-    const Stopwatch watch(times_.outputs);
-    float * staged = staging_.data() + index * n_vocab;
-    if (!fetched_[index]) {
-        get_tensor(logits_, staged, index * logits_->nb[1], n_vocab * sizeof(float));
-        fetched_[index] = 1;
-    }
-    return staged;
-}
-
-// Argmax and probability of all output rows, from where they were computed.
-void Forward::read_reduced(const Graph & graph) {
-    const auto read = [&](const ggml_tensor * tensor, auto & values) {
-        values.resize(tensor->ne[0]);
-        get_tensor(tensor, values.data(), 0, ggml_nbytes(tensor));
-    };
-    read(graph.top, top_);
-    read(graph.top_logit, top_logit_);
-    top_probability_.assign(top_.size(), 0.0f);
-    if (graph.top_probability) {
-        read(graph.top_probability, top_probability_);
-    }
-}
-
-void Forward::read_outputs(const Graph & graph, const Batch & batch) {
-    const Stopwatch watch(times_.outputs);
-    outputs_.assign(batch.size(), Output{});
-    logits_ = graph.logits;
-    if (!graph.logits) {
-        return;
-    }
-    if (!ggml_backend_buffer_is_host(logits_->buffer)) {
-        fetched_.assign(out_rows_.size(), 0);
-        staging_.resize(std::max(staging_.size(), out_rows_.size() * model_.n_vocab()));  // touched where fetched
-    }
-    if (graph.top) {
-        read_reduced(graph);
-        for (size_t i = 0; i < out_rows_.size(); ++i) {
-            outputs_[out_rows_[i]] = {top_[i], top_logit_[i], top_probability_[i]};
-        }
-        return;
-    }
-    const int n_vocab = model_.n_vocab();
-    const llama_token mask = model_.mask_token();
-    for (const int row : out_rows_) {
-        const float * logits = this->logits(row);
-        const Top top = argmax(logits, n_vocab, mask);
-        outputs_[row] = {top.token, top.logit, 0.0f};
-        if (batch.rows()[row].want == Want::confidence) {
-            outputs_[row].probability = probability(logits, n_vocab, mask, top);
-        }
     }
 }
 

@@ -61,9 +61,11 @@ class Forward {
 
     const Output & output(int row) const { return outputs_[row]; }
 
-    // The full logits, n_vocab floats, of a row that wanted something; valid until the next run. From a device they are
-    // fetched row by row, when asked for.
+    // The logits, n_vocab floats, of a row that wanted something; valid until the next run. Where candidates were
+    // wanted of a device, these and -infinity. Else a device's logits are fetched, row by row, when asked for.
     const float * logits(int row) const;
+    // Softmax probability, without temperature, of a token of such a row, of a candidate if these were wanted.
+    float probability(int row, llama_token token) const;
 
     // Of the buffers that are there, and by device (nullptr: the CPU) of those that there can be.
     size_t compute_bytes() const;
@@ -85,6 +87,8 @@ class Forward {
     void read_reduced(const Graph & graph);
     void make_token_bias(ggml_backend_dev_t device);
     bool device_can_run_alone(const GraphKey & largest) const;
+    bool knows_candidates(const GraphKey & largest) const;
+    const float * spread_candidates(size_t index) const;
     GraphKey largest_key(int n_rows) const;
     ggml_backend_sched_t new_scheduler() const;
     void make_room(const GraphKey & key);
@@ -97,6 +101,7 @@ class Forward {
     GraphOptions graph_options_;
     std::vector<ggml_backend_t> backends_;  // the devices that hold weights, the CPU last
     bool direct_ = true;                    // one backend, the first, has everything: no scheduler
+    bool candidates_on_device_ = false;
     std::unique_ptr<ggml_context, Graph::Free> bias_context_;
     std::unique_ptr<ggml_backend_buffer, FreeBuffer> bias_buffer_;
     ggml_gallocr_t allocator_ = nullptr;  // direct: one buffer shared by all ready graphs
@@ -110,6 +115,9 @@ class Forward {
     const ggml_tensor * logits_ = nullptr;  // of the last pass
     mutable std::vector<float> staging_;    // logits fetched from a device
     mutable std::vector<char> fetched_;     // which of its rows are there
+    std::vector<llama_token> candidates_;   // of the output rows, where these were computed on the device
+    std::vector<float> candidate_logits_;
+    std::vector<char> sparse_;  // which output rows want no more than these
     std::vector<char> mask_buffer_, committed_;
     std::vector<int32_t> ints_;
     std::vector<float> floats_;

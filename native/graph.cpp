@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "batch.h"
 #include "kv_cache.h"
 #include "lora.h"
 #include "model.h"
@@ -65,11 +66,14 @@ class Builder {
         return t;
     }
 
-    // F32 [n_out]: row i's entry at top[i].
-    ggml_tensor * at_top(ggml_tensor * rows) {
+    // F32 [k, n_out]: row i's entries at index[0 .. k, i].
+    ggml_tensor * entries_at(ggml_tensor * rows, ggml_tensor * index) {
         ggml_tensor * entries = ggml_reshape_3d(c_, rows, 1, rows->ne[0], rows->ne[1]);
-        ggml_tensor * index = ggml_reshape_2d(c_, g_.top, 1, rows->ne[1]);
-        return ggml_reshape_1d(c_, ggml_get_rows(c_, entries, index), rows->ne[1]);
+        return ggml_reshape_2d(c_, ggml_get_rows(c_, entries, index), index->ne[0], rows->ne[1]);
+    }
+
+    ggml_tensor * at_top(ggml_tensor * rows) {
+        return ggml_reshape_1d(c_, entries_at(rows, ggml_reshape_2d(c_, g_.top, 1, rows->ne[1])), rows->ne[1]);
     }
 
     void reduce() {
@@ -78,6 +82,10 @@ class Builder {
         g_.top_logit = output(at_top(logits));
         if (key_.confidence) {
             g_.top_probability = output(at_top(ggml_soft_max(c_, logits)));
+        }
+        if (key_.candidates) {
+            g_.candidates = output(ggml_top_k(c_, logits, std::min<int>(N_CANDIDATES, logits->ne[0])));
+            g_.candidate_logits = output(entries_at(logits, g_.candidates));
         }
     }
 

@@ -22,10 +22,11 @@ struct GraphKey {
     bool lora;
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
+    bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_tiled, n_out, n_kv, lora, select, confidence) <
-               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora, o.select, o.confidence);
+        return std::tie(n_rows, n_tiled, n_out, n_kv, lora, select, confidence, candidates) <
+               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora, o.select, o.confidence, o.candidates);
     }
 };
 
@@ -73,10 +74,12 @@ struct Graph {
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
 
     // Outputs, null when n_out is 0
-    ggml_tensor * logits = nullptr;           // F32 [n_vocab, n_out]
-    ggml_tensor * top = nullptr;              // with `reduce`: I32 [n_out], argmax of the logits with token_bias
-    ggml_tensor * top_logit = nullptr;        // F32 [n_out]
-    ggml_tensor * top_probability = nullptr;  // F32 [n_out]; softmax without temperature; null without `confidence`
+    ggml_tensor * logits = nullptr;            // F32 [n_vocab, n_out]
+    ggml_tensor * top = nullptr;               // with `reduce`: I32 [n_out], argmax of the logits with token_bias
+    ggml_tensor * top_logit = nullptr;         // F32 [n_out]
+    ggml_tensor * top_probability = nullptr;   // F32 [n_out]; softmax without temperature; null without `confidence`
+    ggml_tensor * candidates = nullptr;        // I32 [N_CANDIDATES, n_out], in no order; null without `candidates`
+    ggml_tensor * candidate_logits = nullptr;  // F32 [N_CANDIDATES, n_out]
 };
 
 // Builds without allocating.

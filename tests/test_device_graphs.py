@@ -91,3 +91,48 @@ def test_the_mask_is_never_the_highest(model: _native.Model) -> None:
 def test_planned_compute_is_what_is_allocated(model: _native.Model, q8_gguf: Path) -> None:
     planned = _native.plan_memory(str(q8_gguf), lora_path=str(find_drafter_lora(q8_gguf, "auto")), n_ctx=1024)
     assert planned[-1]["compute"] == engine(model).memory["compute"]
+
+
+SAMPLED = {"mode": "ar", "max_tokens": 24, "temperature": 0.8, "top_k": 40, "seed": 3}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_sampling_brings_back_candidates_not_the_vocabulary(model: _native.Model, mode: str) -> None:
+    device = engine(model, device_graphs=True)
+    answer(device, prompts(model, 1)[0], **SAMPLED | {"mode": mode})
+    candidates = 128 * 8  # id and logit
+    assert 0 < device.times["bytes_out"] <= 2 * (BYTES_PER_ROW + candidates) * device.times["rows"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 1.5, "top_p": 1.0, "min_p": 0.0},
+        {"repeat_penalty": 1.3},
+        {"top_k": 1},
+        {"mode": "diffusion"},
+    ],
+    ids=["defaults", "hot", "penalty", "top-1", "diffusion"],
+)
+def test_texts_drawn_from_candidates_are_those_drawn_from_whole_rows(
+    model: _native.Model, options: dict[str, object]
+) -> None:
+    """Logprobs want whole rows."""
+    device = engine(model, device_graphs=True)
+    for prompt in prompts(model, 10):
+        few = answer(device, prompt, **SAMPLED | options).tokens
+        whole = answer(device, prompt, **SAMPLED | options, logprobs=0).tokens
+        assert few == whole
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": 120, "repeat_penalty": 1.1}, {"dry_multiplier": 0.5}])
+def test_whole_rows_are_fetched_where_candidates_do_not_decide(
+    model: _native.Model, options: dict[str, object]
+) -> None:
+    plain, device = engine(model), engine(model, device_graphs=True)
+    same = [
+        answer(plain, p, **SAMPLED | options).tokens == answer(device, p, **SAMPLED | options).tokens
+        for p in prompts(model, 10)
+    ]
+    assert sum(same) >= len(same) - 1

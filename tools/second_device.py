@@ -32,6 +32,8 @@ MODES = ("ar", "self-spec", "diffusion")
 CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 SAME_ANSWERS = 0.95
 """Share of greedy answers that must be those of the CPU; the others must part at a near-tie."""
+GREEDY_BYTES, SAMPLED_BYTES = 12, 128 * 8
+"""What comes back for a row: argmax, its logit and probability; candidates with their logits."""
 NEAR_TIE = 0.05
 """Of the range of a row's logits: by how much the two best may differ where answers part."""
 
@@ -182,17 +184,19 @@ class Comparison:
         return rows
 
     def traffic(self, prompt: list[int]) -> list[Row]:
-        """Bytes up and down for each row of a greedy request."""
+        """Bytes up and down for each row of a request; padding to a power of two at most doubles them."""
         rows = []
         for mode in MODES:
-            engine = self.engine(-1)
-            engine.wait_to_end(engine.submit(prompt, mode=mode, max_tokens=1))
-            before = engine.times
-            engine.wait_to_end(engine.submit(prompt, mode=mode, max_tokens=64, block_length=16, ignore_eos=True))
-            spent = {k: v - before[k] for k, v in engine.times.items()}
-            per_row = {k: spent[k] / spent["rows"] for k in ("bytes_in", "bytes_out")}
-            text = f"{per_row['bytes_in']:.0f} in, {per_row['bytes_out']:.0f} out, {spent['graphs']:.0f} graphs built"
-            rows.append(Row(f"bytes per row, {mode}", text, per_row["bytes_out"] <= 24))
+            for temperature, most in ((0.0, GREEDY_BYTES), (0.8, GREEDY_BYTES + SAMPLED_BYTES)):
+                engine = self.engine(-1)
+                options = {"mode": mode, "temperature": temperature, "block_length": 16, "ignore_eos": True}
+                engine.wait_to_end(engine.submit(prompt, max_tokens=1, **options))
+                before = engine.times
+                engine.wait_to_end(engine.submit(prompt, max_tokens=64, **options))
+                spent = {k: v - before[k] for k, v in engine.times.items()}
+                up, down = (spent[k] / spent["rows"] for k in ("bytes_in", "bytes_out"))
+                text = f"{up:.0f} in, {down:.0f} out, {spent['graphs']:.0f} graphs built"
+                rows.append(Row(f"bytes per row, {mode}, temperature {temperature}", text, down <= 2 * most))
         return rows
 
 

@@ -48,7 +48,22 @@ class Decoder {
     virtual void begin(const Forward & forward, int row);
 
     // What to ask of a row from which a token is sampled.
-    Want sampled() const { return plain_argmax_ && !wants_logprobs() ? Want::token : Want::logits; }
+    Want sampled() const {
+        if (wants_logprobs()) {
+            return Want::logits;
+        }
+        if (plain_argmax_) {
+            return Want::token;
+        }
+        return request_.options.sampler.decided_by(N_CANDIDATES) ? Want::candidates : Want::logits;
+    }
+    // What a row must show to be drafted from.
+    Want drafted() const {
+        if (plain_argmax_) {
+            return Want::token;
+        }
+        return request_.options.sampler.grammar.empty() ? Want::candidates : Want::logits;
+    }
     bool wants_logprobs() const { return request_.options.logprobs >= 0; }
 
     // The token that follows a causal row, to stand at `position`: from the target distribution, as AR draws it, or

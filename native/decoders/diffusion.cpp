@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "../reduce.h"
-
 namespace trimode {
 
 // The block is no longer than what is still wanted: max_tokens is exact.
@@ -41,7 +39,7 @@ int DiffusionDecoder::plan_decode(Batch & batch) {
     if (n_masked_ == 0) {
         return batch.add_causal(*request_.sequence, block_, wants_logprobs() ? Want::logits : Want::nothing, sampled());
     }
-    const Want want = request_.options.sampler.greedy() ? Want::confidence : Want::logits;
+    const Want want = request_.options.sampler.greedy() ? Want::confidence : sampled();
     return batch.add_block(*request_.sequence, block_, Want::nothing, want, /*lora=*/false);
 }
 
@@ -66,8 +64,7 @@ Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
     }
     const float * logits = forward.logits(row);
     const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);
-    const float p = probability(logits, model_.n_vocab(), model_.mask_token(), {token, logits[token]});
-    return {token, logits[token], p};
+    return {token, logits[token], forward.probability(row, token)};
 }
 
 void DiffusionDecoder::denoise(const Forward & forward) {

@@ -42,7 +42,7 @@ int SelfSpecDecoder::plan_draft(Batch & batch, int length) {
     std::vector<llama_token> block(length, model_.mask_token());
     block[0] = last_;
     rows_ = length;
-    return batch.add_block(*request_.sequence, block, Want::nothing, sampled(), request_.options.use_lora);
+    return batch.add_block(*request_.sequence, block, Want::nothing, drafted(), request_.options.use_lora);
 }
 
 void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {

@@ -42,6 +42,15 @@ struct SamplerOptions {
     // True when the target is the argmax of the raw logits: no row of logits is needed then.
     bool plain_argmax() const { return greedy() && !changes_logits() && grammar.empty(); }
 
+    // Whether the n highest logits of a row (and not all of them) decide the target: what survives top-k is among them,
+    // whatever penalties have lowered.
+    bool decided_by(int n) const {
+        const bool raises = repeat_penalty < 1.0f || frequency_penalty < 0.0f || presence_penalty < 0.0f;
+        const int lowered = has_penalties() ? penalty_last_n : 0;
+        const int kept = greedy() ? 1 : top_k;
+        return grammar.empty() && logit_bias.empty() && !has_dry() && !raises && kept > 0 && kept + lowered <= n;
+    }
+
     // Throws std::invalid_argument that names an option out of range.
     void check() const;
 };

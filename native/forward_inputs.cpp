@@ -1,0 +1,125 @@
+// What a pass reads: tokens or embeddings, positions, cells, scales, and the mask.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "embedding.h"
+#include "forward.h"
+#include "kv_cache.h"
+#include "lora.h"
+#include "stopwatch.h"
+
+namespace trimode {
+
+namespace {
+
+// The mask of a sequence's committed cells.
+template <typename T>
+void mark_committed(const Sequence & sequence, T visible, T * line) {
+    for (int begin = 0; begin < sequence.size(); begin += PAGE_CELLS) {
+        std::fill_n(line + sequence.cell(begin), std::min(PAGE_CELLS, sequence.size() - begin), visible);
+    }
+}
+
+// 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
+template <typename T>
+void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, int n_kv, T visible, T hidden,
+               std::vector<char> & committed, T * line) {
+    const std::vector<Row> & rows = batch.rows();
+    committed.resize(n_kv * sizeof(T));
+    T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
+    const Sequence * of = nullptr;
+    for (const AttentionPiece & piece : pieces) {
+        for (int i = 0; i < piece.padded; ++i, line += n_kv) {
+            const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
+            if (row.sequence != of) {
+                of = row.sequence;
+                std::fill_n(shared, n_kv, hidden);
+                mark_committed(*of, visible, shared);
+            }
+            std::memcpy(line, shared, n_kv * sizeof(T));
+            for (int j = row.sees_begin; j < row.sees_end; ++j) {
+                line[rows[j].cell] = visible;
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void Forward::set_tensor(ggml_tensor * tensor, const void * data) {
+    if (tensor && tensor->buffer) {  // a tensor that no node reads has no memory
+        ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
+        times_.bytes_in += ggml_nbytes(tensor);
+    }
+}
+
+void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    const Stopwatch watch(times_.inputs);
+    set_ints(graph, batch, key);
+    set_floats(graph, batch, key);
+    set_mask(graph, batch, key);
+}
+
+void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    ints_.assign(graph.ints->ne[0], 0);
+    const auto part = [&](const ggml_tensor * view) { return view ? ints_.data() + view->view_offs / 4 : nullptr; };
+    int32_t * tokens = part(graph.tokens);
+    int32_t * positions = part(graph.positions);
+    int32_t * cells = part(graph.cells);
+    int32_t * selected = part(graph.out_rows);
+    for (int i = 0; i < key.n_rows; ++i) {
+        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
+        if (tokens) {
+            tokens[i] = row.token;
+        }
+        positions[i] = row.pos;
+        cells[i] = row.cell;
+    }
+    for (int i = 0; selected && i < key.n_out; ++i) {
+        selected[i] = out_rows_[std::min<size_t>(i, out_rows_.size() - 1)];
+    }
+    set_tensor(graph.ints, ints_.data());
+}
+
+void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    if (!graph.floats) {
+        return;
+    }
+    floats_.assign(graph.floats->ne[0], 0.0f);
+    const auto part = [&](const ggml_tensor * view) { return view ? floats_.data() + view->view_offs / 4 : nullptr; };
+    float * embeddings = part(graph.embeddings);
+    float * query_scale = part(graph.query_scale);
+    float * lora_scale = part(graph.lora_scale);
+    for (int i = 0; i < key.n_rows; ++i) {
+        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
+        if (embeddings) {
+            embed(model_.token_embd(), row.token, embeddings + size_t(i) * model_.hparams().n_embd);
+        }
+        if (query_scale) {
+            query_scale[i] = model_.hparams().query_scale(row.pos);
+        }
+        if (lora_scale) {
+            lora_scale[i] = row.lora ? model_.lora()->scale() : 0.0f;
+        }
+    }
+    set_tensor(graph.floats, floats_.data());
+}
+
+void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    if (!graph.mask->buffer) {
+        return;
+    }
+    const auto pieces = attention_pieces(key.n_rows, key.n_tiled, graph_options_.bit_stable);
+    mask_buffer_.resize(ggml_nbytes(graph.mask));
+    if (graph.mask->type == GGML_TYPE_F16) {
+        fill_mask<ggml_fp16_t>(batch, pieces, key.n_kv, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
+                               committed_, reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
+    } else {
+        fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, committed_,
+                         reinterpret_cast<float *>(mask_buffer_.data()));
+    }
+    set_tensor(graph.mask, mask_buffer_.data());
+}
+
+}  // namespace trimode
