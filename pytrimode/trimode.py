@@ -25,7 +25,7 @@ from pytrimode.generation_options import (
 )
 from pytrimode.logprobs import LogprobWriter
 from pytrimode.modes import AR, DIFFUSION
-from pytrimode.plan.offload import resolve_gpu_layers
+from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits
 from pytrimode.reasoning import (
     REASONING_DEEPSEEK,
     THINK_BEGIN,
@@ -113,27 +113,25 @@ class TriMode:
         devices: dict[str, Any] = {
             "split_mode": split_mode, "main_gpu": main_gpu, "tensor_split": list(tensor_split or [])
         }  # fmt: skip
-        self.n_gpu_layers = resolve_gpu_layers(
-            n_gpu_layers, file, n_ctx=n_ctx, default_ctx=DEFAULT_N_CTX, lora_path=self.lora_path, n_batch=n_batch,
-            n_parallel=n_parallel, type_k=type_k, type_v=type_v, flash_attn=flash_attn, **devices,
-        )  # fmt: skip
+        sizes: dict[str, Any] = {
+            "n_batch": n_batch, "n_parallel": n_parallel, "type_k": type_k, "type_v": type_v, "flash_attn": flash_attn,
+        }  # fmt: skip
+        needs = {"n_ctx": n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
+        self.n_gpu_layers = resolve_gpu_layers(n_gpu_layers, file, **needs)
         """As loaded; -1: all."""
-        self._model = _native.Model(
-            str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
-        )
-        engine = _native.Engine(
-            self._model,
-            n_ctx=n_ctx or min(self._model.n_ctx_train, DEFAULT_N_CTX),
-            n_batch=n_batch,
-            n_ubatch=n_ubatch,
-            n_parallel=n_parallel,
-            max_queue=-1 if max_queue is None else max_queue,
-            n_threads=n_threads or 0,
-            type_k=type_k,
-            type_v=type_v,
-            flash_attn=flash_attn,
-            exact_reuse=exact_reuse,
-        )
+        with telling_what_fits(self.n_gpu_layers, file, **needs):
+            self._model = _native.Model(
+                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
+            )
+            engine = _native.Engine(
+                self._model,
+                n_ctx=n_ctx or min(self._model.n_ctx_train, DEFAULT_N_CTX),
+                n_ubatch=n_ubatch,
+                max_queue=-1 if max_queue is None else max_queue,
+                n_threads=n_threads or 0,
+                exact_reuse=exact_reuse,
+                **sizes,
+            )
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""
         self._limits = Limits(

@@ -34,6 +34,8 @@ SAME_ANSWERS = 0.95
 """Share of greedy answers that must be those of the CPU; the others must part at a near-tie."""
 GREEDY_BYTES, SAMPLED_BYTES = 12, 128 * 8
 """What comes back for a row: argmax, its logit and probability; candidates with their logits."""
+HUGE_CONTEXT = 8_000_000
+"""Tokens; 25 GiB of cache with the shipped checkpoint."""
 NEAR_TIE = 0.05
 """Of the range of a row's logits: by how much the two best may differ where answers part."""
 
@@ -200,6 +202,17 @@ class Comparison:
         return rows
 
 
+def refusal(gguf: Path) -> Row:
+    """What is said when a context does not fit: how many layers would."""
+    from pytrimode import TriMode
+
+    try:
+        TriMode(gguf, n_ctx=HUGE_CONTEXT, n_gpu_layers="all").close()
+    except RuntimeError as error:
+        return Row(f"context of {HUGE_CONTEXT:,}", str(error), "would fit" in str(error))
+    return Row(f"context of {HUGE_CONTEXT:,}", "fits")
+
+
 def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
     """Print the table; whether all is well."""
     sys.path.insert(0, str(ROOT / "tests"))
@@ -226,6 +239,7 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
             comparison.memory,
             lambda: comparison.traffic(prompts[0]),
             lambda: [comparison.self_consistency(prompts, max_tokens)],
+            lambda: [refusal(gguf)],
             lambda: comparison.answers(prompts, max_tokens),
         ):
             for row in part():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,20 @@ def resolve_gpu_layers(wanted: int | str, model: Path, *, n_ctx: int, default_ct
         )
 
     return ALL_LAYERS if fits(ALL_LAYERS) else most_that_fit(int(metadata[keys.BLOCK_COUNT]), fits)
+
+
+@contextmanager
+def telling_what_fits(n_gpu_layers: int, model: Path, **options: Any) -> Iterator[None]:
+    """Adds to an error of memory that a GPU lacks how many layers it would hold. options: as `resolve_gpu_layers`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if n_gpu_layers == 0 or ("alloc" not in str(error) and "out of memory" not in str(error)):
+            raise
+        fitting = resolve_gpu_layers(AUTO, model, **options)
+        if fitting == ALL_LAYERS:
+            raise  # it would, by what the backend says is free
+        raise RuntimeError(f"{error} (-ngl {fitting} would fit, and pytrimode plan says what else)") from None
 
 
 def most_that_fit(n_layers: int, fits: Callable[[int], bool]) -> int:
