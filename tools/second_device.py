@@ -5,6 +5,7 @@ python tools/second_device.py                    # the first GPU that ggml finds
 python tools/second_device.py --device Vulkan0 --prompts 100
 python tools/second_device.py --build DIR        # first make a virtual environment in DIR with ggml's Vulkan backend
 python tools/second_device.py --software         # a device where there is none: Mesa's software driver, lavapipe
+python tools/second_device.py --rpc              # another one: a process of its own behind ggml's RPC backend
 
 A build wants the packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of Debian or Ubuntu, and Vulkan
 headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older); it takes 15 minutes on two cores.
@@ -14,10 +15,13 @@ Exits with 1 when something is out of tolerance.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +47,7 @@ NEAR_TIE = 0.05
 def build(directory: Path, headers: Path | None) -> Path:
     """A virtual environment with the pinned llama-cpp-python built for Vulkan and this tree; returns its Python."""
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-    arguments = "-DGGML_VULKAN=on" + (f" -DVulkan_INCLUDE_DIR={headers}" if headers else "")
+    arguments = "-DGGML_VULKAN=on -DGGML_RPC=on" + (f" -DVulkan_INCLUDE_DIR={headers}" if headers else "")
     python = directory / "bin" / "python"
     subprocess.run(
         [python, "-m", "pip", "install", "--no-cache-dir", f"{ROOT}[test]"],
@@ -202,8 +206,48 @@ class Comparison:
         return rows
 
 
+def library(name: str) -> ctypes.CDLL:
+    """One of ggml's libraries beside llama-cpp-python, by the name under which the engine has loaded it."""
+    import llama_cpp
+
+    path = Path(llama_cpp.__file__).parent / "lib" / f"lib{name}.so.0"
+    if not path.exists():
+        sys.exit(f"{path} is not there: llama-cpp-python was built without this backend. --build makes one that has it")
+    return ctypes.CDLL(str(path))
+
+
+SERVER = """
+import ctypes, sys
+from second_device import library
+cpu = library("ggml").ggml_backend_dev_by_name
+cpu.restype, cpu.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+devices = (ctypes.c_void_p * 1)(cpu(b"CPU"))
+library("ggml-rpc").ggml_backend_rpc_start_server(
+    sys.argv[1].encode(), None, ctypes.c_size_t(1), ctypes.c_size_t(1), devices)
+"""
+
+
+def connect_rpc() -> subprocess.Popen[bytes]:
+    """A server on loopback whose device is its CPU, registered here; the process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, endpoint], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL
+    )
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", int(endpoint.split(":")[1]))) == 0:
+                break
+        time.sleep(0.1)
+    add, register = library("ggml-rpc").ggml_backend_rpc_add_server, library("ggml").ggml_backend_register
+    add.restype, add.argtypes, register.argtypes = ctypes.c_void_p, [ctypes.c_char_p], [ctypes.c_void_p]
+    register(add(endpoint.encode()))
+    return server
+
+
 def refusal(gguf: Path) -> Row:
-    """What is said when a context does not fit: how many layers would."""
+    """What is said when a context does not fit: how many layers would. (A server of RPC ends itself instead.)"""
     from pytrimode import TriMode
 
     try:
@@ -239,7 +283,7 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
             comparison.memory,
             lambda: comparison.traffic(prompts[0]),
             lambda: [comparison.self_consistency(prompts, max_tokens)],
-            lambda: [refusal(gguf)],
+            lambda: [] if found[0]["backend"] == "RPC" else [refusal(gguf)],
             lambda: comparison.answers(prompts, max_tokens),
         ):
             for row in part():
@@ -261,6 +305,7 @@ def main() -> None:
     parser.add_argument(
         "--software", action="store_true", help="use Mesa's software driver, which ggml else passes over"
     )
+    parser.add_argument("--rpc", action="store_true", help="start a server of ggml's RPC backend, and use that")
     args = parser.parse_args()
     if args.software:
         os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"
@@ -269,7 +314,13 @@ def main() -> None:
         options = ["--prompts", args.prompts, "--max-tokens", args.max_tokens]
         options += ["--device", args.device] if args.device else []
         sys.exit(subprocess.run(list(map(str, [python, __file__, *options]))).returncode)
-    sys.exit(0 if compare(args.device, args.prompts, args.max_tokens) else 1)
+    server = connect_rpc() if args.rpc else None
+    try:
+        good = compare(args.device or ("RPC0" if args.rpc else None), args.prompts, args.max_tokens)
+    finally:
+        if server:
+            server.terminate()
+    sys.exit(0 if good else 1)
 
 
 if __name__ == "__main__":
