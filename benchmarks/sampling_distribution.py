@@ -44,7 +44,7 @@ from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
 BLOCK_LENGTHS = (2, 4, 16)
 WRONG_BLOCK_LENGTH = 4
 """The wrong rules are simulated for this block length only."""
-SIDE_BY_SIDE = 8
+SIDE_BY_SIDE = 16
 """Requests in a pass."""
 
 
