@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decoding import targets
 from json_tasks import SCHEMAS, Generation, generations
-from stock_sampler import StockGrammar
+from stock_sampler import StockGrammar, stock_vocab
 
 from pytrimode import TriMode
-from pytrimode.generation_options import GenerationOptions
 from pytrimode.response_format import grammar_of
 from pytrimode.sampling import Sampling
 
@@ -96,18 +96,17 @@ GRAMMARS = {
 def test_all_that_llama_cpp_allows_is_in_the_target(name: str, grammar: str, request: pytest.FixtureRequest) -> None:
     """The whole vocabulary, asked about by common beginnings, against each token asked about by itself."""
     gguf: Path = request.getfixturevalue(name)
-    with TriMode(gguf, n_ctx=256, n_threads=1) as model, closing(StockGrammar(gguf, grammar)) as stock:
+    with (
+        TriMode(gguf, n_ctx=256, n_threads=1) as model,
+        stock_vocab(gguf) as vocab,
+        closing(StockGrammar(vocab, grammar)) as stock,
+    ):
         sampling = Sampling(temperature=3.0, top_k=0, top_p=1.0, min_p=0.0, seed=1, grammar=grammar)
-        options = GenerationOptions(
-            mode="ar", sampling=sampling, max_tokens=40, logprobs=model.n_vocab, post_sampling_probs=True
-        )
-        prompt = model.prompt_tokens("Hello")
-        events = [event for event, _ in model._loop.run(prompt, options.resolve(len(prompt), model._limits))]
-        positions = [position for event in events for position in event.logprobs]
-        assert len(positions) > 2
-        for position in positions:
-            assert {top.token for top in position.top} == stock.allowed() - {model.mask_token_id}
-            stock.accept(position.chosen.token)
+        tokens, found = targets(model, model.prompt_tokens("Hello"), sampling, max_tokens=40, mode="ar")
+        assert len(tokens) > 2
+        for token, target in zip(tokens, found, strict=True):
+            assert set(target) == stock.allowed() - {model.mask_token_id}
+            stock.accept(token)
 
 
 def test_ar_and_self_spec_agree_under_a_grammar(gguf: Path, checkpoint_dir: Path) -> None:

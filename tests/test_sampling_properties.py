@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from decoding import decode
+from decoding import decode, targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joint_distribution import PROMPTS, load_agreeing_model
@@ -32,7 +34,7 @@ from sampling_reference import (
     truncated,
     with_history,
 )
-from stock_sampler import stock_distribution
+from stock_sampler import stock_distribution, stock_vocab
 
 from pytrimode import TriMode
 from pytrimode.sampling import COUPLED, REJECTION, Sampling
@@ -56,6 +58,12 @@ penalties = {
     "penalty_last_n": st.sampled_from([0, 1, 4, 64]),
     "logit_bias": st.dictionaries(st.integers(0, N_VOCAB - 1), st.floats(-10.0, 10.0), max_size=3),
 }
+dry = {
+    "dry_multiplier": st.just(0.0) | st.floats(0.0, 2.0),
+    "dry_allowed_length": st.sampled_from([1, 2]),
+    "dry_penalty_last_n": st.sampled_from([-1, 4, 64]),
+    "dry_sequence_breakers": st.sampled_from([("\n", ":", '"', "*"), ("a",)]),
+}
 typical = {"typical_p": st.just(1.0) | st.floats(0.05, 1.0)}
 any_options = st.builds(Sampling, **truncation, **penalties, **typical)
 distributions = st.lists(st.sampled_from([0.0, 0.0, 1e-6, 0.1, 0.5, 1.0, 3.0]), min_size=8, max_size=8).filter(any)
@@ -66,9 +74,20 @@ def distribution(weights: list[float]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TriMode]:
-    with load_agreeing_model(tmp_path_factory.mktemp("sampling")) as loaded:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sampling")
+
+
+@pytest.fixture(scope="module")
+def model(directory: Path) -> Iterator[TriMode]:
+    with load_agreeing_model(directory) as loaded:
         assert (loaded.mask_token_id, loaded.n_vocab) == (MASK, N_VOCAB)
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def vocab(model: TriMode, directory: Path) -> Iterator[Any]:
+    with stock_vocab(directory / "model.gguf") as loaded:
         yield loaded
 
 
@@ -80,6 +99,17 @@ def test_the_chain_is_that_of_llama_cpp(
     row = (np.random.default_rng(row_seed).standard_normal(N_VOCAB) * steepness).astype(np.float32)
     ours = truncated(with_history(row, MASK, history, sampling), sampling)
     assert ours == pytest.approx(stock_distribution(row, MASK, history, sampling), abs=1e-5)
+
+
+@steady
+@given(st.builds(Sampling, **truncation, **penalties, **typical, **dry), st.sampled_from(PROMPTS))
+def test_the_engine_draws_from_that_chain(model: TriMode, vocab: Any, sampling: Sampling, prompt: list[int]) -> None:
+    tokens, found = targets(model, prompt, sampling, max_tokens=12, mode="ar", ignore_eos=True)
+    rows = model.logits([*prompt, *tokens])[len(prompt) - 1 :]
+    for i, target in enumerate(found):
+        ours = np.zeros(N_VOCAB)
+        ours[list(target)] = list(target.values())
+        assert ours == pytest.approx(stock_distribution(rows[i], MASK, tokens[:i], sampling, vocab), abs=1e-5)
 
 
 @steady
