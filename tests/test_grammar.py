@@ -65,7 +65,7 @@ def test_json_parses_although_control_characters_are_wanted(random_gguf: Path, s
         for seed in range(6):
             result: Any = model.create_completion(
                 "Hello", max_tokens=120, seed=seed, temperature=1.0, logit_bias=wanted,
-                response_format={"type": "json_object", "schema": schema},
+                grammar=grammar_of({"type": "json_object", "schema": schema}),
             )  # fmt: skip
             text = result["choices"][0]["text"]
             assert not any(char < " " for char in text)
@@ -73,7 +73,7 @@ def test_json_parses_although_control_characters_are_wanted(random_gguf: Path, s
                 json.loads(text)
 
 
-@pytest.mark.parametrize("pattern", ['^"$', r"^\\\\$", r"^a\n$", "^[ -~]+$"])
+@pytest.mark.parametrize("pattern", ['^"$', r"^\\$", r"^a\n$", "^[ -~]+$"])
 def test_a_pattern_that_needs_escapes_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="asks for quotes, backslashes or control characters"):
         grammar_of({"type": "json_object", "schema": {"type": "string", "pattern": pattern}})
@@ -86,7 +86,7 @@ GRAMMARS = {
     ),
     "words": 'root ::= word (" " word)*\nword ::= [a-zA-Z]+ | [À-ÿ一-龥あ-ん]+ # of one kind',
     "parts of characters": 'root ::= ([🌀-🗿é] | "\\u00fc")+ "."',
-    "tokens": 'root ::= ("a" <[12]> | [<-Z]){5} <[11]>',
+    "tokens": 'root ::= ("a" <[12]> | [<-Z]){5} <[13]>',
     "anything": "root ::= [^\\x00]*",
 }
 
