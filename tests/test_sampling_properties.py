@@ -101,7 +101,7 @@ def test_the_chain_is_that_of_llama_cpp(
     assert ours == pytest.approx(stock_distribution(row, MASK, history, sampling), abs=1e-5)
 
 
-@steady
+@settings(steady, max_examples=80)
 @given(st.builds(Sampling, **truncation, **penalties, **typical, **dry), st.sampled_from(PROMPTS))
 def test_the_engine_draws_from_that_chain(model: TriMode, vocab: Any, sampling: Sampling, prompt: list[int]) -> None:
     tokens, found = targets(model, prompt, sampling, max_tokens=12, mode="ar", ignore_eos=True)
