@@ -16,7 +16,7 @@ import pytest
 from decoding import decode, targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from joint_distribution import PROMPTS, load_agreeing_model
+from joint_distribution import OFF, PROMPTS, load_agreeing_model
 from sampling_reference import (
     RULES,
     Distributions,
@@ -37,7 +37,7 @@ from sampling_reference import (
 from stock_sampler import stock_distribution, stock_vocab
 
 from pytrimode import TriMode
-from pytrimode.sampling import COUPLED, REJECTION, Sampling
+from pytrimode.sampling import COUPLED, REJECTION, SAMPLERS, Sampling
 
 # The same examples in every run: a float that falls exactly on an edge is then met always or never.
 steady = settings(derandomize=True, deadline=None, max_examples=150)
@@ -140,6 +140,22 @@ def test_a_coupled_token_depends_on_its_distribution_seed_and_position_only(
     noise = Noise(sampling.seed or 0, N_VOCAB)
     targets = Distributions(model, prompt, sampling).targets(tuple(tokens))
     assert tokens == [draw_gumbel(p, noise, len(prompt) + i) for i, p in enumerate(targets[:-1])]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_draws_from_more_tokens_than_fit_a_block_of_weights(q8_gguf: Path, sampler: str) -> None:
+    """Without truncation rows are summed up and searched in blocks (native/sampling/row.h)."""
+    sampling = Sampling(temperature=3.0, seed=5, sampler=sampler, **OFF)
+    with TriMode(q8_gguf, n_ctx=256, n_threads=1) as shipped:
+        assert shipped.n_vocab > 1024
+        prompt, noise = shipped.prompt_tokens("Hello"), Noise(5, shipped.n_vocab)
+        tokens, found = targets(shipped, prompt, sampling, max_tokens=60, mode="ar", ignore_eos=True)
+        for position, (token, target) in enumerate(zip(tokens, found, strict=True), len(prompt)):
+            p = np.zeros(shipped.n_vocab)
+            p[list(target)] = list(target.values())
+            uniform = noise.uniform(position, Stream.TARGET)
+            assert token == (draw_gumbel(p, noise, position) if sampler == COUPLED else draw(p, uniform))
+        assert max(tokens) > 1024
 
 
 @steady
