@@ -42,9 +42,9 @@ from pytrimode import TriMode
 from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
 
 BLOCK_LENGTHS = (2, 4, 16)
-WRONG_BLOCK_LENGTH = 4
-"""The wrong rules are simulated for this block length only."""
-SIDE_BY_SIDE = 8
+WRONG_PROMPT, WRONG_BLOCK_LENGTH = 0, 4
+"""The wrong rules are simulated for these only."""
+SIDE_BY_SIDE = 16
 """Requests in a pass."""
 
 
@@ -90,7 +90,7 @@ def test(case: Case) -> Outcome:
     cells = enumerate_cells(of, case.draws)
     drawn = draw_many(_model, prompt, sampling, range(case.draws), mode="self-spec", block_length=case.block_length)
     wrong = {}
-    if case.block_length == WRONG_BLOCK_LENGTH and case.sampler == REJECTION:
+    if (case.prompt, case.block_length, case.sampler) == (WRONG_PROMPT, WRONG_BLOCK_LENGTH, REJECTION):
         for name, rule in WRONG_RULES.items():
             counts = simulate_many(of, rule, case.draws, block_length=case.block_length)
             wrong[name] = chi_square_p(cells, counts)

@@ -4,6 +4,7 @@ On its own it lets raw control characters through, and a `pattern` quotes and ba
 backslashes of `enum`, `const` and property names. Importing this loads llama-cpp-python's own instance of libllama.
 """
 
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
 import json
@@ -20,7 +21,7 @@ _LITERAL_OR_CLASS = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]')
 _CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]")
 
 
-class _Converter(SchemaConverter):  # type: ignore[misc]
+class _Converter(SchemaConverter):
     def _add_rule(self, name: str, rule: str) -> str:
         """Any character but some: and but those that JSON escapes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -23,6 +24,21 @@ def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[
         emitted += event.tokens
         last = stats
     return emitted, last
+
+
+def targets(
+    model: TriMode, tokens: Sequence[int], sampling: Sampling, max_tokens: int, **options: Any
+) -> tuple[list[int], list[dict[int, float]]]:
+    """Emitted tokens, and at each position the probabilities that they were drawn from, those of 0 left out."""
+    wanted = GenerationOptions(
+        sampling=sampling, max_tokens=max_tokens, logprobs=model.n_vocab, post_sampling_probs=True, **options
+    )
+    events = [event for event, _ in model._loop.run(tokens, wanted.resolve(len(tokens), model._limits))]
+    positions = [position for event in events for position in event.logprobs]
+    return (
+        [position.chosen.token for position in positions],
+        [{top.token: math.exp(top.logprob) for top in position.top} for position in positions],
+    )
 
 
 def heldout(checkpoint: Path) -> list[dict[str, Any]]:

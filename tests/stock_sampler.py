@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -12,17 +14,36 @@ from numpy.typing import NDArray
 
 from pytrimode.sampling import Sampling
 
+MANY = 10_000
+"""More tokens than a test has."""
+
+
+@contextmanager
+def stock_vocab(gguf: Path) -> Iterator[Any]:
+    """llama.cpp's vocabulary of a file."""
+    options = llama_cpp.llama_model_default_params()
+    options.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(gguf).encode(), options)
+    try:
+        yield llama_cpp.llama_model_get_vocab(model)
+    finally:
+        llama_cpp.llama_model_free(model)
+
 
 def stock_distribution(
-    row: NDArray[np.float32], mask: int, history: Sequence[int], sampling: Sampling
+    row: NDArray[np.float32], mask: int, history: Sequence[int], sampling: Sampling, vocab: Any = None
 ) -> NDArray[np.float64]:
-    """Float64 [n_vocab]: what llama-cpp-python's chain leaves of a row of logits, the mask id taken out before."""
+    """Float64 [n_vocab]: what llama-cpp-python's chain leaves of a row of logits, the mask id taken out before.
+
+    DRY needs the vocabulary.
+    """
     n_vocab = len(row)
     tokens = [i for i in range(n_vocab) if i != mask]
     data = (llama_cpp.llama_token_data * len(tokens))(*((i, float(row[i]), 0.0) for i in tokens))
     array = llama_cpp.llama_token_data_array(data=data, size=len(tokens), selected=-1, sorted=False)
     bias = {int(token): value for token, value in (sampling.logit_bias or {}).items()}
     biases = (llama_cpp.llama_logit_bias * len(bias))(*bias.items())
+    breakers = [breaker.encode() for breaker in sampling.dry_sequence_breakers]
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     try:
         for sampler in (
@@ -30,6 +51,11 @@ def stock_distribution(
             llama_cpp.llama_sampler_init_penalties(
                 n_vocab, sampling.penalty_last_n, sampling.repeat_penalty, sampling.frequency_penalty,
                 sampling.presence_penalty,
+            ),
+            llama_cpp.llama_sampler_init_dry(
+                vocab, sampling.dry_multiplier if vocab else 0.0, sampling.dry_base, sampling.dry_allowed_length,
+                MANY if sampling.dry_penalty_last_n < 0 else sampling.dry_penalty_last_n,
+                (ctypes.c_char_p * len(breakers))(*breakers), len(breakers) if vocab else 0,
             ),
             llama_cpp.llama_sampler_init_top_k(sampling.top_k),
             llama_cpp.llama_sampler_init_typical(sampling.typical_p, 1),
@@ -54,17 +80,12 @@ def stock_distribution(
 class StockGrammar:
     """llama.cpp's grammar, asked about every token by itself."""
 
-    def __init__(self, gguf: Path, grammar: str) -> None:
-        options = llama_cpp.llama_model_default_params()
-        options.vocab_only = True
-        self._model = llama_cpp.llama_model_load_from_file(str(gguf).encode(), options)
-        vocab = llama_cpp.llama_model_get_vocab(self._model)
+    def __init__(self, vocab: Any, grammar: str) -> None:
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(vocab)
         self._sampler = llama_cpp.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
 
     def close(self) -> None:
         llama_cpp.llama_sampler_free(self._sampler)
-        llama_cpp.llama_model_free(self._model)
 
     def allowed(self) -> set[int]:
         """The tokens that may come next."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from decoding import decode
+from decoding import decode, targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from joint_distribution import PROMPTS, load_agreeing_model
+from joint_distribution import OFF, PROMPTS, load_agreeing_model
 from sampling_reference import (
     RULES,
     Distributions,
@@ -32,10 +34,10 @@ from sampling_reference import (
     truncated,
     with_history,
 )
-from stock_sampler import stock_distribution
+from stock_sampler import stock_distribution, stock_vocab
 
 from pytrimode import TriMode
-from pytrimode.sampling import COUPLED, REJECTION, Sampling
+from pytrimode.sampling import COUPLED, REJECTION, SAMPLERS, Sampling
 
 # The same examples in every run: a float that falls exactly on an edge is then met always or never.
 steady = settings(derandomize=True, deadline=None, max_examples=150)
@@ -56,6 +58,12 @@ penalties = {
     "penalty_last_n": st.sampled_from([0, 1, 4, 64]),
     "logit_bias": st.dictionaries(st.integers(0, N_VOCAB - 1), st.floats(-10.0, 10.0), max_size=3),
 }
+dry = {
+    "dry_multiplier": st.just(0.0) | st.floats(0.0, 2.0),
+    "dry_allowed_length": st.sampled_from([1, 2]),
+    "dry_penalty_last_n": st.sampled_from([-1, 4, 64]),
+    "dry_sequence_breakers": st.sampled_from([("\n", ":", '"', "*"), ("a",)]),
+}
 typical = {"typical_p": st.just(1.0) | st.floats(0.05, 1.0)}
 any_options = st.builds(Sampling, **truncation, **penalties, **typical)
 distributions = st.lists(st.sampled_from([0.0, 0.0, 1e-6, 0.1, 0.5, 1.0, 3.0]), min_size=8, max_size=8).filter(any)
@@ -66,9 +74,20 @@ def distribution(weights: list[float]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TriMode]:
-    with load_agreeing_model(tmp_path_factory.mktemp("sampling")) as loaded:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sampling")
+
+
+@pytest.fixture(scope="module")
+def model(directory: Path) -> Iterator[TriMode]:
+    with load_agreeing_model(directory) as loaded:
         assert (loaded.mask_token_id, loaded.n_vocab) == (MASK, N_VOCAB)
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def vocab(model: TriMode, directory: Path) -> Iterator[Any]:
+    with stock_vocab(directory / "model.gguf") as loaded:
         yield loaded
 
 
@@ -80,6 +99,17 @@ def test_the_chain_is_that_of_llama_cpp(
     row = (np.random.default_rng(row_seed).standard_normal(N_VOCAB) * steepness).astype(np.float32)
     ours = truncated(with_history(row, MASK, history, sampling), sampling)
     assert ours == pytest.approx(stock_distribution(row, MASK, history, sampling), abs=1e-5)
+
+
+@settings(steady, max_examples=80)
+@given(st.builds(Sampling, **truncation, **penalties, **typical, **dry), st.sampled_from(PROMPTS))
+def test_the_engine_draws_from_that_chain(model: TriMode, vocab: Any, sampling: Sampling, prompt: list[int]) -> None:
+    tokens, found = targets(model, prompt, sampling, max_tokens=12, mode="ar", ignore_eos=True)
+    rows = model.logits([*prompt, *tokens])[len(prompt) - 1 :]
+    for i, target in enumerate(found):
+        ours = np.zeros(N_VOCAB)
+        ours[list(target)] = list(target.values())
+        assert ours == pytest.approx(stock_distribution(rows[i], MASK, tokens[:i], sampling, vocab), abs=1e-5)
 
 
 @steady
@@ -110,6 +140,22 @@ def test_a_coupled_token_depends_on_its_distribution_seed_and_position_only(
     noise = Noise(sampling.seed or 0, N_VOCAB)
     targets = Distributions(model, prompt, sampling).targets(tuple(tokens))
     assert tokens == [draw_gumbel(p, noise, len(prompt) + i) for i, p in enumerate(targets[:-1])]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_draws_from_more_tokens_than_fit_a_block_of_weights(q8_gguf: Path, sampler: str) -> None:
+    """Without truncation rows are summed up and searched in blocks (native/sampling/row.h)."""
+    sampling = Sampling(temperature=3.0, seed=5, sampler=sampler, **OFF)
+    with TriMode(q8_gguf, n_ctx=256, n_threads=1) as shipped:
+        assert shipped.n_vocab > 1024
+        prompt, noise = shipped.prompt_tokens("Hello"), Noise(5, shipped.n_vocab)
+        tokens, found = targets(shipped, prompt, sampling, max_tokens=60, mode="ar", ignore_eos=True)
+        for position, (token, target) in enumerate(zip(tokens, found, strict=True), len(prompt)):
+            p = np.zeros(shipped.n_vocab)
+            p[list(target)] = list(target.values())
+            uniform = noise.uniform(position, Stream.TARGET)
+            assert token == (draw_gumbel(p, noise, position) if sampler == COUPLED else draw(p, uniform))
+        assert max(tokens) > 1024
 
 
 @steady
