@@ -38,7 +38,7 @@ class Generation:
         self._capacity = capacity
         self._room = threading.Event()
         self._unfinished = n_answers
-        self._error: ApiError | None = None
+        self._error: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.created = time.monotonic()
@@ -71,7 +71,7 @@ class Generation:
         """An answer cannot be made: the reader gets the exception. For worker threads."""
         self._call(self.abort, error)
 
-    def abort(self, error: ApiError) -> None:
+    def abort(self, error: Exception) -> None:
         """End all answers; the reader gets what was made, then the exception."""
         if not self._closed:
             self._error = error
