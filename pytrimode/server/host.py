@@ -71,7 +71,9 @@ class Host:
         A ValueError is about what the client sent: it becomes an ApiError.
         """
         try:
-            return function() if light else await asyncio.get_running_loop().run_in_executor(self._text_thread, function)
+            if light:
+                return function()
+            return await asyncio.get_running_loop().run_in_executor(self._text_thread, function)
         except ValueError as error:
             raise from_exception(error) from None
 
