@@ -1,6 +1,7 @@
 # make run    sets up .venv, converts the shipped checkpoint and chats with it
 # make test   sets up .venv with the test tools, runs linters, type checks and all tests
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
+# make test-clients   litellm, LangChain, llm and openai, in an environment of their own, against the server
 # make vendor      fetches the page's third-party modules anew, as page/package-lock.json has them
 #
 # A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
@@ -15,7 +16,7 @@ CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
 PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
 
-.PHONY: run test test-page vendor lint format clean prerequisites
+.PHONY: run test test-page test-clients vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -35,6 +36,12 @@ test-page: $(VENV)/.test-installed
 	$(BIN)/pip install "playwright>=1.50"
 	cd page && npm ci --ignore-scripts
 	$(BIN)/pytest tests/page_in_browser.py
+
+# Their requirements are not those of the tests: litellm and langchain-openai want an openai of their own.
+test-clients: $(VENV)/.test-installed
+	$(PYTHON) -m venv $(VENV)/clients
+	$(VENV)/clients/bin/pip install openai litellm langchain-openai llm
+	$(VENV)/clients/bin/python tools/client_check.py --server $(BIN)/pytrimode
 
 vendor:
 	cd page && npm run vendor

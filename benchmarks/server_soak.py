@@ -27,10 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import common  # isort: skip
-from pytrimode import MODES, TriMode
+from pytrimode import TriMode
+from pytrimode.modes import AUTO, MODES
 from pytrimode.shipped_model import shipped_gguf
 
-N_CTX, N_TOKENS, N_QUESTIONS = 512, 24, 48
+N_SLOTS, N_CTX, N_TOKENS, N_QUESTIONS = 8, 512, 24, 48
+"""The slots together need more than the context holds: now and then an answer pauses."""
+ALL_MODES = (*MODES, AUTO)
 LEAVES, STREAMS = 0.1, 0.7
 """Shares of the requests."""
 MOST_GROWTH = 0.05
@@ -43,7 +46,7 @@ def questions() -> list[tuple[str, str]]:
     return [
         (
             f"Sort these numbers: {', '.join(str(numbers.randrange(100)) for _ in range(2 + i % 12))}",
-            MODES[i % len(MODES)],
+            ALL_MODES[i % len(ALL_MODES)],
         )
         for i in range(N_QUESTIONS)
     ]
@@ -155,7 +158,7 @@ def main() -> int:
     expected = expected_answers(gguf)
     command = [
         sys.executable, "-m", "pytrimode", "serve", str(gguf), "--port", "0", "-t", "1", "-c", str(N_CTX),
-        "--exact-reuse", "--max-queue", str(2 * args.clients), *args.options,
+        "-np", str(N_SLOTS), "--exact-reuse", "--max-queue", str(2 * args.clients), *args.options,
     ]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
 QUESTIONS = [
-    ("Self-spec", "Write a Python function that reverses a list"),
+    ("Auto", "Write a Python function that reverses a list"),
     ("Diffusion", "Sort these numbers: 74, 31, 95, 12"),
 ]
 PICTURES: list[tuple[str, dict[str, Any]]] = [

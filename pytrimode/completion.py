@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from pytrimode.engine_loop import EngineLoop, checked
+from pytrimode.engine_loop import Cancellation, EngineLoop, checked
 from pytrimode.generation_options import ResolvedOptions
 from pytrimode.logprobs import LogprobWriter
 from pytrimode.reasoning import Parts, ReasoningSplit
@@ -110,10 +110,14 @@ class StepMaker:
 
 
 def steps(
-    loop: EngineLoop, tokens: Sequence[int], options: ResolvedOptions, maker: StepMaker
+    loop: EngineLoop,
+    tokens: Sequence[int],
+    options: ResolvedOptions,
+    maker: StepMaker,
+    cancellation: Cancellation | None = None,
 ) -> Generator[Step, None, None]:
     """Run a request. Closing the generator, or an exception in it, cancels the request."""
-    with contextlib.closing(loop.run(tokens, options)) as events:
+    with contextlib.closing(loop.run(tokens, options, cancellation)) as events:
         for event, _ in events:
             step = maker.step(event)
             yield step

@@ -27,6 +27,31 @@ Deliver = Callable[["Event | BaseException"], None]
 """What takes the events of a request; an exception when no more will come, for it or for any other."""
 
 
+class Cancellation:
+    """Ends a request from another thread, whatever it waits for: call it, before the request begins or later."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = False
+        self._end: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        """End it, with the current pass. Any thread may."""
+        with self._lock:
+            self._wanted = True
+            end = self._end
+        if end:
+            end()
+
+    def attach(self, end: Callable[[], None]) -> None:
+        """The request has begun: this ends it. For the thread that runs it."""
+        with self._lock:
+            self._end = end
+            wanted = self._wanted
+        if wanted:
+            end()
+
+
 class EngineLoop:
     """One engine, any number of requests, from any thread."""
 
@@ -43,12 +68,16 @@ class EngineLoop:
             self._engine.close()
             self._engine = None
 
-    def run(self, tokens: Sequence[int], options: ResolvedOptions) -> Generator[tuple[Event, Stats], None, None]:
+    def run(
+        self, tokens: Sequence[int], options: ResolvedOptions, cancellation: Cancellation | None = None
+    ) -> Generator[tuple[Event, Stats], None, None]:
         """The events of one request until it has its finish reason, each with the counters so far.
 
         Leaving the iterator early (`close()`, an exception, KeyboardInterrupt) cancels the request.
         """
         request = self._open().submit(tokens, **options.engine)
+        if cancellation:
+            cancellation.attach(lambda: self.cancel(request))
         try:
             while True:
                 for event in self._open().wait(request):
@@ -102,6 +131,12 @@ class EngineLoop:
                 self._thread = threading.Thread(target=self._serve_callbacks, name="pytrimode", daemon=True)
                 self._thread.start()
         return request
+
+    def cancel(self, request: int) -> None:
+        """End a request with the current pass; its last event says so. One that is over stays as it is."""
+        with contextlib.suppress(ValueError):
+            if self._engine is not None:
+                self._engine.cancel(request)
 
     def release(self, request: int) -> None:
         """Forget a request; one that still runs is cancelled. Does not wait for the pass that is under way."""

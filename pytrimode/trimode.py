@@ -14,7 +14,7 @@ from pytrimode import _native, completion, model_file
 from pytrimode.completion import ChatChunks, CompletionChunks, Job, Step, StepMaker
 from pytrimode.convert import keys
 from pytrimode.deep_stack import call_deep
-from pytrimode.engine_loop import EngineLoop
+from pytrimode.engine_loop import Cancellation, EngineLoop
 from pytrimode.generation_options import (
     DEFAULT_MAX_TOKENS,
     DecodingArguments,
@@ -317,14 +317,17 @@ class TriMode:
 
     # --- Decoding --------------------------------------------------------------------------------------------------
 
-    def steps(self, tokens: Sequence[int], options: GenerationOptions) -> Generator[Step, None, None]:
+    def steps(
+        self, tokens: Sequence[int], options: GenerationOptions, cancellation: Cancellation | None = None
+    ) -> Generator[Step, None, None]:
         """One `Step` per forward pass: new text, new tokens, and in diffusion the block as it stands.
 
         Options are checked at the call, the engine starts with the first `next()`. Closing the generator, or an
-        exception such as KeyboardInterrupt in it, cancels the request; the object stays usable.
+        exception such as KeyboardInterrupt in it, cancels the request; the object stays usable. `cancellation` does so
+        from another thread: `next()` raises RuntimeError then.
         """
         resolved = self.resolve(options, len(tokens))
-        return completion.steps(self._loop, tokens, resolved, self.step_maker(resolved))
+        return completion.steps(self._loop, tokens, resolved, self.step_maker(resolved), cancellation)
 
     def resolve(self, options: GenerationOptions, n_prompt: int) -> ResolvedOptions:
         """See `GenerationOptions.resolve`."""

@@ -17,7 +17,9 @@ import pytest
 from serving import LONG, LONG_CONTEXT, Served, error_of, events, loader, parse, served, until
 
 from pytrimode import TriMode
+from pytrimode.engine_loop import Cancellation
 from pytrimode.generation_options import GenerationOptions
+from pytrimode.modes import AUTO, MODES
 from pytrimode.server.errors import ApiError
 from pytrimode.server.generation import CAPACITY
 from pytrimode.server.metrics import Metrics
@@ -25,6 +27,7 @@ from pytrimode.server.runner import Run, Runner
 
 COMPLETIONS = "/v1/completions"
 SHORT = {"prompt": "Hello", "max_tokens": 2}
+ALL_MODES = (*MODES, AUTO)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,8 @@ def long_model(q8_gguf: Path) -> Iterator[TriMode]:
 def long_run(model: TriMode, max_tokens: int = -1) -> Run:
     options = GenerationOptions(mode="ar", ignore_eos=True, max_tokens=max_tokens)
     tokens = model.prompt_tokens("Hello")
-    return Run(model.steps(tokens, options), options, len(tokens))
+    cancellation = Cancellation()
+    return Run(model.steps(tokens, options, cancellation), options, len(tokens), cancellation)
 
 
 def test_a_worker_waits_for_a_slow_reader(runner: Runner, long_model: TriMode) -> None:
@@ -172,7 +176,7 @@ def test_requests_side_by_side_get_their_own_answers(
         body = {
             "prompt": prompts[i],
             "max_tokens": 16,
-            "mode": ("ar", "diffusion", "self-spec")[i % 3],
+            "mode": ALL_MODES[i % 4],
             "stream": i < 4,
         }
         with server.client.stream("POST", COMPLETIONS, json=body) as response:
@@ -183,8 +187,7 @@ def test_requests_side_by_side_get_their_own_answers(
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(ask, range(8)))
     for i, text in enumerate(texts):
-        mode = ("ar", "diffusion", "self-spec")[i % 3]
-        expected: Any = model.create_completion(prompts[i], max_tokens=16, mode=mode, temperature=0.0)
+        expected: Any = model.create_completion(prompts[i], max_tokens=16, mode=ALL_MODES[i % 4], temperature=0.0)
         assert text == expected["choices"][0]["text"]
 
 
@@ -193,7 +196,7 @@ def test_slots_are_filled_and_freed_one_by_one(four_slots: Served) -> None:
         return [slot for slot in four_slots.get("/slots").json() if slot["is_processing"]]
 
     assert four_slots.get("/props").json()["total_slots"] == len(four_slots.get("/slots").json()) == 4
-    modes = ["ar", "diffusion", "self-spec", "ar"]
+    modes = list(ALL_MODES)
     streams = []
     with ExitStack() as stack:
         for n, mode in enumerate(modes, 1):

@@ -1,4 +1,4 @@
-"""The page as files over HTTP: what they are, and what the browser may do with them. tests/browser.py uses it."""
+"""The page as files over HTTP: what they are, and what the browser may do with them. See tests/page_in_browser.py."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""Well-known clients against a real server: chat, stream, tool calls, reasoning where the client knows them.
+"""Well-known clients against a real server: chat, stream, structured output.
 
     pip install openai litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
+    make test-clients    # the clients in an environment of their own
 
-Prints a table for docs/server.md; exits with 1 if anything failed. A client that is not installed is named as such.
+Prints a table for docs/server.md; exits with 1 if anything failed, or a client is not installed.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -96,9 +98,9 @@ FEATURES = ["chat", "stream", "structured"]
 
 
 @contextmanager
-def serving(model: list[str]) -> Iterator[str]:
+def serving(program: list[str], model: list[str]) -> Iterator[str]:
     """Its address, once the model is loaded."""
-    command = [sys.executable, "-m", "pytrimode", "serve", *model, "--port", "0", "-t", "1"]
+    command = [*program, "serve", *model, "--port", "0", "-t", "1"]
     environment = {**os.environ, "PYTRIMODE_API_KEY": KEY}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         try:
@@ -114,11 +116,16 @@ def serving(model: list[str]) -> Iterator[str]:
 
 def main() -> int:
     """One row for each client."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="*", help="GGUF file (default: the shipped checkpoint)")
+    parser.add_argument("--server", help="the command `pytrimode` (default: of this Python)")
+    args = parser.parse_args()
+    program = [args.server] if args.server else [sys.executable, "-m", "pytrimode"]
     import httpx
 
     failed = 0
     print("| client | " + " | ".join(FEATURES) + " |\n|---|" + "---|" * len(FEATURES))
-    with serving(sys.argv[1:2]) as address:
+    with serving(program, args.model) as address:
         body = {"messages": MESSAGES, "temperature": 0}
         answer = httpx.post(
             address + "/v1/chat/completions", json=body, headers={"X-Api-Key": KEY}, timeout=60, trust_env=False
@@ -128,7 +135,8 @@ def main() -> int:
             try:
                 version = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
-                print(f"| {name} | not installed |")
+                print(f"| {name} | NOT INSTALLED |")
+                failed += 1
                 continue
             try:
                 results = check(address + "/v1", expected)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -21,7 +20,6 @@ from pytrimode.server.prompts import Prepared
 from pytrimode.server.shapes import Answer, Object
 from pytrimode.server.timings import sum_timings, sum_usage
 
-T = TypeVar("T")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _log = logging.getLogger(__name__)
 
@@ -34,37 +32,26 @@ async def answer(
     log["mode"] = prepared.runs[0].options.mode
     log["stream"] = stream
     generation = host.runner.submit(prepared.runs, host.settings.timeout)
+    watch = asyncio.create_task(_abort_when_gone(request, generation))
     streaming = False
     try:
         if not stream:
-            whole = _collect(generation, answers, prepared.choices_per_prompt, log)
-            return JSONResponse(await _unless_gone(request, whole))
-        first = await _unless_gone(request, generation.pieces())
+            return JSONResponse(await _collect(generation, answers, prepared.choices_per_prompt, log))
+        first = await generation.pieces()
         events = _events(generation, first, answers, prepared.choices_per_prompt, include_usage, log)
         streaming = True
-        return EventStream(events, host, generation, log)
+        return EventStream(events, host, generation, watch, log)
     finally:
         if not streaming:
+            watch.cancel()
             host.runner.release(generation)
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; raises ClientDisconnect as soon as the client leaves."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    tasks: tuple[asyncio.Task[T], asyncio.Task[None]] = asyncio.create_task(work), asyncio.create_task(gone())
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            return tasks[0].result()
-        raise ClientDisconnect
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _abort_when_gone(request: Request, generation: Generation) -> None:
+    """End the answers as soon as the client leaves; whoever waits for them gets ClientDisconnect."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    generation.abort(ClientDisconnect())
 
 
 async def _collect(generation: Generation, answers: Sequence[Answer], per_prompt: int, log: Object) -> Object:
@@ -98,6 +85,8 @@ async def _events(
             if chunks:
                 yield b"".join([_event(chunk | usage) for chunk in chunks])
             pieces = await generation.pieces()
+    except ClientDisconnect:
+        raise
     except Exception as error:
         failure = from_exception(error)
         if failure is not error:

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytrimode.completion import Step
@@ -31,14 +31,16 @@ class Generation:
     Methods are for the event loop unless they say otherwise.
     """
 
-    def __init__(self, n_answers: int, capacity: int = CAPACITY) -> None:
+    def __init__(self, cancels: Sequence[Callable[[], None]], capacity: int = CAPACITY) -> None:
+        """`cancels` end what makes the answers, one each."""
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._pieces: deque[Piece] = deque()
         self._capacity = capacity
         self._room = threading.Event()
-        self._unfinished = n_answers
-        self._error: ApiError | None = None
+        self._cancels = cancels
+        self._unfinished = len(cancels)
+        self._error: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.created = time.monotonic()
@@ -71,7 +73,7 @@ class Generation:
         """An answer cannot be made: the reader gets the exception. For worker threads."""
         self._call(self.abort, error)
 
-    def abort(self, error: ApiError) -> None:
+    def abort(self, error: Exception) -> None:
         """End all answers; the reader gets what was made, then the exception."""
         if not self._closed:
             self._error = error
@@ -90,6 +92,9 @@ class Generation:
         if self._timer:
             self._timer.cancel()
         self._room.set()
+        if self._unfinished:
+            for cancel in self._cancels:
+                cancel()
 
     async def pieces(self) -> list[Piece]:
         """All steps that wait, at least one; empty when every answer is finished. Raises what `abort` was given."""

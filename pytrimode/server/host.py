@@ -64,12 +64,15 @@ class Host:
         """Begin to load."""
         threading.Thread(target=self._run_load, name="load", daemon=True).start()
 
-    async def text_work(self, function: Callable[[], T]) -> T:
-        """Call what tokenizes, renders or translates: off the event loop, one after another.
+    async def text_work(self, function: Callable[[], T], *, light: bool = False) -> T:
+        """Call what tokenizes, renders or translates: off the event loop, one after another; at once where it is
+        `light`, less work than the way to another thread and back.
 
         A ValueError is about what the client sent: it becomes an ApiError.
         """
         try:
+            if light:
+                return function()
             return await asyncio.get_running_loop().run_in_executor(self._text_thread, function)
         except ValueError as error:
             raise from_exception(error) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -17,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pytrimode.server.errors import ApiError, from_exception
+from pytrimode.server.time_limit import within
 from pytrimode.server_settings import is_loopback
 
 REQUEST_ID = "X-Request-Id"
@@ -149,10 +149,10 @@ class BodyCheck:
             headers = Headers(scope=scope)
             if int(headers.get("content-length", 0)) > self._max_bytes:
                 raise self._too_long()
-            body = await asyncio.wait_for(self._read(receive), BODY_SECONDS)
+            body = await within(BODY_SECONDS, self._read(receive))
             if body and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise ApiError(415, "the body must be of Content-Type application/json")
-        except asyncio.TimeoutError:
+        except TimeoutError:
             error = ApiError(408, f"the body did not arrive within {BODY_SECONDS:g} s", headers={"Connection": "close"})
             return await error.response()(scope, receive, send)
         except ApiError as error:

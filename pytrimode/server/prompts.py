@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from pytrimode.engine_loop import Cancellation
 from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
 from pytrimode.live_pass import LivePasses
 from pytrimode.modes import DIFFUSION
@@ -141,7 +142,8 @@ class Prompts:
         return LivePasses(self._model) if body.live and body.stream else None
 
     def _run(self, tokens: list[int], options: GenerationOptions) -> Run:
-        return Run(self._model.steps(tokens, options), options, len(tokens))
+        cancellation = Cancellation()
+        return Run(self._model.steps(tokens, options, cancellation), options, len(tokens), cancellation)
 
     def _template_variables(self, body: TemplateFields) -> dict[str, Any]:
         variables = dict(body.chat_template_kwargs or {})

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from pytrimode.completion import Step
+from pytrimode.engine_loop import Cancellation
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.generation import Generation, Piece
@@ -30,6 +31,8 @@ class Run:
     options: GenerationOptions
     n_prompt: int
     """Tokens of the prompt."""
+    cancel: Cancellation
+    """What ends the steps while they wait."""
 
 
 @dataclass
@@ -83,7 +86,7 @@ class Runner:
             if self._admitted + len(runs) > self._limit:
                 raise self._busy(len(runs))
             self._admitted += len(runs)
-        generation = Generation(len(runs))
+        generation = Generation([run.cancel for run in runs])
         generation.abort_after(timeout, ApiError(504, f"the answer was not finished within {timeout:g} s"))
         futures = self._generations[generation] = []
         for index, run in enumerate(runs):
@@ -151,9 +154,10 @@ class Runner:
                     elif not generation.put(piece):
                         break
         except Exception as error:
-            outcome, failure = "failed", from_exception(error)
-            if failure.status >= 500:
-                _log.error("an answer failed", exc_info=error)
+            if not generation.closed:  # or else nobody waits, and it may be what a cancelled run raises
+                outcome, failure = "failed", from_exception(error)
+                if failure.status >= 500:
+                    _log.error("an answer failed", exc_info=error)
         self._seconds += (time.monotonic() - started - self._seconds) / 8
         slot.run = None
         self._free.put(slot)
