@@ -32,9 +32,9 @@ _WITH_IMATRIX = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 _SHORT_ROWS = ("Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1", "Q8_0")
 """For rows that are no whole blocks of 256."""
 _MIXES = {GgmlType.Q3_K: "q3_k_m", GgmlType.Q4_K: "q4_k_m", GgmlType.Q5_K: "q5_k_m"}
-SAMPLED_WEIGHTS = 1 << 19
+SAMPLED_WEIGHTS = 1 << 16
 """Of a matrix, whose errors stand for all."""
-SAMPLES = 8
+SAMPLES = 16
 Progress = Callable[[int, int], None]
 
 
