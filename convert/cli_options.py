@@ -32,6 +32,18 @@ class WeightType(click.ParamType):  # type: ignore[type-arg]  # not generic in c
         return kind
 
 
+class WeightTypes(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """Names of ggml types, separated by commas."""
+
+    name = "types"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of GgmlType."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(WeightType().convert(part.strip(), param, ctx) for part in str(value).split(",") if part.strip())
+
+
 class TensorType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
     """REGEX=TYPE."""
 

@@ -77,7 +77,7 @@ def select_types(
 
     Raises ConversionError for wishes that cannot be met and where an importance matrix is needed.
     """
-    _check_options(tensors, output, options, has_imatrix)
+    check_wishes(tensors, output, options, has_imatrix)
     all_rows = [(tensor.name, tensor.shape[-1]) for tensor in tensors]
     with tempfile.TemporaryDirectory(prefix="trimode-types-") as directory:
         skeleton = Path(directory) / "skeleton.gguf"
@@ -135,8 +135,8 @@ def _write_skeleton(path: Path, metadata: Metadata, tensors: Sequence[TypedTenso
         file.publish()
 
 
-def _check_options(tensors: Sequence[TypedTensor], output: OutputType, options: TypeOptions, has_imatrix: bool) -> None:
-    """Refuse what libllama would abort on, or silently ignore."""
+def check_wishes(tensors: Sequence[TypedTensor], output: OutputType, options: TypeOptions, has_imatrix: bool) -> None:
+    """Refuse what libllama would abort on, or silently ignore. Raises ConversionError."""
     columns = {tensor.name: tensor.shape[-1] for tensor in tensors}
     for name, kind, option in (
         (HEAD, options.output_tensor_type, "--output-tensor-type"),

@@ -48,8 +48,7 @@ def write_gguf(
 
     progress is told the bytes written after each piece. Raises ConversionError when the disk is full.
     """
-    header = encode_header(metadata, tensors)
-    total = len(header) + sum(_padded(tensor.n_bytes) for tensor in tensors)
+    header, total = encode_header(metadata, tensors), file_bytes(metadata, tensors)
     check_space(output.path, total)
     _append(output, header, progress)
     for tensor in tensors:
@@ -59,8 +58,13 @@ def write_gguf(
             written += len(chunk)
         if written != tensor.n_bytes:
             raise AssertionError(f"{tensor.name}: {written} bytes encoded, {tensor.n_bytes} announced")
-        _append(output, bytes(_padded(written) - written), progress)
+        _append(output, bytes(padded(written) - written), progress)
     return total
+
+
+def file_bytes(metadata: Metadata, tensors: Sequence[OutputTensor]) -> int:
+    """Size of the whole file."""
+    return len(encode_header(metadata, tensors)) + sum(padded(tensor.n_bytes) for tensor in tensors)
 
 
 def encode_header(metadata: Metadata, tensors: Sequence[OutputTensor]) -> bytes:
@@ -71,12 +75,13 @@ def encode_header(metadata: Metadata, tensors: Sequence[OutputTensor]) -> bytes:
         shape = tensor.shape[::-1]
         parts.append(encode_string(tensor.name))
         parts.append(struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, tensor.kind.number, offset))
-        offset += _padded(tensor.n_bytes)
+        offset += padded(tensor.n_bytes)
     header = b"".join(parts)
-    return header + bytes(_padded(len(header)) - len(header))
+    return header + bytes(padded(len(header)) - len(header))
 
 
-def _padded(n_bytes: int) -> int:
+def padded(n_bytes: int) -> int:
+    """What so many bytes take in a file, alignment included."""
     return (n_bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 

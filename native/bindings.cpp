@@ -98,7 +98,13 @@ void bind_model(nb::module_ & m) {
                 const std::string piece = model.token_to_piece(token, special);
                 return nb::bytes(piece.data(), piece.size());
             },
-            "token"_a, "special"_a);
+            "token"_a, "special"_a)
+        .def(
+            "set_weight",
+            [](Model & model, const std::string & name, const nb::bytes & data) {
+                model.set_weight(name, data.c_str(), data.size());
+            },
+            "name"_a, "data"_a);
 }
 
 void bind_results(nb::module_ & m) {
@@ -259,14 +265,15 @@ int64_t submit(Engine & engine, std::vector<llama_token> tokens, const nb::kwarg
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::vector<llama_token> & tokens,
-                                                  int block_start, bool lora) {
+                                                  int block_start, bool lora, int first) {
     auto * data = new std::vector<float>();
     const nb::capsule owner(data, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
     {
         const nb::gil_scoped_release release;
-        *data = engine.logits(tokens, block_start, lora);
+        *data = engine.logits(tokens, block_start, lora, first);
     }
-    return {data->data(), {tokens.size(), data->size() / tokens.size()}, owner};
+    const size_t n_rows = tokens.size() - first;
+    return {data->data(), {n_rows, data->size() / n_rows}, owner};
 }
 
 void bind_engine(nb::module_ & m) {
@@ -302,7 +309,7 @@ void bind_engine(nb::module_ & m) {
         .def("release", &Engine::release, "request_id"_a, released())
         .def("close", &Engine::close, released())
         .def("clear_cache", &Engine::clear_cache, released())
-        .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false);
+        .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0);
 }
 
 void bind_loop_detector(nb::module_ & m) {

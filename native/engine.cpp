@@ -301,45 +301,56 @@ ForwardTimes Engine::times() {
     return forward_.times();
 }
 
-std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int block_start, bool lora) {
+std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int block_start, bool lora, int first) {
     check_tokens(tokens);
     if (lora && !model_.lora()) {
         throw std::invalid_argument("lora: the model was loaded without a drafter LoRA");
     }
     const int n = static_cast<int>(tokens.size());
     const int n_causal = block_start < 0 ? n : std::min(block_start, n);
+    if (first < 0 || first >= n) {
+        throw std::invalid_argument("first " + std::to_string(first) + ": must be between 0 and " +
+                                    std::to_string(n - 1));
+    }
     if (n - n_causal > options_.n_batch) {
         throw std::invalid_argument("the block of " + std::to_string(n - n_causal) + " rows is longer than n_batch (" +
                                     std::to_string(options_.n_batch) + ")");
     }
     const std::lock_guard<std::mutex> lock(step_mutex_);
     take_wishes();
-    CachedSequence * const held = sequences_.begin({{}, options_.n_batch, 0, n}, /*force=*/running_.empty());
+    // One token more than may be shared: begin() leaves the last one out.
+    const int n_shared = std::min(first, n_causal);
+    const std::vector<llama_token> prompt(tokens.begin(), tokens.begin() + (n_shared > 0 ? n_shared + 1 : 0));
+    CachedSequence * const held =
+        sequences_.begin({prompt, options_.n_batch, n_causal, n, /*exact=*/true}, /*force=*/running_.empty());
     if (!held) {
         throw std::runtime_error("no free cells for logits(): other requests are running");
     }
     Sequence & sequence = *held;
-    std::vector<float> result(size_t(n) * model_.n_vocab());
-    const auto run = [&](int begin, int end, bool block) {
+    std::vector<float> result(size_t(n - first) * model_.n_vocab());
+    const auto run = [&](int begin, int end) {
         const std::vector<llama_token> part(tokens.begin() + begin, tokens.begin() + end);
-        const int first = block ? batch_.add_block(sequence, part, Want::logits, Want::logits, lora)
-                                : batch_.add_causal(sequence, part, Want::logits, Want::logits,
-                                                    /*tiled=*/end - begin >= TILE_ROWS);
+        const Want want = end > first ? Want::logits : Want::nothing;
+        const int row = begin < n_causal
+                            ? batch_.add_causal(sequence, part, want, want,
+                                                prefill_kernel(begin, n_causal, options_.n_batch) == Kernel::tiles)
+                            : batch_.add_block(sequence, part, want, want, lora);
         forward_.run(batch_);
-        for (int i = begin; i < end; ++i) {
-            const float * row = forward_.logits(first + i - begin);
-            std::copy(row, row + model_.n_vocab(), result.begin() + size_t(i) * model_.n_vocab());
+        for (int i = std::max(begin, first); i < end; ++i) {
+            const float * logits = forward_.logits(row + i - begin);
+            std::copy(logits, logits + model_.n_vocab(), result.begin() + size_t(i - first) * model_.n_vocab());
         }
-        batch_.commit(sequence, first, end - begin);
+        batch_.commit(sequence, row, end - begin);
         batch_.clear();
     };
-    for (int begin = 0; begin < n_causal; begin += options_.n_batch) {
-        run(begin, std::min(begin + options_.n_batch, n_causal), false);
+    for (int begin = sequence.size(); begin < n_causal; begin = sequence.size()) {
+        const int whole = std::min((begin / options_.n_batch + 1) * options_.n_batch, n_causal);
+        run(begin, begin < first ? std::min(first, whole) : whole);
     }
     if (n_causal < n) {
-        run(n_causal, n, true);
+        run(n_causal, n);
     }
-    sequences_.finish(held, 0, /*pinned=*/false);
+    sequences_.finish(held, first > 0 ? n_causal : 0, /*pinned=*/false);
     return result;
 }
 

@@ -88,9 +88,10 @@ class Engine {
     void load_state(const std::vector<llama_token> & tokens, const uint8_t * k, size_t k_size, const uint8_t * v,
                     size_t v_size);
 
-    // [n, n_vocab] logits of causal rows; rows from block_start (< 0: none) on see each other in both directions,
-    // with the drafter LoRA when asked.
-    std::vector<float> logits(const std::vector<llama_token> & tokens, int block_start, bool lora);
+    // [n - first, n_vocab] logits of causal rows; rows from block_start (< 0: none) on see each other in both
+    // directions, with the drafter LoRA when asked. Keys and values of causal rows before `first` may come from the
+    // cache, where they have the same bits, and stay there; with first 0 nothing is taken and nothing stays.
+    std::vector<float> logits(const std::vector<llama_token> & tokens, int block_start, bool lora, int first);
 
   private:
     struct Active {

@@ -132,7 +132,8 @@ bool is_float(const ggml_tensor * t) {
 
 }  // namespace
 
-Model::Model(const std::string & path, const ModelOptions & options) : path_(path), no_alloc_(options.no_alloc) {
+Model::Model(const std::string & path, const ModelOptions & options)
+    : path_(path), no_alloc_(options.no_alloc), use_mmap_(options.use_mmap) {
     ggml_backend_load_all();
     hparams_ = Hparams::read(GgufFile(path));
     model_.reset(load(path, options));
@@ -246,6 +247,27 @@ std::string Model::token_to_piece(llama_token token, bool special) const {
 const TokenTrie & Model::token_trie() const {
     std::call_once(trie_made_, [this] { trie_ = std::make_unique<TokenTrie>(*this); });
     return *trie_;
+}
+
+void Model::set_weight(const std::string & name, const void * data, size_t size) {
+    if (use_mmap_ || no_alloc_) {
+        throw std::invalid_argument(path_ + ": its weights are mapped from the file: load it with use_mmap=False");
+    }
+    bool found = false;
+    for (const auto & [known, tensor] : llama_internal_get_tensor_map(model_.get())) {
+        if (known != name) {
+            continue;
+        }
+        found = true;
+        if (ggml_nbytes(tensor) != size) {
+            throw std::invalid_argument(path_ + ": tensor " + name + " has " + std::to_string(ggml_nbytes(tensor)) +
+                                        " bytes, " + std::to_string(size) + " are given");
+        }
+        ggml_backend_tensor_set(tensor, data, 0, size);
+    }
+    if (!found) {
+        throw std::invalid_argument(path_ + ": has no tensor " + name);
+    }
 }
 
 }  // namespace trimode

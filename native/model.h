@@ -81,6 +81,10 @@ class Model {
     std::string token_to_piece(llama_token token, bool special) const;
     const TokenTrie & token_trie() const;  // made at the first call
 
+    // Replaces the data of a weight, in the type that it has. No pass may run meanwhile, and what is in a cache is the
+    // old weight's. Throws std::invalid_argument for an unknown name, another size and a memory-mapped model.
+    void set_weight(const std::string & name, const void * data, size_t size);
+
   private:
     struct Free {
         void operator()(llama_model * p) const { llama_model_free(p); }
@@ -97,6 +101,7 @@ class Model {
     ggml_tensor * output_ = nullptr;
     bool has_float_weights_ = false;
     bool no_alloc_ = false;
+    bool use_mmap_ = true;
     std::unique_ptr<DrafterLora> lora_;
     mutable std::once_flag trie_made_;
     mutable std::unique_ptr<TokenTrie> trie_;

@@ -26,7 +26,7 @@ int PrefixCache::reusable(const CachedSequence & source, const Wanted & wanted) 
         ++same;
     }
     const bool goes_on = common > source.n_given || common - same >= TILE_ROWS;
-    return !exact_ && source.state == State::idle && goes_on ? common : same;
+    return !exact_ && !wanted.exact && source.state == State::idle && goes_on ? common : same;
 }
 
 // Pages that are free, or will be when idle sequences go; `kept` of the first pages of a sequence count as held.

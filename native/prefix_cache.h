@@ -28,6 +28,7 @@ struct Wanted {
     int n_batch;
     int n_kernel;  // its kernels are those of a prompt of so many tokens
     int n_room;    // cells that it needs to begin
+    bool exact = false;  // as PrefixCache's, for this prompt alone
 };
 
 class PrefixCache {

@@ -112,6 +112,8 @@ class Model:
     def is_eog(self, token: int) -> bool: ...
     def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]: ...
     def token_to_piece(self, token: int, special: bool) -> bytes: ...
+    def set_weight(self, name: str, data: bytes) -> None:
+        """Replace the data of a weight, in the type that it has; see `TriMode.set_weight`."""
 
 class TokenLogprob:
     """A token and its log-probability."""
@@ -320,8 +322,11 @@ class Engine:
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than
         the context, or none; RuntimeError when running requests leave no slot or no room."""
-    def logits(self, tokens: Sequence[int], block_start: int = -1, lora: bool = False) -> NDArray[np.float32]:
-        """[n, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only)."""
+    def logits(
+        self, tokens: Sequence[int], block_start: int = -1, lora: bool = False, first: int = 0
+    ) -> NDArray[np.float32]:
+        """[n - first, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With `first`
+        above 0, causal rows before it may come from the cache and stay there."""
 
 class LoopDetector:
     """Finds an output that has become an endless repetition. See `native/loop_detector.h`; exposed for tests."""

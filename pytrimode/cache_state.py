@@ -48,22 +48,24 @@ def origin_of(model: Model, file: Path, type_k: str, type_v: str, *, exact_reuse
         "n_vocab": model.n_vocab,
         "kv_width": model.n_head_kv * model.head_dim,
         "hyperparameters": {k: v for k, v in sorted(metadata.items()) if k.startswith(f"{architecture}.")},
-        "weights": _weights_digest(file),
+        "weights": weights_digest(file),
         "type_k": type_k,
         "type_v": type_v,
         "exact_reuse": exact_reuse,
     }
 
 
-def _weights_digest(file: Path) -> str:
-    """SHA-256 of the tensor table and the beginning of every tensor: differs for other types and after any training."""
-    header = read_gguf_header(file)
+def weights_digest(*files: Path) -> str:
+    """SHA-256 of the tensor table and the beginning of every tensor, of a file or of the parts of a split one: differs
+    for other types and after any training."""
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        for tensor in header.tensors:
-            stream.seek(header.data_start + tensor.offset)
-            digest.update(repr((tensor.name, tensor.shape, tensor.type)).encode())
-            digest.update(stream.read(min(_SAMPLE_BYTES, tensor.n_bytes or 0)))
+    for file in files:
+        header = read_gguf_header(file)
+        with file.open("rb") as stream:
+            for tensor in header.tensors:
+                stream.seek(header.data_start + tensor.offset)
+                digest.update(repr((tensor.name, tensor.shape, tensor.type)).encode())
+                digest.update(stream.read(min(_SAMPLE_BYTES, tensor.n_bytes or 0)))
     return digest.hexdigest()
 
 

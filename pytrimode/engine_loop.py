@@ -156,9 +156,9 @@ class EngineLoop:
         """Drop the cells of finished requests, kept ones too."""
         self._open().clear_cache()
 
-    def logits(self, tokens: Sequence[int], block_start: int, lora: bool) -> NDArray[np.float32]:
+    def logits(self, tokens: Sequence[int], block_start: int, lora: bool, first: int) -> NDArray[np.float32]:
         """See `TriMode.logits`."""
-        return self._open().logits(tokens, block_start, lora)
+        return self._open().logits(tokens, block_start, lora, first)
 
     def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Engine.save_state`."""

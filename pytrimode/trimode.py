@@ -528,16 +528,30 @@ class TriMode:
         self._loop.clear_cache()
 
     def logits(
-        self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False
+        self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False, first: int = 0
     ) -> NDArray[np.float32]:
-        """Logits of every row, float32 [len(tokens), n_vocab], computed without the requests' cache.
+        """Logits of the rows from `first` on, float32 [len(tokens) - first, n_vocab].
 
         Rows are causal: row i predicts token i + 1. From `block_start` on, rows see each other in both directions and
         row i predicts the token at i; with `lora` the drafter LoRA is on for these rows.
+
+        With `first` 0 the requests' cache is not used. Else causal rows before `first` may be found there, with the
+        same bits, and stay there for the next call: of a long text, a few rows at a time cost no more than all at once.
+
+        Raises ValueError for rows that there are not, and a block longer than `n_batch`.
         """
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
-        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora)
+        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first)
+
+    def set_weight(self, name: str, data: bytes) -> None:
+        """Replace the data of a weight, rows in the type that it has, and drop the cache, which the old one wrote.
+
+        Of a model loaded with `use_mmap=False`; while nothing is generated. Raises ValueError for an unknown name,
+        data of another size, and a memory-mapped model.
+        """
+        self._model.set_weight(name, data)
+        self.clear_cache()
 
     # --- The cache -------------------------------------------------------------------------------------------------
 

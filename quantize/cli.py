@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pytrimode.convert.cli_options import library_arguments, output_options
+from pytrimode.convert.cli_options import Size, WeightTypes, library_arguments, output_options
 from pytrimode.convert.cli_run import byte_progress, clean_errors, report
 from pytrimode.convert.ggml import ALIASES, OUTPUT_TYPES
 
 from .calibration import DEFAULT_CONTEXT, calibrate
-from .cli_run import model_errors, read_text, step_progress
+from .cli_run import model_errors, named_progress, read_text, step_progress
+from .evaluation_cli import card_command, eval_command
 from .quantization import COPY, quantize
+from .sensitivity import DEFAULT_CHUNKS, SensitivityOptions
+from .target import AUTO, Target
 
-TYPES = [*OUTPUT_TYPES, *ALIASES, COPY]
+TYPES = [*OUTPUT_TYPES, *ALIASES, COPY, AUTO]
 
 
 class DefaultGroup(click.Group):
@@ -42,10 +47,31 @@ def main() -> None:
 @main.command("quantize", short_help="Write a model in another type; the default.")
 @click.argument("in_path", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out_path", metavar="OUT", type=click.Path(path_type=Path))
-@click.argument("outtype", metavar="TYPE", type=click.Choice(TYPES, case_sensitive=False))
+@click.argument("outtype", metavar="TYPE", default=AUTO, type=click.Choice(TYPES, case_sensitive=False))
 @output_options
 @click.option("--allow-requantize", is_flag=True, help="Quantize again what is quantized already.")
 @click.option("--keep-split", is_flag=True, help="Write the same parts as the input has.")
+@click.option("--target-size", type=Size(), metavar="SIZE", help="The best types for at most 20G, 20GiB, 500M.")
+@click.option(
+    "--target-bpw", type=click.FloatRange(min=0, min_open=True), metavar="BITS", help="The same, per weight: 4.5."
+)
+@click.option(
+    "--target-types", type=WeightTypes(), default=(), metavar="TYPE,...", help="Types to choose from for a target."
+)
+@click.option(
+    "--sensitivity",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep what is measured for a target; it is not measured again for another one.",
+)
+@click.option(
+    "--sensitivity-chunks",
+    type=click.IntRange(min=1),
+    default=DEFAULT_CHUNKS,
+    show_default=True,
+    help="Pieces of text, 256 tokens each, that it is measured on.",
+)
+@click.option("-ngl", "--n-gpu-layers", default="auto", show_default=True, help="Where it is measured.")
 def quantize_command(
     in_path: Path, out_path: Path, outtype: str, allow_requantize: bool, keep_split: bool, **options: Any
 ) -> None:
@@ -53,10 +79,17 @@ def quantize_command(
 
     TYPE is a llama.cpp file type such as q4_k_m, or copy. {ftype} in OUT stands for it. IN may be the first part of a
     split model. A drafter LoRA beside IN becomes OUT-drafter-lora.gguf.
+
+    With --target-size or --target-bpw there is no TYPE: the model is run with one matrix quantized at a time, and each
+    gets the type with which all together lose least in so many bytes.
+
+    \b
+    trimode-quantize nld-8b-bf16.gguf nld-8b-q4_k_m.gguf q4_k_m
+    trimode-quantize nld-8b-bf16.gguf nld-8b-6g.gguf --target-size 6GB --sensitivity nld-8b.json
     """
     quiet, arguments = options["quiet"], library_arguments(options)
-    with clean_errors():
-        with byte_progress("Quantizing", quiet=quiet) as advance:
+    with clean_errors(), model_errors():
+        with _progress(options) as (target, advance):
             result = quantize(
                 in_path,
                 out_path,
@@ -64,10 +97,35 @@ def quantize_command(
                 progress=advance,
                 allow_requantize=allow_requantize,
                 keep_split=keep_split,
+                target=target,
                 **arguments,
             )
         if not quiet:
             report(result, dry_run=arguments["dry_run"])
+
+
+@contextmanager
+def _progress(options: dict[str, Any]) -> Iterator[tuple[Target | None, Callable[[int, int], None] | None]]:
+    """What --target-size and --target-bpw say, and who is told of the bytes written."""
+    quiet = options["quiet"]
+    if options["target_size"] is None and options["target_bpw"] is None:
+        with byte_progress("Quantizing", quiet=quiet) as advance:
+            yield None, advance
+        return
+    with named_progress(quiet=quiet) as report_step:
+        target = Target(
+            n_bytes=options["target_size"],
+            bits_per_weight=options["target_bpw"],
+            types=options["target_types"],
+            sensitivity=SensitivityOptions(
+                chunks=options["sensitivity_chunks"],
+                keep=options["sensitivity"],
+                threads=options["threads"],
+                n_gpu_layers=options["n_gpu_layers"],
+            ),
+            progress=report_step,
+        )
+        yield target, report_step and (lambda done, total: report_step("Quantizing, MiB", done >> 20, total >> 20))
 
 
 @main.command("imatrix", short_help="Make an importance matrix.")
@@ -111,6 +169,9 @@ def imatrix_command(
                 f"{result.draft_rows} of drafts, {result.denoise_rows} of denoising{lora}; {result.seconds:.1f} s"
             )
 
+
+main.add_command(eval_command)
+main.add_command(card_command)
 
 if __name__ == "__main__":
     main()

@@ -35,6 +35,25 @@ def step_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], N
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def named_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A progress bar that says what is being done, on stderr where that is a terminal."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("Loading", total=None)
+
+        def advance(what: str, done: int, total: int) -> None:
+            if bar.tasks[0].description != what:
+                bar.reset(task)
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield advance
+
+
 def read_text(path: Path) -> str:
     """A UTF-8 text. Raises ConversionError."""
     try:

@@ -23,6 +23,8 @@ from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.convert.writer import OutputTensor
 
+from .target import AUTO, Target, plan_within
+
 COPY = "copy"
 
 
@@ -42,6 +44,7 @@ def quantize(
     allow_requantize: bool = False,
     metadata: Sequence[str] = (),
     dry_run: bool = False,
+    target: Target | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Write a GGUF model in another type; its drafter LoRA goes along as `OUT-drafter-lora.gguf`.
@@ -49,15 +52,21 @@ def quantize(
     Args:
         in_path: the model, or the first part of a split one.
         out_path: file to write; `{ftype}` in it stands for `outtype`.
-        outtype: a llama.cpp file type in any case, or "copy", which leaves all tensors as they are.
+        outtype: a llama.cpp file type in any case, "copy", which leaves all tensors as they are, or "auto", which takes
+            for each tensor what is best within `target`.
         keep_split: write as many parts as the input has, with the same tensors in each.
         allow_requantize: quantize tensors again that are quantized already, which loses more than once from the
             original.
+        target: a size to stay within, with "auto".
 
     The other arguments, and what is raised, are those of `pytrimode.convert.convert`.
     """
     started = time.monotonic()
     name, output = _output_type(outtype)
+    if (name == AUTO) != (target is not None):
+        raise ConversionError(
+            f"type {name}: {AUTO} goes with --target-size or --target-bpw, and they go with nothing else"
+        )
     if lora_type is not None and lora_type not in LORA_TYPES:
         raise ValueError(f"lora_type {lora_type!r}: expected one of {', '.join(LORA_TYPES)}")
     options = OutputOptions(
@@ -84,7 +93,10 @@ def quantize(
         )
         hashes.add_to(described)
         parts = [len(part) for part in source.parts] if keep_split else None
-        plan = plan_model(out, described, source.tensors, output, options, parts=parts)
+        if target:
+            plan = plan_within(target, source_path, out, described, source.tensors, options, parts=parts)
+        else:
+            plan = plan_model(out, described, source.tensors, output, options, parts=parts)
         if not allow_requantize:
             _refuse_requantizing(source_path, plan)
         files: list[GgufOutput] = list(plan.files)
@@ -111,10 +123,10 @@ def quantize(
 
 def _output_type(outtype: str) -> tuple[str, OutputType | None]:
     name = ALIASES.get(outtype.lower(), outtype.lower())
-    if name == COPY:
+    if name in (COPY, AUTO):
         return name, None
     if name not in OUTPUT_TYPES:
-        raise ValueError(f"type {outtype!r}: expected one of {', '.join(OUTPUT_TYPES)} or {COPY}")
+        raise ValueError(f"type {outtype!r}: expected one of {', '.join(OUTPUT_TYPES)}, {COPY} or {AUTO}")
     return name, OUTPUT_TYPES[name]
 
 

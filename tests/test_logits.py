@@ -125,3 +125,42 @@ def test_scheduler_path_is_bit_equal_to_the_direct_one(q8_gguf: Path) -> None:
     scheduled = _native.Engine(model, n_ctx=512, n_threads=1, use_scheduler=True)
     assert np.array_equal(direct.logits(tokens(100)), scheduled.logits(tokens(100)))
     assert np.array_equal(direct.logits(tokens(100), 80), scheduled.logits(tokens(100), 80))
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
+def test_rows_from_the_cache_have_the_bits_of_all_at_once(tiny_gguf: Callable[[str], Path], outtype: str) -> None:
+    """Pieces of any length, passes of 64 rows, blocks last to first, and a request's own cells in between."""
+    ids = tokens(600, seed=5)
+    mask = [ids[300], *[100] * 31]
+    with TriMode(tiny_gguf(outtype), n_ctx=1024, n_threads=1, n_batch=64) as model:
+        causal = model.logits(ids)
+        blocks = {p: model.logits(ids[:p] + mask, block_start=p, lora=lora) for p, lora in ((520, True), (300, False))}
+        list(model.generate(ids[:290], max_tokens=20, temperature=0.0, mode="ar", ignore_eos=True))
+        for begin, end in ((100, 130), (130, 131), (131, 320), (320, 600), (5, 600), (599, 600)):
+            assert np.array_equal(model.logits(ids[:end], first=begin), model.logits(ids[:end])[begin:])
+            assert np.array_equal(model.logits(ids, first=begin), causal[begin:])
+        for p, whole in blocks.items():
+            again = model.logits(ids[:p] + mask, block_start=p, lora=p == 520, first=p)
+            assert np.array_equal(again, whole[p:])
+            assert np.array_equal(model.logits(ids[:p] + mask, block_start=p, lora=p == 520, first=p + 3), again[3:])
+            assert np.array_equal(model.logits(ids[:p] + mask, block_start=p, lora=p == 520, first=50), whole[50:])
+
+
+def test_rows_taken_a_few_at_a_time_are_computed_once(q8_gguf: Path) -> None:
+    ids = tokens(512, seed=6)
+    with TriMode(q8_gguf, n_ctx=1024, n_threads=1) as model:
+        engine = model._loop._engine
+        assert engine is not None
+        model.logits(ids, first=256)
+        assert engine.state["n_idle_cells"] == 512
+        model.logits(ids[:320], first=319)
+        assert engine.state["n_idle_cells"] == 512
+        model.clear_cache()
+        model.logits(ids)
+        assert engine.state["n_idle_cells"] == 0
+
+
+@pytest.mark.parametrize("first", [-1, 10])
+def test_rows_that_there_are_not_are_refused(model: TriMode, first: int) -> None:
+    with pytest.raises(ValueError, match=f"first {first}: must be between 0 and 9"):
+        model.logits(tokens(10), first=first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,10 +80,11 @@ def _ratio(value: Spread | None) -> str:
 
 
 def _table(columns: Sequence[Column], found: Sequence[Line]) -> str:
-    return _rows([title for title, _ in columns], ([text(line) for _, text in columns] for line in found))
+    return markdown_table([title for title, _ in columns], ([text(line) for _, text in columns] for line in found))
 
 
-def _rows(titles: Sequence[str], rows: Iterator[list[str]]) -> str:
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, not padded."""
     head = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     return "\n".join(head + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -97,7 +98,7 @@ def _auto(report: Report) -> str:
                 _ratio(line.against_best), _ratio(line.against_ar)]  # fmt: skip
 
     titles = ["prompts", "prompt tokens", "max tokens", "parallel", "best fixed", "auto x best", "auto x ar"]
-    return "Mode auto:\n\n" + _rows(titles, (row(line) for line in found)) if found else ""
+    return "Mode auto:\n\n" + markdown_table(titles, (row(line) for line in found)) if found else ""
 
 
 def _acceptance(report: Report) -> str:
@@ -119,7 +120,7 @@ def _acceptance(report: Report) -> str:
         for s, sample in drafting.items()
     )
     title = "Drafts accepted, in %, by position, of those whose predecessors were accepted:"
-    return f"{title}\n\n" + _rows(["mode", *(str(p) for p in positions)], rows)
+    return f"{title}\n\n" + markdown_table(["mode", *(str(p) for p in positions)], rows)
 
 
 def _passes(report: Report) -> str:
@@ -127,7 +128,9 @@ def _passes(report: Report) -> str:
         return ""
     first = report.pass_seconds[0][1]
     rows = ([f"{n:g}", f"{1e3 * s:.2f}", f"{s / first:.2f}"] for n, s in report.pass_seconds)
-    return "Time of a pass by its rows, other programs' share taken out:\n\n" + _rows(["rows", "ms", "x first"], rows)
+    return "Time of a pass by its rows, other programs' share taken out:\n\n" + markdown_table(
+        ["rows", "ms", "x first"], rows
+    )
 
 
 def _figures(line: Line) -> dict[str, Any]:
