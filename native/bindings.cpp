@@ -172,11 +172,13 @@ SamplerOptions sampler_options(nb::dict & arguments) {
 
 RequestOptions request_options(nb::dict & arguments) {
     RequestOptions o;
-    std::string mode, reveal = "confidence";
+    std::string mode, reveal = "confidence", fusing = "never";
     take(arguments, "mode", mode);
     take(arguments, "reveal", reveal);
     o.mode = parse_mode(mode);
     o.reveal = parse_reveal(reveal);
+    take(arguments, "fusing", fusing);
+    o.fusing = parse_fusing(fusing);
     take(arguments, "max_tokens", o.max_tokens);
     take(arguments, "block_length", o.block_length);
     take(arguments, "threshold", o.threshold);

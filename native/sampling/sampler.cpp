@@ -265,12 +265,12 @@ llama_token Sampler::draw(const Distribution & target, int32_t position) const {
                             : target.draw(uniform(options_.seed, position, Draw::target));
 }
 
-llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position) const {
+llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position, int draft) const {
     if (options_.greedy()) {
         return proposal.candidates().front().token;
     }
     return options_.coupled ? proposal.draw_gumbel(options_.seed, position)
-                            : proposal.draw(uniform(options_.seed, position, Draw::draft));
+                            : proposal.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(draft)));
 }
 
 llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {

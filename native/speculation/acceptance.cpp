@@ -48,13 +48,13 @@ std::vector<double> Acceptance::published() {
     return rates;
 }
 
-void Acceptance::observe(int drafted, int accepted) {
+void Acceptance::observe(int drafted, int accepted, int unseen) {
     const int n = static_cast<int>(prior_.size());
     for (int i = 0; i < n; ++i) {
         tried_[i] *= keep_;
         accepted_[i] *= keep_;
     }
-    for (int i = 0; i < std::min(drafted, accepted + 1); ++i) {
+    for (int i = unseen; i < std::min(drafted, accepted + 1); ++i) {
         const int at = std::min(i, n - 1);
         tried_[at] += 1.0;
         accepted_[at] += i < accepted;
@@ -82,14 +82,22 @@ void Acceptance::refit() {
     }
 }
 
-double Acceptance::tokens(int length) const {
+double Acceptance::tokens(int length, int first) const {
     double all = 1.0;
     double sum = 1.0;
     for (int i = 0; i + 1 < length; ++i) {
-        all *= rates_[std::min<size_t>(i, rates_.size() - 1)];
+        all *= rate(first + i);
         sum += all;
     }
     return sum;
+}
+
+double Acceptance::all(int n, int first) const {
+    double all = 1.0;
+    for (int i = 0; i < n; ++i) {
+        all *= rate(first + i);
+    }
+    return all;
 }
 
 }  // namespace trimode

@@ -83,6 +83,10 @@ _DECODING = [
     click.option("-B", "--block-length", type=click.IntRange(min=1), metavar="N",
                  help=f"Tokens per block (default: {modes.DEFAULT_BLOCK_LENGTH}; in diffusion the file's; in auto what "
                       "is fastest, measured on the way)."),
+    click.option("--fused", type=click.Choice(list(modes.FUSED)),
+                 help="Self-spec: draft in the pass that verifies; "
+                      + "; ".join(f"{k}: {v}" for k, v in modes.FUSED_HELP.items())
+                      + f" (default: {modes.FUSED_AUTO} in mode auto, else off)."),
     click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="P",
                  help="Confidence from which diffusion keeps a token at once "
                       f"(default: the file's, or {modes.DEFAULT_THRESHOLD})."),
@@ -157,6 +161,7 @@ class Decoding:
 
     mode: str
     block_length: int | None
+    fused: str | None
     threshold: float | None
     steps: int | None
     reveal: str
@@ -169,6 +174,7 @@ class Decoding:
         return GenerationOptions(
             mode=self.mode,
             block_length=self.block_length,
+            fused=None if self.fused is None else modes.FUSED[self.fused],
             threshold=self.threshold,
             steps=self.steps,
             reveal=self.reveal,
