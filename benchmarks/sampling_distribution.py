@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
 """Self-speculation keeps the sampling distribution: chi-square tests of three tokens against exact enumeration.
 
-python benchmarks/sampling_distribution.py                    # rejection: 216 cases of 20,000 draws, an hour of CPU
-python benchmarks/sampling_distribution.py --sampler coupled
+python benchmarks/sampling_distribution.py --resume rejection.jsonl            # 216 cases of 20,000 draws
+python benchmarks/sampling_distribution.py --resume coupled.jsonl --sampler coupled
 
 A case is a prompt, a temperature, a truncation and a block length, on a small model of random weights whose drafts
-agree with its target about every second time. Wrong acceptance rules, simulated on the same distributions, are tested
-too and should fail. Exits with 1 if a case fails. Seeds are 0, 1, 2, ...
+agree with its target about every second time. Seeds are 0, 1, 2, ...; requests run side by side, so the crowd is
+tested too. Wrong acceptance rules, simulated on the same distributions, are tested as well and should fail.
+
+With --resume a run that was broken off loses one case. Exits with 1 if a case fails, with 2 if cases are missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import asdict, dataclass
+from itertools import islice, product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -40,6 +44,8 @@ from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
 BLOCK_LENGTHS = (2, 4, 16)
 WRONG_BLOCK_LENGTH = 4
 """The wrong rules are simulated for this block length only."""
+SIDE_BY_SIDE = 8
+"""Requests in a pass."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ _model: TriMode
 def load() -> None:
     """Make the model of a worker process."""
     global _model
-    _model = load_agreeing_model(Path(tempfile.mkdtemp(prefix="sampling-distribution-")))
+    with tempfile.TemporaryDirectory(prefix="sampling-distribution-") as root:
+        _model = load_agreeing_model(Path(root), n_parallel=SIDE_BY_SIDE, flash_attn=True)
 
 
 def test(case: Case) -> Outcome:
@@ -91,9 +98,28 @@ def test(case: Case) -> Outcome:
     return Outcome(case, chi_square_p(cells, drawn.counts), acceptance, len(cells.expected), wrong)
 
 
-def report(outcomes: list[Outcome]) -> bool:
-    """Print the tables; whether all cases pass."""
-    n = len(outcomes)
+def finished(path: Path | None, cases: list[Case]) -> dict[Case, Outcome]:
+    """What an earlier run has left of these cases."""
+    if path is None or not path.exists():
+        return {}
+    wanted = set(cases)
+    read = [json.loads(line) for line in path.read_text().splitlines()]
+    outcomes = [Outcome(**line | {"case": Case(**line["case"])}) for line in read]
+    return {outcome.case: outcome for outcome in outcomes if outcome.case in wanted}
+
+
+def run(cases: list[Case], path: Path | None, jobs: int) -> Iterator[Outcome]:
+    """The outcomes, each of them kept in the file before the next one is waited for."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=load) as pool:
+        for outcome in common.progress(pool.map(test, cases), "chi-square tests", len(cases)):
+            if path is not None:
+                with path.open("a") as file:
+                    file.write(json.dumps(asdict(outcome)) + "\n")
+            yield outcome
+
+
+def report(outcomes: list[Outcome], n: int) -> bool:
+    """Print the tables; whether all cases pass. `n`: cases that the whole test has."""
     print("Smallest p value over prompts and block lengths (lowest to highest share of accepted drafts)\n")
     print("| temperature | " + " | ".join(TRUNCATIONS) + " |")
     print("|---" * (len(TRUNCATIONS) + 1) + "|")
@@ -110,7 +136,10 @@ def report(outcomes: list[Outcome]) -> bool:
             print(f"\nblock length {block_length}: {len(ps)} cases, smallest p {min(ps):.3g}", end="")
     worst = min(outcomes, key=lambda o: o.p)
     adjusted = min(1.0, worst.p * n)
-    print(f"\n\n{n} cases of {worst.case.draws} draws, {min(o.n_cells for o in outcomes)} to ", end="")
+    print(
+        f"\n\n{len(outcomes)} of {n} cases, {worst.case.draws} draws each, {min(o.n_cells for o in outcomes)} to ",
+        end="",
+    )
     print(f"{max(o.n_cells for o in outcomes)} cells; smallest p {worst.p:.3g} ({worst.case}),")
     passed = adjusted > SIGNIFICANCE
     print(f"times {n} (Bonferroni) {adjusted:.3g}, to exceed {SIGNIFICANCE}: {'pass' if passed else 'FAIL'}")
@@ -130,6 +159,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="1 to %(default)s (default: %(default)s)")
     parser.add_argument("--block-lengths", type=int, nargs="+", default=BLOCK_LENGTHS, choices=BLOCK_LENGTHS)
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="skip the cases in it, add those that are finished")
+    parser.add_argument("--at-most", type=int, metavar="N", help="cases to run now (default: all that are missing)")
     args = parser.parse_args()
     cases = [
         Case(prompt, temperature, truncation, block_length, args.sampler, args.draws)
@@ -137,9 +168,11 @@ def main() -> None:
             range(args.prompts), TEMPERATURES, TRUNCATIONS, args.block_lengths
         )
     ]
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn"), initializer=load) as pool:
-        outcomes = list(common.progress(pool.map(test, cases), "chi-square tests", len(cases)))
-    sys.exit(0 if report(outcomes) else 1)
+    outcomes = finished(args.resume, cases)
+    missing = list(islice((case for case in cases if case not in outcomes), args.at_most))
+    outcomes |= {outcome.case: outcome for outcome in run(missing, args.resume, args.jobs)} if missing else {}
+    passed = report(list(outcomes.values()), len(cases))
+    sys.exit(1 if not passed else 0 if len(outcomes) == len(cases) else 2)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .gguf_input import GgufInput
 from .hparams import Hyperparameters
 from .imatrix_file import ImportanceMatrix
 from .metadata import Metadata, decode_strings
-from .names import match_weights
+from .names import match_weights, vision_weights
 from .provenance import SourceHashes
 from .vocab import Vocab
 
@@ -35,12 +35,14 @@ class CheckResult:
         n_keys: metadata keys compared.
         hashes_checked: the file records SHA-256 of its source files, and they were compared too.
         differences: each in one line; empty when the file holds the checkpoint.
+        n_skipped: tensors of the checkpoint that no file would hold: those of a vision and language model's vision.
     """
 
     n_tensors: int
     n_keys: int
     hashes_checked: bool
     differences: list[str]
+    n_skipped: int = 0
 
 
 def check(
@@ -71,7 +73,8 @@ def check(
             sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
             differences += _compare_tensors(sources, file, importance, threads or 0, progress)
             differences += _compare_hashes(file.metadata(), hashes)
-        return CheckResult(len(sources), n_keys, bool(hashes.files), differences)
+        n_skipped = len(vision_weights(checkpoint))
+        return CheckResult(len(sources), n_keys, bool(hashes.files), differences, n_skipped)
 
 
 def _importance(file: GgufInput, imatrix: str | PathLike[str] | None) -> ImportanceMatrix | None:

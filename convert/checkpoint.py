@@ -26,17 +26,22 @@ class Checkpoint:
 
     Attributes:
         path: the directory.
-        config: config.json, its model_type checked.
+        config: config.json, its model_type checked; of a vision and language model the settings of its text model.
         weights: the tensors of all shards by name.
     """
 
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises ConversionError when it is no tri-mode checkpoint or its weights are incomplete."""
         self.path = path
-        self.config = _read_config(path)
+        self.config = _text_config(_read_config(path))
         if not (path / TOKENIZER).is_file():
             raise ConversionError(f"{path / TOKENIZER}: not found: the checkpoint is incomplete, download it again")
         self.weights = Weights(_weight_files(path))
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether it is a vision and language model."""
+        return bool(self.config["model_type"] == VLM_MODEL_TYPE)
 
     def read_json(self, name: str) -> JsonObject:
         """A required JSON file of the directory."""
@@ -121,16 +126,24 @@ def _read_config(path: Path) -> JsonObject:
         raise ConversionError(f"{path}: not a checkpoint directory: it has no {CONFIG}")
     config = JsonObject.read(path / CONFIG)
     found = config.get("model_type")
-    if found == VLM_MODEL_TYPE:
+    if found not in (MODEL_TYPE, VLM_MODEL_TYPE):
         raise ConversionError(
-            f"{config.where}: model_type {VLM_MODEL_TYPE} (vision and language) is not supported yet: "
-            f"use a text checkpoint, model_type {MODEL_TYPE}"
-        )
-    if found != MODEL_TYPE:
-        raise ConversionError(
-            f'{config.where}: model_type: expected "{MODEL_TYPE}", found {found!r}: not a tri-mode model'
+            f'{config.where}: model_type: expected "{MODEL_TYPE}" or "{VLM_MODEL_TYPE}", found {found!r}: '
+            f"not a tri-mode model"
         )
     return config
+
+
+def _text_config(config: JsonObject) -> JsonObject:
+    """The settings of the text model: those of a vision and language model may stand apart, in `text_config`.
+
+    What is null or missing there holds for the whole model.
+    """
+    if config["model_type"] != VLM_MODEL_TYPE or config.get("text_config") is None:
+        return config
+    nested = config.object("text_config")
+    given = {key: value for key, value in nested.items() if value is not None and key != "model_type"}
+    return JsonObject({**config, **given}, nested.where)
 
 
 def _weight_files(path: Path) -> dict[Path, list[str] | None]:

@@ -86,7 +86,8 @@ def _check(gguf: Path, model_dir: Path, options: dict[str, Any]) -> None:
         raise click.ClickException(f"{gguf} differs from {model_dir} in {len(result.differences)} places")
     if not options["quiet"]:
         hashes = " and the SHA-256 of its files" if result.hashes_checked else ""
-        click.echo(f"{gguf} holds {model_dir}: {result.n_tensors} tensors, {result.n_keys} keys{hashes} agree")
+        vision = f"; {result.n_skipped} of its vision are no part of it" if result.n_skipped else ""
+        click.echo(f"{gguf} holds {model_dir}: {result.n_tensors} tensors, {result.n_keys} keys{hashes} agree{vision}")
 
 
 def _restore(gguf: Path, directory: Path, options: dict[str, Any]) -> None:

@@ -68,6 +68,9 @@ def _report_plan(result: ConversionResult) -> None:
     width = max(len(tensor.name) for tensor in result.tensors)
     for tensor in result.tensors:
         click.echo(_row(tensor, width))
+    for stored in result.skipped:
+        shape = " x ".join(map(str, stored.shape))
+        click.echo(f"{stored.name}  {shape} {stored.dtype.lower()}, {shown_size(stored.n_bytes)}: left out")
     click.echo(
         f"{result.outtype}: {result.n_tensors} tensors, {shown_size(result.n_bytes)}, "
         f"{total_bits_per_weight(result.tensors):.2f} bits per weight; nothing was written"

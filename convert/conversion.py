@@ -18,9 +18,11 @@ from .hparams import Hyperparameters
 from .lora import LORA_TYPES, DrafterLora
 from .metadata import Metadata
 from .model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
-from .names import match_weights
+from .names import match_weights, vision_weights
 from .output import check_output
 from .provenance import SourceHashes
+from .safetensors_file import StoredTensor
+from .sizes import shown_size
 from .split import whole_name
 from .type_selection import TypeOptions
 from .vocab import Vocab
@@ -41,6 +43,7 @@ class ConversionResult:
         seconds: from start to finish, until the files are on the disk.
         paths: all files of the model.
         notes: what the user should know; empty when all is as usual.
+        skipped: tensors of the source that are no part of the model: those of a vision and language model's vision.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class ConversionResult:
     seconds: float
     paths: list[Path]
     notes: list[str] = field(default_factory=list)
+    skipped: list[StoredTensor] = field(default_factory=list)
 
     @property
     def n_tensors(self) -> int:
@@ -85,8 +89,9 @@ def convert(
     """Convert a checkpoint directory to a GGUF file that both pytrimode and stock llama.cpp run.
 
     The type of each tensor is what libllama chooses for a file of type `outtype`. The drafter LoRA in
-    `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`. Files appear when they are complete; on any error nothing is
-    left behind. Memory stays below 1 GiB whatever the size of the model.
+    `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`. Of a vision and language model the text model is converted.
+    Files appear when they are complete; on any error nothing is left behind. Memory stays below 1 GiB whatever the size
+    of the model.
 
     Args:
         model_dir: directory with config.json, tokenizer.json and safetensors weights.
@@ -148,6 +153,7 @@ def convert(
         if not dry_run:
             sizes = write_files(files, stack, force=force, progress=progress, hashes=digests)
             n_bytes = sum(sizes[: len(plan.files)])
+        skipped = vision_weights(checkpoint)
         return ConversionResult(
             path=plan.paths[0],
             lora_path=lora_path(out) if adapter else None,
@@ -158,7 +164,8 @@ def convert(
             source_bytes=sum(source.n_bytes for source in sources),
             seconds=time.monotonic() - started,
             paths=plan.paths,
-            notes=vocab.notes + plan.notes + _adapter_notes(out, adapter),
+            notes=vocab.notes + plan.notes + _vision_notes(skipped) + _adapter_notes(out, adapter),
+            skipped=skipped,
         )
 
 
@@ -186,6 +193,16 @@ def checkpoint_metadata(
 def source_files(checkpoint: Checkpoint) -> list[Path]:
     """What makes the model what it is."""
     return [checkpoint.path / CONFIG, checkpoint.path / TOKENIZER, *checkpoint.weights.paths]
+
+
+def _vision_notes(skipped: list[StoredTensor]) -> list[str]:
+    if not skipped:
+        return []
+    size = shown_size(sum(tensor.n_bytes for tensor in skipped))
+    return [
+        f"a vision and language model: {len(skipped)} tensors ({size}) of its vision tower and projector are left "
+        f"out, the file holds the text model; --dry-run lists them"
+    ]
 
 
 def _adapter_notes(out: Path, adapter: DrafterLora | None) -> list[str]:

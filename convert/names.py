@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from .checkpoint import Checkpoint
 from .errors import ConversionError
 from .hparams import Hyperparameters
+from .safetensors_file import StoredTensor
 
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
 # Buffers that some exporters save along; they follow from config.json.
 IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
+VISION_PREFIXES = ("encoder.vision_tower.", "encoder.multi_modal_projector.")
+"""Of a vision and language model, beside its text model."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def expected_weights(hparams: Hyperparameters) -> Iterator[Weight]:
 
 
 def match_weights(checkpoint: Checkpoint, hparams: Hyperparameters) -> list[Weight]:
-    """The weights of the model, all found with their shapes and nothing besides.
+    """The weights of the text model, all found with their shapes and nothing besides but `vision_weights`.
 
     Raises ConversionError that names the tensor which is missing, misshapen or unknown.
     """
@@ -73,7 +76,7 @@ def match_weights(checkpoint: Checkpoint, hparams: Hyperparameters) -> list[Weig
                 f"{checkpoint.weights.file_of(weight.source).path}: tensor {weight.source}: "
                 f"expected shape {list(weight.shape)} (from config.json), found {list(found)}"
             )
-    known = {weight.source for weight in weights}
+    known = {weight.source for weight in weights} | {tensor.name for tensor in vision_weights(checkpoint)}
     extra = [name for name in stored if name not in known and not name.endswith(IGNORED_SUFFIXES)]
     if extra:
         raise ConversionError(
@@ -81,6 +84,13 @@ def match_weights(checkpoint: Checkpoint, hparams: Hyperparameters) -> list[Weig
             f"{_and_others(extra)}: config.json and the weights do not belong together"
         )
     return weights
+
+
+def vision_weights(checkpoint: Checkpoint) -> list[StoredTensor]:
+    """What a vision and language model has beside its text model: its vision tower and projector."""
+    if not checkpoint.has_vision:
+        return []
+    return [tensor for name, tensor in checkpoint.weights.tensors.items() if name.startswith(VISION_PREFIXES)]
 
 
 def _and_others(names: list[str]) -> str:

@@ -80,7 +80,8 @@ Engine::Engine(const Model & model, const EngineOptions & options)
              parse_cache_type(options.type_k, "type_k", options.flash_attn, model.hparams().head_dim),
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       sequences_(cache_, options.exact_reuse),
-      forward_(model, cache_, {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler}),
+      forward_(model, cache_,
+               {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs}),
       batch_(options.n_batch),
       draft_length_(std::min(options.n_batch, max_draft_length(model))) {}
 

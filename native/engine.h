@@ -26,7 +26,8 @@ struct EngineOptions {
     std::string type_v = "f16";
     bool flash_attn = true;
     bool use_scheduler = false;
-    bool exact_reuse = false;  // reuse only cells that a prefill from nothing would write bit by bit the same
+    bool device_graphs = false;  // these two: see ForwardOptions
+    bool exact_reuse = false;    // reuse only cells that a prefill from nothing would write bit by bit the same
 };
 
 // Keys and values of the first tokens of a prompt, as the cache stores them.
@@ -51,6 +52,7 @@ class Engine {
     int n_parallel() const { return options_.n_parallel; }
     size_t kv_cache_bytes() const { return cache_.bytes(); }
     size_t compute_bytes() const { return forward_.compute_bytes(); }
+    const Forward & forward() const { return forward_; }
     DraftLength & draft_length() { return draft_length_; }  // for use while no request runs
 
     // Queues a request and returns its id, at once. Its events go to `channel`; 0: to one of its own, of number id.

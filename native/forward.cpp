@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "embedding.h"
 #include "ggml-cpu.h"
 #include "kv_cache.h"
 #include "lora.h"
@@ -19,7 +20,9 @@ namespace trimode {
 
 namespace {
 
-constexpr size_t MAX_GRAPHS = 64;  // ready graphs kept
+constexpr size_t MAX_GRAPHS = 64;             // ready graphs kept, all in one buffer
+constexpr size_t MAX_SCHEDULED_GRAPHS = 4;    // with a scheduler each has buffers of its own; of these one at most ...
+constexpr int SMALL_ROWS = RESERVED_OUTPUTS;  // ... has more rows than so many
 
 std::vector<ggml_backend_t> init_backends(const Model & model) {
     std::set<ggml_backend_dev_t> devices;
@@ -102,10 +105,15 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_;
 };
 
-void set_tensor(ggml_tensor * t, const void * data) {
-    if (t && t->buffer) {  // a tensor that no node reads has no memory
-        ggml_backend_tensor_set(t, data, 0, ggml_nbytes(t));
+// The device that holds all layers and the head, null where there are several or it is the CPU.
+ggml_backend_dev_t only_device(const Model & model) {
+    ggml_backend_dev_t device = device_of(model.output());
+    for (const Layer & layer : model.layers()) {
+        if (device_of(layer.wk) != device || device_of(layer.attn_norm) != device) {
+            return nullptr;
+        }
     }
+    return device_of(model.output_norm()) == device ? device : nullptr;
 }
 
 }  // namespace
@@ -124,22 +132,70 @@ struct Forward::Ready {
 Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & options)
     : model_(model), cache_(cache), options_(options), backends_(init_backends(model)) {
     const bool cpu_only = backends_.size() == 1;
-    direct_ = cpu_only && !options.use_scheduler;
-    graph_options_ = {options.flash_attn, /*bit_stable=*/cpu_only};
+    const bool as_device = !cpu_only || options.device_graphs;
+    graph_options_ = {options.flash_attn, /*bit_stable=*/!as_device};
     set_threads(backends_.back(), options.n_threads);
-    if (direct_) {
-        allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.back()));
-        GraphKey largest{};
-        largest.n_rows = largest.n_tiled = options.n_batch;
-        largest.n_out = std::min(options.n_batch, RESERVED_OUTPUTS);
-        largest.n_kv = cache.n_cells();
-        largest.lora = model.lora() != nullptr;
-        largest.select = true;
-        const Graph graph = build_graph(model, cache, graph_options_, largest);
-        if (!ggml_gallocr_reserve(allocator_, graph.graph)) {
-            throw std::runtime_error("out of memory: no room for the compute buffer; use a smaller batch or context");
+    if (as_device) {
+        graph_options_.host_embedding = can_embed(model.token_embd());
+        graph_options_.reduce = true;
+        make_token_bias(device_of(model.output()));
+    }
+    const GraphKey largest = largest_key(options.n_batch);
+    direct_ = !options.use_scheduler && (cpu_only || device_can_run_alone(largest));
+    if (!direct_) {
+        return;
+    }
+    allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.front()));
+    const Graph graph = build_graph(model, cache, graph_options_, largest);
+    ggml_gallocr_reserve_n_size(allocator_, graph.graph, nullptr, nullptr, &planned_);
+    if (!model.no_alloc() && !ggml_gallocr_reserve(allocator_, graph.graph)) {
+        throw std::runtime_error("out of memory: no room for the compute buffer of " + std::to_string(planned_ >> 20) +
+                                 " MiB; use a smaller batch or context, or fewer layers on the GPU (-ngl)");
+    }
+}
+
+GraphKey Forward::largest_key(int n_rows) const {
+    GraphKey key{};
+    key.n_rows = n_rows;
+    key.n_tiled = graph_options_.bit_stable ? key.n_rows : 0;
+    key.n_out = std::min(n_rows, RESERVED_OUTPUTS);
+    key.n_kv = cache_.n_cells();
+    key.lora = model_.lora() != nullptr;
+    key.select = true;
+    key.confidence = true;
+    return key;
+}
+
+// Whether one device has all weights and knows all operations.
+bool Forward::device_can_run_alone(const GraphKey & largest) const {
+    if (!only_device(model_) || !graph_options_.host_embedding) {
+        return false;
+    }
+    const Graph graph = build_graph(model_, cache_, graph_options_, largest);
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
+        if (!ggml_backend_supports_op(backends_.front(), ggml_graph_node(graph.graph, i))) {
+            return false;
         }
     }
+    return true;
+}
+
+// -inf for the mask id, 0 for all others, beside the head.
+void Forward::make_token_bias(ggml_backend_dev_t device) {
+    if (model_.mask_token() < 0) {
+        return;
+    }
+    bias_context_.reset(ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+    ggml_tensor * bias = ggml_new_tensor_1d(bias_context_.get(), GGML_TYPE_F32, model_.n_vocab());
+    bias_buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(
+        bias_context_.get(), device ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type()));
+    if (!bias_buffer_) {
+        throw std::runtime_error("out of memory: no room for the compute buffer; use fewer layers on the GPU (-ngl)");
+    }
+    std::vector<float> values(model_.n_vocab(), 0.0f);
+    values[model_.mask_token()] = -INFINITY;
+    ggml_backend_tensor_set(bias, values.data(), 0, ggml_nbytes(bias));
+    graph_options_.token_bias = bias;
 }
 
 Forward::~Forward() {
@@ -154,7 +210,7 @@ Forward::~Forward() {
 
 size_t Forward::compute_bytes() const {
     if (direct_) {
-        return ggml_gallocr_get_buffer_size(allocator_, 0);
+        return model_.no_alloc() ? planned_ : ggml_gallocr_get_buffer_size(allocator_, 0);
     }
     size_t total = 0;
     for (const auto & [key, ready] : graphs_) {
@@ -165,22 +221,75 @@ size_t Forward::compute_bytes() const {
     return total;
 }
 
+std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() const {
+    const auto device = [&](size_t i) {
+        return i + 1 < backends_.size() ? ggml_backend_get_device(backends_[i]) : nullptr;
+    };
+    if (direct_) {
+        return {{device(0), planned_}};
+    }
+    std::vector<size_t> total(backends_.size(), 0);
+    for (const auto & [n_rows, times] : {std::pair<int, size_t>{options_.n_batch, 1},
+                                         {std::min(SMALL_ROWS, options_.n_batch), MAX_SCHEDULED_GRAPHS - 1}}) {
+        const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(n_rows));
+        ggml_backend_sched_t scheduler = new_scheduler();
+        std::vector<size_t> sizes(backends_.size());
+        ggml_backend_sched_reserve_size(scheduler, graph.graph, sizes.data());
+        ggml_backend_sched_free(scheduler);
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            total[i] += sizes[i] * times;
+        }
+    }
+    std::vector<std::pair<ggml_backend_dev_t, size_t>> planned;
+    for (size_t i = 0; i < total.size(); ++i) {
+        planned.emplace_back(device(i), total[i]);
+    }
+    return planned;
+}
+
+ggml_backend_sched_t Forward::new_scheduler() const {
+    std::vector<ggml_backend_t> backends = backends_;
+    return ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), SCHEDULER_NODES,
+                                  /*parallel=*/false, /*op_offload=*/true);
+}
+
 void Forward::allocate(Ready & ready) {
     if (!direct_) {
-        ready.scheduler = ggml_backend_sched_new(backends_.data(), nullptr, static_cast<int>(backends_.size()),
-                                                 SCHEDULER_NODES, /*parallel=*/false, /*op_offload=*/true);
+        ready.scheduler = new_scheduler();
         if (!ggml_backend_sched_alloc_graph(ready.scheduler, ready.graph.graph)) {
-            throw std::runtime_error("out of memory: no room for the compute buffers; use a smaller batch or context");
+            throw std::runtime_error(
+                "out of memory: no room for the compute buffers; use a smaller batch or context, or fewer layers on "
+                "the GPU (-ngl)");
         }
         return;
     }
     const size_t before = ggml_gallocr_get_buffer_size(allocator_, 0);
     if (!ggml_gallocr_alloc_graph(allocator_, ready.graph.graph)) {
-        throw std::runtime_error("out of memory: no room for the compute buffer; use a smaller batch or context");
+        throw std::runtime_error(
+            "out of memory: no room for the compute buffer; use a smaller batch or context, or fewer layers on the GPU "
+            "(-ngl)");
     }
     if (ggml_gallocr_get_buffer_size(allocator_, 0) != before) {
         graphs_.clear();  // the buffer moved: the addresses in the other ready graphs are void
         recent_.clear();
+    }
+}
+
+void Forward::drop(std::list<GraphKey>::iterator at) {
+    graphs_.erase(*at);
+    recent_.erase(at);
+}
+
+// For one more ready graph.
+void Forward::make_room(const GraphKey & key) {
+    if (graphs_.size() >= (direct_ ? MAX_GRAPHS : MAX_SCHEDULED_GRAPHS)) {
+        drop(std::prev(recent_.end()));
+    }
+    for (auto at = recent_.begin(); !direct_ && key.n_rows > SMALL_ROWS && at != recent_.end();) {
+        const auto here = at++;
+        if (here->n_rows > SMALL_ROWS) {
+            drop(here);
+        }
     }
 }
 
@@ -192,21 +301,28 @@ Forward::Ready & Forward::ready(const GraphKey & key) {
     }
     const Stopwatch watch(times_.build);
     ++times_.graphs;
+    make_room(key);
     auto made = std::make_unique<Ready>();
     made->graph = build_graph(model_, cache_, graph_options_, key);
     allocate(*made);
-    if (graphs_.size() >= MAX_GRAPHS) {
-        graphs_.erase(recent_.back());
-        recent_.pop_back();
-    }
     recent_.push_front(key);
     made->recent = recent_.begin();
     return *(graphs_[key] = std::move(made));
 }
 
-// Float weights on the CPU: two rows at least, in every product, so that a row's bits do not depend on its company.
-// The last row is repeated; the same values go to the same cell.
-int Forward::min_rows() const { return graph_options_.bit_stable && model_.has_float_weights() ? 2 : 1; }
+// Rows that a pass of n rows really has; the last one is repeated, and writes the same values to the same cell.
+// Float weights on the CPU: two at least, in every product, so that a row's bits do not depend on its company.
+// On a device: the next power of two, so that few graphs serve all passes and the device can replay them.
+int Forward::padded(int n_rows) const {
+    if (graph_options_.bit_stable) {
+        return std::max(n_rows, model_.has_float_weights() ? 2 : 1);
+    }
+    int bucket = 1;
+    while (bucket < n_rows) {
+        bucket *= 2;
+    }
+    return std::max(std::min(bucket, options_.n_batch), n_rows);
+}
 
 void Forward::run(const Batch & batch) {
     if (batch.size() == 0) {
@@ -219,18 +335,19 @@ void Forward::run(const Batch & batch) {
         const Row & row = batch.rows()[i];
         key.lora |= row.lora && model_.lora();
         key.n_tiled += row.tiled;
+        key.confidence |= graph_options_.reduce && row.want == Want::confidence;
         if (row.want != Want::nothing) {
             out_index_[i] = static_cast<int>(out_rows_.size());
             out_rows_.push_back(i);
         }
     }
-    key.n_rows = std::max(batch.size(), min_rows());
+    key.n_rows = padded(batch.size());
     if (key.n_tiled == batch.size()) {
         key.n_tiled = key.n_rows;  // a repeated row writes the cell of the one it repeats: it needs the same kernel
     }
     key.n_tiled = graph_options_.bit_stable ? key.n_tiled : 0;
     key.select = static_cast<int>(out_rows_.size()) < batch.size();
-    key.n_out = out_rows_.empty() ? 0 : std::max(static_cast<int>(out_rows_.size()), min_rows());
+    key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
     key.n_kv = std::min(static_cast<int>(GGML_PAD(highest_cell(batch) + 1, CELL_BUCKET)), cache_.n_cells());
 
     Ready & ready = this->ready(key);
@@ -243,39 +360,75 @@ void Forward::run(const Batch & batch) {
 
 void Forward::compute(Ready & ready) {
     const Stopwatch watch(times_.compute);
-    const ggml_status status = direct_ ? ggml_backend_graph_compute(backends_.back(), ready.graph.graph)
+    const ggml_status status = direct_ ? ggml_backend_graph_compute(backends_.front(), ready.graph.graph)
                                        : ggml_backend_sched_graph_compute(ready.scheduler, ready.graph.graph);
     if (status != GGML_STATUS_SUCCESS) {
         throw std::runtime_error(std::string("forward pass failed: ") + ggml_status_to_string(status));
     }
 }
 
+void Forward::set_tensor(ggml_tensor * tensor, const void * data) {
+    if (tensor && tensor->buffer) {  // a tensor that no node reads has no memory
+        ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
+        times_.bytes_in += ggml_nbytes(tensor);
+    }
+}
+
+void Forward::get_tensor(const ggml_tensor * tensor, void * data, size_t offset, size_t size) const {
+    ggml_backend_tensor_get(tensor, data, offset, size);
+    times_.bytes_out += size;
+}
+
 void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key) {
     const Stopwatch watch(times_.inputs);
-    tokens_.clear();
-    positions_.clear();
-    cells_.clear();
-    query_scale_.clear();
-    lora_scale_.clear();
-    selected_.clear();
+    set_ints(graph, batch, key);
+    set_floats(graph, batch, key);
+    set_mask(graph, batch, key);
+}
+
+void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    ints_.assign(graph.ints->ne[0], 0);
+    const auto part = [&](const ggml_tensor * view) { return view ? ints_.data() + view->view_offs / 4 : nullptr; };
+    int32_t * tokens = part(graph.tokens);
+    int32_t * positions = part(graph.positions);
+    int32_t * cells = part(graph.cells);
+    int32_t * selected = part(graph.out_rows);
     for (int i = 0; i < key.n_rows; ++i) {
         const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
-        tokens_.push_back(row.token);
-        positions_.push_back(row.pos);
-        cells_.push_back(row.cell);
-        query_scale_.push_back(model_.hparams().query_scale(row.pos));
-        lora_scale_.push_back(row.lora && key.lora ? model_.lora()->scale() : 0.0f);
+        if (tokens) {
+            tokens[i] = row.token;
+        }
+        positions[i] = row.pos;
+        cells[i] = row.cell;
     }
-    for (int i = 0; i < key.n_out; ++i) {
-        selected_.push_back(out_rows_[std::min<size_t>(i, out_rows_.size() - 1)]);
+    for (int i = 0; selected && i < key.n_out; ++i) {
+        selected[i] = out_rows_[std::min<size_t>(i, out_rows_.size() - 1)];
     }
-    set_tensor(graph.tokens, tokens_.data());
-    set_tensor(graph.positions, positions_.data());
-    set_tensor(graph.cells, cells_.data());
-    set_tensor(graph.query_scale, query_scale_.data());
-    set_tensor(graph.lora_scale, lora_scale_.data());
-    set_tensor(graph.out_rows, selected_.data());
-    set_mask(graph, batch, key);
+    set_tensor(graph.ints, ints_.data());
+}
+
+void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    if (!graph.floats) {
+        return;
+    }
+    floats_.assign(graph.floats->ne[0], 0.0f);
+    const auto part = [&](const ggml_tensor * view) { return view ? floats_.data() + view->view_offs / 4 : nullptr; };
+    float * embeddings = part(graph.embeddings);
+    float * query_scale = part(graph.query_scale);
+    float * lora_scale = part(graph.lora_scale);
+    for (int i = 0; i < key.n_rows; ++i) {
+        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
+        if (embeddings) {
+            embed(model_.token_embd(), row.token, embeddings + size_t(i) * model_.hparams().n_embd);
+        }
+        if (query_scale) {
+            query_scale[i] = model_.hparams().query_scale(row.pos);
+        }
+        if (lora_scale) {
+            lora_scale[i] = row.lora ? model_.lora()->scale() : 0.0f;
+        }
+    }
+    set_tensor(graph.floats, floats_.data());
 }
 
 void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
@@ -291,31 +444,64 @@ void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey 
         fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, committed_,
                          reinterpret_cast<float *>(mask_buffer_.data()));
     }
-    ggml_backend_tensor_set(graph.mask, mask_buffer_.data(), 0, mask_buffer_.size());
+    set_tensor(graph.mask, mask_buffer_.data());
+}
+
+const float * Forward::logits(int row) const {
+    const size_t index = out_index_.at(row);
+    const size_t n_vocab = model_.n_vocab();
+    if (ggml_backend_buffer_is_host(logits_->buffer)) {
+        return static_cast<const float *>(logits_->data) + index * n_vocab;
+    }
+    const Stopwatch watch(times_.outputs);
+    float * staged = staging_.data() + index * n_vocab;
+    if (!fetched_[index]) {
+        get_tensor(logits_, staged, index * logits_->nb[1], n_vocab * sizeof(float));
+        fetched_[index] = 1;
+    }
+    return staged;
+}
+
+// Argmax and probability of all output rows, from where they were computed.
+void Forward::read_reduced(const Graph & graph) {
+    const auto read = [&](const ggml_tensor * tensor, auto & values) {
+        values.resize(tensor->ne[0]);
+        get_tensor(tensor, values.data(), 0, ggml_nbytes(tensor));
+    };
+    read(graph.top, top_);
+    read(graph.top_logit, top_logit_);
+    top_probability_.assign(top_.size(), 0.0f);
+    if (graph.top_probability) {
+        read(graph.top_probability, top_probability_);
+    }
 }
 
 void Forward::read_outputs(const Graph & graph, const Batch & batch) {
     const Stopwatch watch(times_.outputs);
     outputs_.assign(batch.size(), Output{});
+    logits_ = graph.logits;
     if (!graph.logits) {
         return;
     }
-    if (ggml_backend_buffer_is_host(graph.logits->buffer)) {
-        logits_ = static_cast<const float *>(graph.logits->data);
-    } else {
-        staging_.resize(ggml_nelements(graph.logits));
-        ggml_backend_tensor_get(graph.logits, staging_.data(), 0, ggml_nbytes(graph.logits));
-        logits_ = staging_.data();
+    if (!ggml_backend_buffer_is_host(logits_->buffer)) {
+        fetched_.assign(out_rows_.size(), 0);
+        staging_.resize(std::max(staging_.size(), out_rows_.size() * model_.n_vocab()));  // touched where fetched
+    }
+    if (graph.top) {
+        read_reduced(graph);
+        for (size_t i = 0; i < out_rows_.size(); ++i) {
+            outputs_[out_rows_[i]] = {top_[i], top_logit_[i], top_probability_[i]};
+        }
+        return;
     }
     const int n_vocab = model_.n_vocab();
     const llama_token mask = model_.mask_token();
-    for (size_t i = 0; i < out_rows_.size(); ++i) {
-        const float * logits = logits_ + i * n_vocab;
+    for (const int row : out_rows_) {
+        const float * logits = this->logits(row);
         const Top top = argmax(logits, n_vocab, mask);
-        Output & output = outputs_[out_rows_[i]];
-        output = {top.token, top.logit, 0.0f};
-        if (batch.rows()[out_rows_[i]].want == Want::confidence) {
-            output.probability = probability(logits, n_vocab, mask, top);
+        outputs_[row] = {top.token, top.logit, 0.0f};
+        if (batch.rows()[row].want == Want::confidence) {
+            outputs_[row].probability = probability(logits, n_vocab, mask, top);
         }
     }
 }

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
 constexpr size_t NODES_PER_PIECE = 12;
+constexpr int64_t SECTION = 64;  // inputs begin at multiples of so many elements: devices want aligned views
 
 class Builder {
   public:
@@ -28,7 +29,7 @@ class Builder {
 
     Graph build() {
         make_inputs();
-        ggml_tensor * x = ggml_get_rows(c_, model_.token_embd(), g_.tokens);
+        ggml_tensor * x = g_.embeddings ? g_.embeddings : ggml_get_rows(c_, model_.token_embd(), g_.tokens);
         for (int i = 0; i < h_.n_layer; ++i) {
             const bool last = i + 1 == h_.n_layer;
             ggml_tensor * attended = attention(x, i, last && key_.n_out == 0);
@@ -45,6 +46,9 @@ class Builder {
         g_.logits = ggml_mul_mat(c_, model_.output(), x);
         ggml_set_output(g_.logits);
         ggml_build_forward_expand(g_.graph, g_.logits);
+        if (options_.reduce) {
+            reduce();
+        }
         return std::move(g_);
     }
 
@@ -55,26 +59,81 @@ class Builder {
         return t;
     }
 
+    ggml_tensor * output(ggml_tensor * t) {
+        ggml_set_output(t);
+        ggml_build_forward_expand(g_.graph, t);
+        return t;
+    }
+
+    // F32 [n_out]: row i's entry at top[i].
+    ggml_tensor * at_top(ggml_tensor * rows) {
+        ggml_tensor * entries = ggml_reshape_3d(c_, rows, 1, rows->ne[0], rows->ne[1]);
+        ggml_tensor * index = ggml_reshape_2d(c_, g_.top, 1, rows->ne[1]);
+        return ggml_reshape_1d(c_, ggml_get_rows(c_, entries, index), rows->ne[1]);
+    }
+
+    void reduce() {
+        ggml_tensor * logits = options_.token_bias ? ggml_add(c_, g_.logits, options_.token_bias) : g_.logits;
+        g_.top = output(ggml_argmax(c_, logits));
+        g_.top_logit = output(at_top(logits));
+        if (key_.confidence) {
+            g_.top_probability = output(at_top(ggml_soft_max(c_, logits)));
+        }
+    }
+
+    // Takes the next n elements of an input that is being laid out; returns where they begin.
+    static int64_t take(int64_t & used, int64_t n) {
+        const int64_t begin = used;
+        used += GGML_PAD(n, SECTION);
+        return begin;
+    }
+
     void make_inputs() {
         const int n = key_.n_rows;
-        g_.tokens = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, n), "tokens");
-        g_.positions = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, n), "positions");
-        g_.cells = input(ggml_new_tensor_1d(c_, GGML_TYPE_I64, n), "cells");
+        make_ints(n);
+        make_floats(n);
         int n_queries = 0;
         for (const AttentionPiece & piece : pieces_) {
             n_queries += piece.padded;
         }
         const ggml_type mask_type = options_.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
         g_.mask = input(ggml_new_tensor_2d(c_, mask_type, key_.n_kv, n_queries), "mask");
-        if (h_.temperature_scale != 0.0f) {
-            g_.query_scale = input(ggml_new_tensor_3d(c_, GGML_TYPE_F32, 1, 1, n), "query_scale");
+    }
+
+    void make_ints(int n) {
+        const bool select = key_.select && key_.n_out > 0;
+        int64_t used = 0;
+        const int64_t tokens = options_.host_embedding ? -1 : take(used, n);
+        const int64_t positions = take(used, n);
+        const int64_t cells = take(used, n);
+        const int64_t out_rows = select ? take(used, key_.n_out) : -1;
+        g_.ints = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, used), "ints");
+        const auto view = [&](int64_t begin, int64_t size) {
+            return begin < 0 ? nullptr : ggml_view_1d(c_, g_.ints, size, begin * sizeof(int32_t));
+        };
+        g_.tokens = view(tokens, n);
+        g_.positions = view(positions, n);
+        g_.cells = view(cells, n);
+        g_.out_rows = view(out_rows, key_.n_out);
+    }
+
+    void make_floats(int n) {
+        int64_t used = 0;
+        const int64_t embeddings = options_.host_embedding ? take(used, int64_t(h_.n_embd) * n) : -1;
+        const int64_t query_scale = h_.temperature_scale != 0.0f ? take(used, n) : -1;
+        const int64_t lora_scale = key_.lora ? take(used, n) : -1;
+        if (used == 0) {
+            return;
         }
-        if (key_.lora) {
-            g_.lora_scale = input(ggml_new_tensor_2d(c_, GGML_TYPE_F32, 1, n), "lora_scale");
-        }
-        if (key_.select && key_.n_out > 0) {
-            g_.out_rows = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, key_.n_out), "out_rows");
-        }
+        g_.floats = input(ggml_new_tensor_1d(c_, GGML_TYPE_F32, used), "floats");
+        const auto view = [&](int64_t begin, int64_t ne0, int64_t ne1, int64_t ne2) {
+            constexpr size_t SIZE = sizeof(float);
+            return begin < 0 ? nullptr
+                             : ggml_view_3d(c_, g_.floats, ne0, ne1, ne2, ne0 * SIZE, ne0 * ne1 * SIZE, begin * SIZE);
+        };
+        g_.embeddings = view(embeddings, h_.n_embd, n, 1);
+        g_.query_scale = view(query_scale, 1, 1, n);
+        g_.lora_scale = view(lora_scale, 1, n, 1);
     }
 
     ggml_tensor * norm(ggml_tensor * x, ggml_tensor * weight) {

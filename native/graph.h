@@ -20,17 +20,23 @@ struct GraphKey {
     int n_out;    // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
     int n_kv;     // cells the attention reads
     bool lora;
-    bool select;  // logits of some rows only
+    bool select;      // logits of some rows only
+    bool confidence;  // with `reduce`: the probability of the highest logit too
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_tiled, n_out, n_kv, lora, select) <
-               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora, o.select);
+        return std::tie(n_rows, n_tiled, n_out, n_kv, lora, select, confidence) <
+               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora, o.select, o.confidence);
     }
 };
 
 struct GraphOptions {
     bool flash_attn = true;
     bool bit_stable = true;  // see attention_pieces
+    // For a device: rows of the token embedding, which stays in main memory, are an input; argmax and probability are
+    // computed where the logits are.
+    bool host_embedding = false;
+    bool reduce = false;
+    ggml_tensor * token_bias = nullptr;  // F32 [n_vocab], added before reducing: -inf for the mask id; null: none
 };
 
 // Rows whose attention is one operation: [begin, begin + count), computed with `padded` >= count query rows.
@@ -53,16 +59,24 @@ struct Graph {
     std::unique_ptr<ggml_context, Free> ctx;
     ggml_cgraph * graph = nullptr;
 
-    // Inputs
-    ggml_tensor * tokens = nullptr;       // I32 [n_rows]
+    // Inputs, in three tensors: a step's inputs go to a device in three copies. Those below are views of them.
+    ggml_tensor * ints = nullptr;    // I32
+    ggml_tensor * floats = nullptr;  // F32; null when there are none
+    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention) [n_kv, padded rows]: 0 visible, -inf not
+
+    ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
     ggml_tensor * positions = nullptr;    // I32 [n_rows]
-    ggml_tensor * cells = nullptr;        // I64 [n_rows], where keys and values go
-    ggml_tensor * mask = nullptr;         // F16 (F32 without flash attention) [n_kv, padded rows]: 0 visible, -inf not
+    ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go
+    ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
+    ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
     ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
-    ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
-    // Output
-    ggml_tensor * logits = nullptr;  // F32 [n_vocab, n_out]; null when n_out is 0
+
+    // Outputs, null when n_out is 0
+    ggml_tensor * logits = nullptr;           // F32 [n_vocab, n_out]
+    ggml_tensor * top = nullptr;              // with `reduce`: I32 [n_out], argmax of the logits with token_bias
+    ggml_tensor * top_logit = nullptr;        // F32 [n_out]
+    ggml_tensor * top_probability = nullptr;  // F32 [n_out]; softmax without temperature; null without `confidence`
 };
 
 // Builds without allocating.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from synthetic import make_agreeing_checkpoint
 
 from pytrimode import TriMode
 from pytrimode.convert import convert
+from pytrimode.engine_loop import checked
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.sampling import Sampling
 
@@ -38,13 +39,18 @@ SIGNIFICANCE = 0.001
 """What the smallest p value, times the number of tests (Bonferroni), has to exceed."""
 MIN_EXPECTED = 5
 """Cells of a chi-square test that are expected less often are put together."""
+_CHANNEL = -100
+"""Of the events of `draw_many`."""
 
 
-def load_agreeing_model(directory: Path) -> TriMode:
-    """See `make_agreeing_checkpoint`; attention and cache are exact, so that `logits()` is what decoding computes."""
+def load_agreeing_model(directory: Path, *, n_parallel: int = 1, flash_attn: bool = False) -> TriMode:
+    """See `make_agreeing_checkpoint`; weights and cache are exact, so that `logits()` is what decoding computes."""
     source = make_agreeing_checkpoint(directory / "model")
     gguf = convert(source, directory / "model.gguf", "f32").path
-    return TriMode(gguf, n_ctx=256, n_threads=1, flash_attn=False, type_k="f32", type_v="f32")
+    return TriMode(
+        gguf, n_ctx=max(256, 64 * n_parallel), n_threads=1, n_parallel=n_parallel, flash_attn=flash_attn,
+        type_k="f32", type_v="f32",
+    )  # fmt: skip
 
 
 @dataclass
@@ -124,21 +130,36 @@ def draw_many(
     model: TriMode, prompt: Sequence[int], sampling: Sampling, seeds: Iterable[int], *, length: int = LENGTH,
     **request: Any,
 ) -> Draws:  # fmt: skip
-    """The first `length` tokens for every seed. Requests want more, so that blocks have their full length."""
+    """The first `length` tokens for every seed, `n_parallel` seeds side by side.
+
+    Requests want more tokens, so that blocks have their full length, and are given up once they have enough.
+    """
     room = length + request.get("block_length", 1)
     options = GenerationOptions(max_tokens=room, ignore_eos=True, sampling=sampling, **request)
-    resolved = options.resolve(len(prompt), model._limits)
+    arguments = dict(options.resolve(len(prompt), model._limits).engine)
+    engine, left = model._loop._open(), iter(seeds)
+    running: dict[int, list[int]] = {}
     out = Draws(Counter())
-    for seed in seeds:
-        tokens: list[int] = []
-        seeded = replace(resolved, engine={**resolved.engine, "seed": seed})
-        with contextlib.closing(model._loop.run(prompt, seeded)) as events:
-            while len(tokens) < length:
-                event, stats = next(events)
-                tokens += event.tokens
-        out.counts[tuple(tokens[:length])] += 1
-        out.drafted += stats.drafted
-        out.accepted += stats.accepted
+
+    def fill() -> None:
+        for seed in itertools.islice(left, model.n_parallel - len(running)):
+            running[engine.submit(prompt, channel=_CHANNEL, **arguments | {"seed": seed})] = []
+
+    fill()
+    while running:
+        for event in engine.wait(_CHANNEL):
+            tokens = running.get(event.request_id)
+            if tokens is None:
+                continue  # of a request that was given up
+            tokens += checked(event).tokens
+            if len(tokens) < length:
+                continue
+            out.counts[tuple(tokens[:length])] += 1
+            out.drafted += event.stats.drafted
+            out.accepted += event.stats.accepted
+            del running[event.request_id]
+            engine.release(event.request_id)
+        fill()
     return out
 
 

@@ -104,11 +104,6 @@ def test_unsupported_model_type(model: Path, found: object) -> None:
     assert repr(found) in message
 
 
-def test_vision_language_model_is_not_supported_yet(model: Path) -> None:
-    edit_json(model / "config.json", model_type="nemotron_labs_diffusion_vlm")
-    assert "nemotron_labs_diffusion_vlm (vision and language) is not supported yet" in refusal(model)
-
-
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""Hold a device against the CPU: logits, answers in every mode, offload, cache types, memory, bytes per step.
+
+python tools/second_device.py                    # the first GPU that ggml finds, with the shipped checkpoint
+python tools/second_device.py --device Vulkan0 --prompts 100
+python tools/second_device.py --build DIR        # first make a virtual environment in DIR with ggml's Vulkan backend
+
+Mesa's software driver counts as a device: packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of
+Debian or Ubuntu, and Vulkan headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older). A build
+takes 15 minutes on two cores. Exits with 1 when something is out of tolerance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODES = ("ar", "self-spec", "diffusion")
+CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
+SAME_ANSWERS = 0.95
+"""Share of greedy answers that must be those of the CPU; the others must part at a near-tie."""
+NEAR_TIE = 0.05
+"""Of the range of a row's logits: by how much the two best may differ where answers part."""
+
+
+def build(directory: Path, headers: Path | None) -> Path:
+    """A virtual environment with the pinned llama-cpp-python built for Vulkan and this tree; returns its Python."""
+    subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+    arguments = "-DGGML_VULKAN=on" + (f" -DVulkan_INCLUDE_DIR={headers}" if headers else "")
+    python = directory / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--no-cache-dir", f"{ROOT}[test]"],
+        check=True,
+        env={**os.environ, "CMAKE_ARGS": arguments},
+    )
+    return python
+
+
+@dataclass
+class Row:
+    """A line of the table."""
+
+    what: str
+    found: str
+    ok: bool | None = None
+
+    def __str__(self) -> str:
+        """In Markdown."""
+        return f"| {self.what} | {self.found} | {'' if self.ok is None else 'ok' if self.ok else 'FAILED'} |"
+
+
+class Comparison:
+    """One model file on a device and on the CPU."""
+
+    def __init__(self, gguf: Path, device: str) -> None:
+        from pytrimode import _native
+        from pytrimode.model_file import find_drafter_lora
+
+        self.native, self.device = _native, device
+        self.gguf, self.lora = str(gguf), str(find_drafter_lora(gguf, "auto"))
+        self.models: dict[int, _native.Model] = {}
+        self.n_layer = self.model(0).n_layer
+
+    def model(self, n_gpu_layers: int) -> _native.Model:  # noqa: F821
+        """Loaded once for each number of offloaded layers; 0: the CPU."""
+        if n_gpu_layers not in self.models:
+            devices = [self.device] if n_gpu_layers else []
+            self.models[n_gpu_layers] = self.native.Model(
+                self.gguf, lora_path=self.lora, n_gpu_layers=n_gpu_layers, devices=devices
+            )
+        return self.models[n_gpu_layers]
+
+    def engine(self, n_gpu_layers: int, cache: str = "f16", n_ctx: int = 1024, **options: object):
+        """An engine over it."""
+        return self.native.Engine(
+            self.model(n_gpu_layers), n_ctx=n_ctx, n_threads=1, type_k=cache, type_v=cache, **options
+        )
+
+    def offloads(self) -> dict[str, int]:
+        """Whole, and half of the layers with the rest on the CPU."""
+        return {"all layers": -1, f"{self.n_layer // 2} of {self.n_layer} layers": self.n_layer // 2}
+
+    def logits(self) -> list[Row]:
+        """Causal, block and draft rows, below and beyond one page, for every offload and cache type."""
+        import numpy as np
+
+        from pytrimode.self_test import TOLERANCE
+
+        tokens = np.random.default_rng(1).integers(130, self.model(0).n_vocab, 300).tolist()
+        kinds = {"causal": (-1, False), "block": (268, False), "draft": (268, True)}
+        rows = []
+        for cache in CACHE_TYPES:
+            cpu = self.engine(0, cache)
+            expected = {kind: cpu.logits(tokens, *how) for kind, how in kinds.items()}
+            for name, n in self.offloads().items():
+                device = self.engine(n, cache)
+                errors = {
+                    kind: np.linalg.norm(device.logits(tokens, *how) - expected[kind]) / np.linalg.norm(expected[kind])
+                    for kind, how in kinds.items()
+                }
+                text = ", ".join(f"{kind} {error:.1e}" for kind, error in errors.items())
+                rows.append(Row(f"logits, {name}, cache {cache}", text, max(errors.values()) <= TOLERANCE))
+        return rows
+
+    def answers(self, prompts: list[list[int]], max_tokens: int) -> list[Row]:
+        """Greedy answers of each mode: how many are those of the CPU, and whether the others part at a near-tie."""
+        rows = []
+        for name, n in self.offloads().items():
+            cpu, device = self.engine(0), self.engine(n)
+            for mode in MODES:
+                same, ties = 0, 0
+                for prompt in prompts:
+                    options = {"mode": mode, "max_tokens": max_tokens, "block_length": 16}
+                    a, b = (e.wait_to_end(e.submit(prompt, **options)).tokens for e in (cpu, device))
+                    same += a == b
+                    ties += a != b and (mode == "diffusion" or self.near_tie(cpu, prompt, a, b))
+                good = same >= SAME_ANSWERS * len(prompts) and same + ties == len(prompts)
+                rows.append(Row(f"greedy {mode}, {name}", f"{same} of {len(prompts)} equal, {ties} at near-ties", good))
+        return rows
+
+    @staticmethod
+    def near_tie(cpu, prompt: list[int], a: list[int], b: list[int]) -> bool:
+        """Whether the two tokens at which answers part have nearly the same logit on the CPU."""
+        at = next(i for i in range(min(len(a), len(b))) if a[i] != b[i])
+        row = cpu.logits([*prompt, *a[:at]])[-1]
+        return bool(abs(row[a[at]] - row[b[at]]) <= NEAR_TIE * (row.max() - row.min()))
+
+    def self_consistency(self, prompts: list[list[int]], max_tokens: int) -> Row:
+        """Greedy self-spec against greedy ar, both on the device."""
+        device, cpu = self.engine(-1), self.engine(0)
+        same, ties = 0, 0
+        for prompt in prompts:
+            a, b = (
+                device.wait_to_end(device.submit(prompt, mode=mode, max_tokens=max_tokens, block_length=16)).tokens
+                for mode in ("ar", "self-spec")
+            )
+            same += a == b
+            ties += a != b and self.near_tie(cpu, prompt, a, b)
+        text = f"{same} of {len(prompts)} equal, {ties} at near-ties"
+        return Row("self-spec = ar on the device", text, same + ties == len(prompts))
+
+    def memory(self) -> list[Row]:
+        """Planned and allocated bytes of cache and compute buffers."""
+        rows = []
+        for name, n in self.offloads().items():
+            devices = {"devices": [self.device]}
+            plan = self.native.plan_memory(self.gguf, lora_path=self.lora, n_gpu_layers=n, n_ctx=4096, **devices)
+            engine = self.engine(n, n_ctx=4096)
+            engine.logits(list(range(200, 712)))
+            for rows_ in (1, 8, 16, 32):
+                engine.logits(list(range(200, 200 + rows_)), 0)
+            for part in ("kv_cache", "compute"):
+                planned, found = sum(d[part] for d in plan), engine.memory[part]
+                rows.append(
+                    Row(
+                        f"{part}, {name}",
+                        f"planned {planned / 2**20:.1f} MiB, allocated {found / 2**20:.1f}",
+                        abs(planned - found) <= 0.03 * found if n == -1 or part == "kv_cache" else found <= planned,
+                    )
+                )
+        return rows
+
+    def traffic(self, prompt: list[int]) -> list[Row]:
+        """Bytes up and down for each row of a greedy request."""
+        rows = []
+        for mode in MODES:
+            engine = self.engine(-1)
+            engine.wait_to_end(engine.submit(prompt, mode=mode, max_tokens=1))
+            before = engine.times
+            engine.wait_to_end(engine.submit(prompt, mode=mode, max_tokens=64, block_length=16, ignore_eos=True))
+            spent = {k: v - before[k] for k, v in engine.times.items()}
+            per_row = {k: spent[k] / spent["rows"] for k in ("bytes_in", "bytes_out")}
+            text = f"{per_row['bytes_in']:.0f} in, {per_row['bytes_out']:.0f} out, {spent['graphs']:.0f} graphs built"
+            rows.append(Row(f"bytes per row, {mode}", text, per_row["bytes_out"] <= 24))
+        return rows
+
+
+def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
+    """Print the table; whether all is well."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from decoding import chat_prompts
+
+    from pytrimode import TriMode, _native
+    from pytrimode.convert import convert
+    from pytrimode.shipped_model import shipped_checkpoint
+
+    found = [d for d in _native.devices() if (d["name"] == device if device else d["type"] in ("gpu", "igpu"))]
+    if not found:
+        names = ", ".join(d["name"] for d in _native.devices())
+        sys.exit(f"no such device; ggml finds {names}. --build makes an installation with Vulkan")
+    print(f"{found[0]['name']}: {found[0]['description']}\n\n| what | found | |\n|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="second-device-") as directory:
+        gguf = convert(shipped_checkpoint(), Path(directory) / "tiny.gguf", "q8_0").path
+        with TriMode(gguf, n_ctx=1024) as model:
+            prompts = chat_prompts(model, shipped_checkpoint(), n_prompts)
+        comparison = Comparison(gguf, found[0]["name"])
+        good = True
+        for part in (
+            comparison.logits,
+            comparison.memory,
+            lambda: comparison.traffic(prompts[0]),
+            lambda: [comparison.self_consistency(prompts, max_tokens)],
+            lambda: comparison.answers(prompts, max_tokens),
+        ):
+            for row in part():
+                print(row, flush=True)
+                good &= row.ok is not False
+    return good
+
+
+def main() -> None:
+    """Build if asked, then compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", help="ggml's name of the device (default: the first GPU)")
+    parser.add_argument("--prompts", type=int, default=100, help="held-out prompts to answer (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=40, help="of each answer (default: %(default)s)")
+    parser.add_argument("--build", type=Path, metavar="DIR", help="make a virtual environment with Vulkan and use it")
+    parser.add_argument(
+        "--vulkan-headers", type=Path, metavar="DIR", help="with --build: newer headers than the system's"
+    )
+    args = parser.parse_args()
+    if args.build:
+        python = build(args.build, args.vulkan_headers)
+        options = ["--prompts", args.prompts, "--max-tokens", args.max_tokens]
+        options += ["--device", args.device] if args.device else []
+        sys.exit(subprocess.run(list(map(str, [python, __file__, *options]))).returncode)
+    sys.exit(0 if compare(args.device, args.prompts, args.max_tokens) else 1)
+
+
+if __name__ == "__main__":
+    main()
