@@ -11,8 +11,10 @@ from crowd import Asked, alone, engine_of, submit
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from synthetic import make_checkpoint
 
 from pytrimode import TriMode
+from pytrimode.convert import convert
 from pytrimode.generation_options import GenerationOptions
 from pytrimode.sampling import Sampling
 
@@ -30,9 +32,10 @@ BEGINNINGS = [[1, *range(base, base + 160)] for base in (130, 300)]
 
 
 @pytest.fixture
-def small(random_gguf: Path) -> Iterator[TriMode]:
-    """Too few cells for what is asked of it: requests pause, and beginnings are evicted."""
-    with TriMode(random_gguf, n_ctx=512, n_threads=1, n_parallel=4) as loaded:
+def small(tmp_path: Path) -> Iterator[TriMode]:
+    """A fast model with too few cells for what is asked of it: requests pause, and beginnings are evicted."""
+    gguf = convert(make_checkpoint(tmp_path / "model", layers=1), tmp_path / "model.gguf", "f32").path
+    with TriMode(gguf, n_ctx=512, n_threads=1, n_parallel=4) as loaded:
         yield loaded
 
 
