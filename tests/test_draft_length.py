@@ -14,6 +14,8 @@ MAX_LENGTH = 32
 MAX_ROWS = 256
 """Of a fused pass."""
 TOLD_AFTER_REJECTION = 0.4
+import os
+CYCLES_OF_A_REQUEST = int(os.environ.get("COR","60"))
 NOISE = 0.05  # standard deviation of a pass, as a share of its time
 
 MACHINES: dict[str, Callable[[float], float]] = {
@@ -94,6 +96,8 @@ class Machine:
         """The cycles chosen in that time."""
         cycles = []
         while self.now < seconds:
+            if len(cycles) % CYCLES_OF_A_REQUEST == 0:
+                self.request = self.chooser.new_request()
             cycle = self.chooser.choose(self.request, self._rows, self._tokens, fusing)
             cycles.append(cycle)
             if cycle.fused:

@@ -10,6 +10,7 @@ namespace {
 
 constexpr double PRIOR_CYCLES = 4.0;  // what the (shifted) prior of a position weighs, in cycles
 constexpr double SHIFT_SPREAD = 1.5;  // standard deviation of the shift, in logits, over texts
+constexpr double FOLLOW = 0.3;        // share of a position's own shift that those behind it have too
 constexpr double MAX_LOGIT = 7.0;
 constexpr int NEWTON_STEPS = 2;  // each time: the shift moves little from one cycle to the next
 
@@ -63,7 +64,7 @@ void Acceptance::observe(int drafted, int accepted, int unseen) {
 }
 
 // The shift is the most likely one given all counts; each position then weighs its own counts against its shifted
-// prior.
+// prior, and the shift of those behind it follows what it tells.
 void Acceptance::refit() {
     const size_t n = prior_.size();
     for (int step = 0; step < NEWTON_STEPS; ++step) {
@@ -76,9 +77,11 @@ void Acceptance::refit() {
         }
         shift_ = std::clamp(shift_ + std::clamp(slope / curvature, -1.0, 1.0), -MAX_LOGIT, MAX_LOGIT);
     }
+    double shift = shift_;
     for (size_t i = 0; i < n; ++i) {
-        const double p = logistic(prior_[i] + shift_);
+        const double p = logistic(prior_[i] + shift);
         rates_[i] = (PRIOR_CYCLES * p + accepted_[i]) / (PRIOR_CYCLES + tried_[i]);
+        shift += FOLLOW * (logit(rates_[i]) - prior_[i] - shift);
     }
 }
 

@@ -17,7 +17,7 @@ constexpr double CROWD_GAIN = 0.05;
 constexpr double UNKNOWN_FIRST = 1e6;
 constexpr double TRIAL_PASSES = 2.0;
 constexpr double LONG_MEMORY = 500.0;  // cycles, of all requests
-constexpr double MEMORY = 60.0;        // cycles, of one
+constexpr double MEMORY = 120.0;        // cycles, of one
 
 }  // namespace
 
@@ -35,6 +35,7 @@ void DraftLength::observe_pass(int rows, double seconds) {
     if (rows > 0 && seconds > 0.0) {
         cost_.observe(rows, seconds);
         seconds_ += seconds;
+        ++n_passes_;
     }
 }
 
@@ -111,7 +112,8 @@ Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, cons
     if (cost_.n_known() < 2) {
         Cycle first = candidates.front();
         for (const Cycle & cycle : candidates) {
-            first = cost_.n_known() == 1 && cycle.length <= FIRST_LENGTH ? cycle : first;
+            const bool second = cycle.length <= FIRST_LENGTH && (!cycle.fused || choice.fusing == Fusing::always);
+            first = cost_.n_known() == 1 && second ? cycle : first;
         }
         return first;
     }
@@ -127,6 +129,7 @@ Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, cons
         return best;
     }
     trial_ = trial;
+    tried_[{trial.cycle.length, trial.cycle.fused}] = n_passes_;
     return trial.cycle;
 }
 
@@ -138,14 +141,24 @@ double DraftLength::loss(const Trial & trial) const {
     return std::max(seconds, 0.0) * (passes > TRIAL_PASSES ? TRIAL_PASSES / passes : 1.0);
 }
 
-// By what factor a length may be faster than it seems. One that was never seen is no faster than a shorter one: the
-// middle between that and the estimate, and more, is hoped for.
-double DraftLength::hope(double rows) const {
-    const int whole = static_cast<int>(std::lround(rows));
-    if (!cost_.known(whole)) {
+// Passes since a cycle was tried, or its number of rows was seen; -1 if neither ever was. A fused cycle that was tried
+// need not have had its average number of rows.
+int64_t DraftLength::age(const Cycle & cycle, int rows) const {
+    const auto tried = tried_.find({cycle.length, cycle.fused});
+    const int64_t since = tried == tried_.end() ? -1 : n_passes_ - tried->second;
+    if (!cost_.known(rows)) {
+        return since;
+    }
+    return since < 0 ? cost_.age(rows) : std::min(since, cost_.age(rows));
+}
+
+// By what factor a cycle may be faster than it seems. A number of rows that was never seen takes no less time than a
+// smaller one: the middle between that and the estimate, and more, is hoped for.
+double DraftLength::hope(int64_t age, double rows) const {
+    if (age < 0) {
         return (1.0 + MAX_HOPE) * std::sqrt(cost_.seconds(rows) / cost_.at_least(rows));
     }
-    return 1.0 + std::min(MAX_HOPE, HOPE * std::sqrt(double(cost_.age(whole))));
+    return 1.0 + std::min(MAX_HOPE, HOPE * std::sqrt(double(age)));
 }
 
 // Lengths never seen first, those that promise the most for what they cost; then the one that promises most.
@@ -156,9 +169,9 @@ DraftLength::Trial DraftLength::worth_trying(const std::vector<Cycle> & candidat
     for (const Cycle & cycle : candidates) {
         const Trial trial{cycle, expect(cycle, acceptance, load, 0.0), best_rate};
         const double rows = trial.expected.rows;
-        const double gain = trial.expected.rate(cost_) * hope(rows) / best_rate - 1.0;
-        const bool known = cost_.known(static_cast<int>(std::lround(rows)));
-        const double worth = known ? gain : UNKNOWN_FIRST * gain / (1.0 + loss(trial) / cost_.seconds(1.0));
+        const int64_t age = this->age(cycle, static_cast<int>(std::lround(rows)));
+        const double gain = trial.expected.rate(cost_) * hope(age, rows) / best_rate - 1.0;
+        const double worth = age >= 0 ? gain : UNKNOWN_FIRST * gain / (1.0 + loss(trial) / cost_.seconds(1.0));
         if (gain > 0.0 && worth > most_worth && in_reach(cycle, rows)) {
             most = trial;
             most_worth = worth;

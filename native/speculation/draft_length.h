@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "acceptance.h"
@@ -61,7 +63,8 @@ class DraftLength {
     Expectation expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load, double rate) const;
     Prospects prospects(const Acceptance & acceptance, const Load & load, double rate) const;
     bool in_reach(const Cycle & cycle, double rows) const;
-    double hope(double rows) const;
+    int64_t age(const Cycle & cycle, int rows) const;
+    double hope(int64_t age, double rows) const;
     double loss(const Trial & trial) const;
     Trial worth_trying(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load,
                        double best_rate) const;
@@ -74,6 +77,8 @@ class DraftLength {
     double mean_rows_ = 1.0;    // of a request in a pass
     double mean_tokens_ = 1.0;  // that a request emits in a pass
     Trial trial_;               // the last one
+    int64_t n_passes_ = 0;
+    std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle
     double seconds_ = 0.0;      // of all passes
     double lost_ = 0.0;         // of these, by trials
 };
