@@ -123,6 +123,7 @@ void bind_results(nb::module_ & m) {
         .def_ro("cached_tokens", &Stats::cached_tokens)
         .def_ro("completion_tokens", &Stats::completion_tokens)
         .def_ro("forward_passes", &Stats::forward_passes)
+        .def_ro("fused_passes", &Stats::fused_passes)
         .def_ro("prefill_passes", &Stats::prefill_passes)
         .def_ro("drafted", &Stats::drafted)
         .def_ro("accepted", &Stats::accepted)

@@ -174,6 +174,9 @@ class Stats:
     def forward_passes(self) -> int:
         """Passes after the prefill (NFE)."""
     @property
+    def fused_passes(self) -> int:
+        """Of these, those that verified and drafted at once."""
+    @property
     def prefill_passes(self) -> int: ...
     @property
     def drafted(self) -> int: ...

@@ -11,11 +11,10 @@ import pytest
 from pytrimode._native import Acceptance, Cycle, DraftLength, PassCost
 
 MAX_LENGTH = 32
+N_PASSES = 3000
 MAX_ROWS = 256
 """Of a fused pass."""
 TOLD_AFTER_REJECTION = 0.4
-import os
-CYCLES_OF_A_REQUEST = int(os.environ.get("COR","60"))
 NOISE = 0.05  # standard deviation of a pass, as a share of its time
 
 MACHINES: dict[str, Callable[[float], float]] = {
@@ -90,14 +89,14 @@ class Machine:
         self.chooser = DraftLength(MAX_LENGTH)
         self.request = self.chooser.new_request()
         self.now = self.emitted = 0.0
+        self.n_passes = 0
         self._draft = self._unseen = 0
 
-    def run(self, seconds: float, fusing: str) -> list[Cycle]:
-        """The cycles chosen in that time."""
-        cycles = []
-        while self.now < seconds:
-            if len(cycles) % CYCLES_OF_A_REQUEST == 0:
-                self.request = self.chooser.new_request()
+    def run(self, n_passes: int, fusing: str) -> list[Cycle]:
+        """The cycles chosen in so many passes."""
+        cycles: list[Cycle] = []
+        end = self.n_passes + n_passes
+        while self.n_passes < end:
             cycle = self.chooser.choose(self.request, self._rows, self._tokens, fusing)
             cycles.append(cycle)
             if cycle.fused:
@@ -113,6 +112,7 @@ class Machine:
         took = self._time(rows + self._rows)
         self.now += took
         self.emitted += self._tokens
+        self.n_passes += 1
         measured = took * math.exp(self._rng.gauss(0, NOISE)) * (8 if self._rng.random() < 0.01 else 1)
         self.chooser.observe_pass(round(rows + self._rows), measured)
 
@@ -157,64 +157,61 @@ class Machine:
 
 
 def simulate(
-    time: Callable[[float], float],
-    accepted: Callable[[int], float],
-    *,
-    seconds: float,
-    rows: float = 0.0,
-    tokens: float = 0.0,
-    seed: int = 0,
-    fusing: str = "never",
-) -> tuple[float, list[Cycle]]:
-    """Tokens per second over a whole run, warm-up and trials included, and the cycles chosen."""
-    machine = Machine(time, accepted, rows, tokens, seed)
-    cycles = machine.run(seconds, fusing)
-    return machine.emitted / machine.now, cycles
+    machine: str, profile: str, fusing: str, load: tuple[float, float] = (0.0, 0.0), n_passes: int = N_PASSES
+) -> tuple[float, float, list[Cycle]]:
+    """Tokens per second over the first half, warm-up and trials included, and over the second; the cycles chosen."""
+    run = Machine(MACHINES[machine], PROFILES[profile], *load, seed=0)
+    cycles = run.run(n_passes // 2, fusing)
+    emitted, now = run.emitted, run.now
+    cycles += run.run(n_passes // 2, fusing)
+    return emitted / now, (run.emitted - emitted) / (run.now - now), cycles
+
+
+LOAD = (28.0, 14.0)
+"""Rows and tokens in a pass of seven others."""
 
 
 @pytest.mark.parametrize("fusing", ["never", "measured"])
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_choice_is_within_3_percent_of_the_best_fixed_one(machine: str, profile: str, fusing: str) -> None:
-    time, accepted = MACHINES[machine], PROFILES[profile]
-    reached, _ = simulate(time, accepted, seconds=4000 * time(1), fusing=fusing)
-    assert reached >= 0.97 * best_rate(time, accepted, 0, 0, fusing)
+    first, second, _ = simulate(machine, profile, fusing)
+    best = best_rate(MACHINES[machine], PROFILES[profile], 0, 0, fusing)
+    assert first >= 0.93 * best
+    assert second >= 0.97 * best
 
 
 @pytest.mark.parametrize("fusing", ["never", "measured"])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_under_load_the_choice_is_the_best_for_all_requests_together(machine: str, fusing: str) -> None:
-    time, accepted = MACHINES[machine], PROFILES["published"]
-    rows, tokens = 28.0, 14.0  # seven others, each with four rows and two tokens in a pass
-    reached, _ = simulate(time, accepted, seconds=2000 * time(rows), rows=rows, tokens=tokens, fusing=fusing)
-    assert reached >= 0.97 * best_rate(time, accepted, rows, tokens, fusing)
+    first, second, _ = simulate(machine, "published", fusing, LOAD)
+    best = best_rate(MACHINES[machine], PROFILES["published"], *LOAD, fusing)
+    assert first >= 0.93 * best
+    assert second >= 0.97 * best
 
 
 @pytest.mark.parametrize(
     ("machine", "profile", "fused"),
-    [("flat", "published", True), ("linear", "nearly all", True), ("linear, steep", "hardly any", False)],
+    [("flat", "published", True), ("flat", "half", True), ("linear, steep", "hardly any", False)],
 )
 def test_fused_cycles_are_chosen_where_they_pay(machine: str, profile: str, fused: bool) -> None:
-    time, accepted = MACHINES[machine], PROFILES[profile]
-    _, cycles = simulate(time, accepted, seconds=2000 * time(1), fusing="measured")
+    _, _, cycles = simulate(machine, profile, "measured", n_passes=1000)
     share = sum(cycle.fused for cycle in cycles[-200:]) / 200
     assert share > 0.8 if fused else share < 0.1
 
 
 def test_load_shortens_drafts_where_rows_cost() -> None:
-    time, accepted = MACHINES["then steep"], PROFILES["published"]
-    _, alone = simulate(time, accepted, seconds=1000)
-    _, crowd = simulate(time, accepted, seconds=10_000, rows=28, tokens=14)
+    _, _, alone = simulate("then steep", "published", "never", n_passes=1000)
+    _, _, crowd = simulate("then steep", "published", "never", LOAD, n_passes=1000)
     assert alone[-1].length > 8
     assert crowd[-1].length == 1
 
 
-def test_trials_lose_a_bounded_share_where_plain_ar_is_best() -> None:
-    time = MACHINES["linear, steep"]
-    for fusing in ("never", "measured"):
-        reached, cycles = simulate(time, PROFILES["hardly any"], seconds=4000 * time(1), fusing=fusing)
-        assert reached >= 0.98 / time(1)
-        assert max(cycle.length for cycle in cycles) > 1  # but it keeps looking
+@pytest.mark.parametrize("fusing", ["never", "measured"])
+def test_trials_lose_a_bounded_share_where_plain_ar_is_best(fusing: str) -> None:
+    first, second, cycles = simulate("linear, steep", "hardly any", fusing)
+    assert min(first, second) >= 0.98 / MACHINES["linear, steep"](1)
+    assert max(cycle.length for cycle in cycles) > 1  # but it keeps looking
 
 
 def test_length_follows_the_text() -> None:

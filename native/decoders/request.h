@@ -51,6 +51,7 @@ struct Stats {
     int completion_tokens = 0;  // emitted, a final end-of-generation token included
     int prefill_passes = 0;
     int forward_passes = 0;  // after the prefill (NFE)
+    int fused_passes = 0;    // of these, those that verified and drafted at once
     int drafted = 0;
     int accepted = 0;
     int cycles = 0;         // self-spec: draft and verify; diffusion: blocks

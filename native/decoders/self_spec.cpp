@@ -94,6 +94,7 @@ int SelfSpecDecoder::plan_decode(Batch & batch) {
     rows_ = static_cast<int>(tokens.size());
     const int first = batch.add_causal(*request_.sequence, tokens, sampled(), sampled());
     branch_rows_.clear();
+    request_.stats.fused_passes += !branches_.empty();
     for (const Branch & branch : branches_) {
         const std::vector<llama_token> group(branch.width, mask);
         branch_rows_.push_back(batch.add_branch(first + branch.after, group, Want::token, sampled(), lora));

@@ -10,7 +10,7 @@ namespace {
 
 constexpr double PRIOR_CYCLES = 4.0;  // what the (shifted) prior of a position weighs, in cycles
 constexpr double SHIFT_SPREAD = 1.5;  // standard deviation of the shift, in logits, over texts
-constexpr double FOLLOW = 0.3;        // share of a position's own shift that those behind it have too
+constexpr double FOLLOW = 0.15;       // share of a position's own shift that those behind it have too
 constexpr double MAX_LOGIT = 7.0;
 constexpr int NEWTON_STEPS = 2;  // each time: the shift moves little from one cycle to the next
 
