@@ -18,12 +18,18 @@ enum class Want {
     logits,      // argmax, and the full row for whoever samples
 };
 
+// Rows [begin, end) of a batch.
+struct RowRange {
+    int begin, end;
+};
+
 struct Row {
     llama_token token;
     int32_t pos;
     int32_t cell;               // where its keys and values go
     const Sequence * sequence;  // sees all its committed cells ...
-    int sees_begin, sees_end;   // ... and the rows [begin, end) of this batch
+    RowRange sees;              // ... these rows of the batch ...
+    RowRange group;             // ... and these: the other rows of a branch; empty elsewhere
     bool lora;
     bool tiled;  // its attention takes the tiled kernel: see attention_pieces in graph.h
     Want want;
@@ -52,13 +58,18 @@ class Batch {
     int add_block(const Sequence & sequence, const std::vector<llama_token> & tokens, Want first, Want others,
                   bool lora);
 
+    // Rows that branch off behind row `last` of a causal run, the last thing added: masks for the positions behind it,
+    // which see what that row sees and each other. `first` is wanted of the first row, `others` of the rest. Their
+    // positions may be those of other rows, so they take the cells behind all rows of the sequence that were added.
+    int add_branch(int last, const std::vector<llama_token> & tokens, Want first, Want others, bool lora);
+
     // Appends rows [first, first + n) to the sequence that they follow.
     void commit(Sequence & sequence, int first, int n) const;
 
     void clear() { rows_.clear(); }
 
   private:
-    int add(const Sequence & sequence, const std::vector<llama_token> & tokens);
+    int add(const Sequence & sequence, const std::vector<llama_token> & tokens, int32_t pos, int32_t cell_pos);
 
     int capacity_;
     std::vector<Row> rows_;

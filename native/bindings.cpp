@@ -129,6 +129,7 @@ void bind_results(nb::module_ & m) {
         .def_ro("cached_tokens", &Stats::cached_tokens)
         .def_ro("completion_tokens", &Stats::completion_tokens)
         .def_ro("forward_passes", &Stats::forward_passes)
+        .def_ro("fused_passes", &Stats::fused_passes)
         .def_ro("prefill_passes", &Stats::prefill_passes)
         .def_ro("drafted", &Stats::drafted)
         .def_ro("accepted", &Stats::accepted)
@@ -178,11 +179,13 @@ SamplerOptions sampler_options(nb::dict & arguments) {
 
 RequestOptions request_options(nb::dict & arguments) {
     RequestOptions o;
-    std::string mode, reveal = "confidence";
+    std::string mode, reveal = "confidence", fusing = "never";
     take(arguments, "mode", mode);
     take(arguments, "reveal", reveal);
     o.mode = parse_mode(mode);
     o.reveal = parse_reveal(reveal);
+    take(arguments, "fusing", fusing);
+    o.fusing = parse_fusing(fusing);
     take(arguments, "max_tokens", o.max_tokens);
     take(arguments, "block_length", o.block_length);
     take(arguments, "threshold", o.threshold);

@@ -38,8 +38,10 @@ void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, 
                 mark_committed(*of, visible, shared);
             }
             std::memcpy(line, shared, n_kv * sizeof(T));
-            for (int j = row.sees_begin; j < row.sees_end; ++j) {
-                line[rows[j].cell] = visible;
+            for (const RowRange & range : {row.sees, row.group}) {
+                for (int j = range.begin; j < range.end; ++j) {
+                    line[rows[j].cell] = visible;
+                }
             }
         }
     }

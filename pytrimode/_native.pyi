@@ -176,6 +176,9 @@ class Stats:
     def forward_passes(self) -> int:
         """Passes after the prefill (NFE)."""
     @property
+    def fused_passes(self) -> int:
+        """Of these, those that verified and drafted at once."""
+    @property
     def prefill_passes(self) -> int: ...
     @property
     def drafted(self) -> int: ...
@@ -216,24 +219,51 @@ class Acceptance:
     def __init__(self, prior: Sequence[float], memory: float) -> None: ...
     @staticmethod
     def published() -> list[float]: ...
-    def observe(self, drafted: int, accepted: int) -> None: ...
+    def observe(self, drafted: int, accepted: int, unseen: int = 0) -> None: ...
     @property
     def rates(self) -> list[float]: ...
-    def tokens(self, length: int) -> float:
-        """Expected tokens of a cycle with a block of `length`."""
+    def tokens(self, length: int, first: int = 0) -> float:
+        """Expected tokens of a cycle with a block of `length`; `first`: drafts before its own that proved right."""
+
+class Cycle:
+    """How self-speculation goes on. See `native/speculation/cycle.h`."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def fused(self) -> bool: ...
 
 class DraftLength:
-    """Chooses the block length of self-speculation. See `native/speculation/draft_length.h`.
+    """Chooses the block length of self-speculation, and whether it is fused. See `native/speculation/draft_length.h`.
 
-    `other_rows`, `other_tokens`: what the other requests bring to an average pass.
+    `other_rows`, `other_tokens`: what the other requests bring to an average pass. `fusing`: "never", "always" or
+    "measured".
     """
 
     def __init__(self, max_length: int, prior: Sequence[float] | None = None) -> None: ...
     def new_request(self) -> Acceptance: ...
-    def choose(self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0) -> int: ...
-    def best(self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0) -> int: ...
+    def choose(
+        self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0, fusing: str = "never"
+    ) -> Cycle: ...
+    def best(
+        self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0, fusing: str = "never"
+    ) -> Cycle: ...
+    def branches(
+        self,
+        acceptance: Acceptance,
+        length: int,
+        n_draft: int,
+        first: int = 1,
+        other_rows: float = 0.0,
+        other_tokens: float = 0.0,
+    ) -> list[tuple[int, int]]:
+        """The groups of a verification: behind how many drafts, and how wide."""
     def observe_pass(self, rows: int, seconds: float) -> None: ...
-    def observe_cycle(self, drafted: int, accepted: int) -> None: ...
+    def observe_cycle(self, drafted: int, accepted: int, unseen: int = 0) -> None: ...
+    def observe_rejection(self, told: bool) -> None: ...
+    @property
+    def after_rejection(self) -> float:
+        """How often the first mask behind a rejected draft tells the target's token."""
     @property
     def acceptance(self) -> Acceptance:
         """Of all requests."""

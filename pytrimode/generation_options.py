@@ -20,6 +20,7 @@ class DecodingArguments(TypedDict, total=False):
 
     mode: str
     block_length: int | None
+    fused: bool | str | None
     threshold: float | None
     steps: int | None
     reveal: str
@@ -79,6 +80,9 @@ class GenerationOptions:
     """See `pytrimode.modes`."""
     block_length: int | None = None
     """Tokens per block (default: 16 in self-spec; in diffusion the file's; in auto the engine chooses)."""
+    fused: bool | str | None = None
+    """Self-spec: draft in the pass that verifies. True, False, or "auto" for what is faster (default: "auto" in mode
+    auto unless block_length is given, else False). The text stays that of ar."""
     threshold: float | None = None
     """Confidence from which diffusion keeps a token at once (default: the file's, or 0.9)."""
     steps: int | None = None
@@ -112,6 +116,7 @@ class GenerationOptions:
                 f"max_tokens {self.max_tokens}: must be positive, or None or -1 for the rest of the context"
             )
         _at_least("block_length", self.block_length, 1)
+        modes.fusing(self.fused, modes.MEASURED_BLOCK_LENGTH)
         _at_least("steps", self.steps, 1)
         _at_least("logprobs", self.logprobs, 0)
         _at_least("max_thinking_tokens", self.max_thinking_tokens, 0)
@@ -151,11 +156,13 @@ class GenerationOptions:
         block_length = self._block_length(mode, limits)
         if block_length > limits.n_batch:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
-        measured = block_length == modes.MEASURED_BLOCK_LENGTH
+        fusing = modes.fusing(self.fused, block_length)
+        measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured"
         engine = {
             "mode": mode,
             "max_tokens": room if self.max_tokens in (None, -1) else min(self.max_tokens or 0, room),
             "block_length": block_length,
+            "fusing": fusing,
             "threshold": modes.default_threshold(limits.metadata) if self.threshold is None else self.threshold,
             "steps": self.steps or 0,
             "reveal": self.reveal,

@@ -22,7 +22,7 @@ class LivePass(TypedDict, total=False):
 
     `tokens`: what it made final. `block` (diffusion): the whole block as it stands, None where masked; its first token
     is the last one of what came before. `draft` (self-spec): what it proposed. `accepted`: how many of the draft of the
-    pass before it kept; the rest was rejected.
+    pass before it kept; the rest was rejected. A fused pass has both.
     """
 
     tokens: list[str]
@@ -47,7 +47,7 @@ class LivePasses:
             shown["block"] = [self._decided(t, p) for t, p in zip(step.block, step.confidence, strict=True)]
         if step.draft:
             shown["draft"] = self._texts(step.draft)
-        elif self._draft:
+        if self._draft:
             shown["accepted"] = self._n_accepted(step)
         self._draft = step.draft
         return shown or None

@@ -40,6 +40,16 @@ DEFAULT_BLOCK_LENGTH = 16
 MEASURED_BLOCK_LENGTH = 0
 """The engine's name for a length that it chooses itself, cycle by cycle."""
 
+FUSED_AUTO = "auto"
+FUSED = {"on": True, "off": False, FUSED_AUTO: FUSED_AUTO}
+"""Whether self-spec drafts in the pass that verifies; the names on a command line."""
+FUSED_HELP = {
+    "on": "a pass verifies a draft and makes the next one",
+    "off": "two passes",
+    FUSED_AUTO: "what is faster, measured on the way",
+}
+_FUSING = {False: "never", True: "always", FUSED_AUTO: "measured"}
+
 
 def check_mode(name: str, *, has_mask: bool) -> str:
     """One of `MODES` or `AUTO` for a name that a user wrote.
@@ -74,6 +84,18 @@ def default_block_length(mode: str, metadata: Mapping[str, str]) -> int:
     if mode == DIFFUSION and keys.TRIMODE_BLOCK_LENGTH in metadata:
         return int(metadata[keys.TRIMODE_BLOCK_LENGTH])
     return DEFAULT_BLOCK_LENGTH
+
+
+def fusing(fused: bool | str | None, block_length: int) -> str:
+    """The engine's name for what a user asked; None: what is faster if the engine chooses the length too, else never.
+
+    Raises ValueError for anything else.
+    """
+    if fused is None:
+        fused = FUSED_AUTO if block_length == MEASURED_BLOCK_LENGTH else False
+    if not isinstance(fused, (bool, str)) or fused not in _FUSING:
+        raise ValueError(f"fused {fused!r}: use True, False or {FUSED_AUTO!r}")
+    return _FUSING[fused]
 
 
 def default_threshold(metadata: Mapping[str, str]) -> float:

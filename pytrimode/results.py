@@ -48,9 +48,9 @@ class Timings(TypedDict):
     """Speed of one request; names as llama-server's where they mean the same.
 
     `prompt_n`: prompt tokens computed (those found in the cache are not). `predicted_n`: tokens emitted, an
-    end-of-generation token included. `forward_passes`: passes after the prefill. `draft_n`, `draft_n_accepted`: tokens
-    drafted and accepted (self-spec). `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per
-    block (diffusion); 0 in ar.
+    end-of-generation token included. `forward_passes`: passes after the prefill; `fused_passes`: of these, those that
+    verified a draft and made the next one. `draft_n`, `draft_n_accepted`: tokens drafted and accepted (self-spec).
+    `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per block (diffusion); 0 in ar.
     """
 
     prompt_n: int
@@ -61,6 +61,7 @@ class Timings(TypedDict):
     predicted_per_second: float
     tokens_per_forward: float
     forward_passes: int
+    fused_passes: int
     draft_n: int
     draft_n_accepted: int
     acceptance_length: float
@@ -169,6 +170,7 @@ def timings_of(stats: Stats) -> Timings:
         "predicted_per_second": _ratio(stats.completion_tokens, stats.generation_seconds),
         "tokens_per_forward": _ratio(stats.completion_tokens, stats.forward_passes),
         "forward_passes": stats.forward_passes,
+        "fused_passes": stats.fused_passes,
         "draft_n": stats.drafted,
         "draft_n_accepted": stats.accepted,
         "acceptance_length": _acceptance_length(stats),

@@ -131,30 +131,59 @@ def test_the_queue_has_a_limit(q8_gguf: Path) -> None:
         assert len(list(model.generate([1, 303], max_tokens=3, ignore_eos=True))) == 3
 
 
-def test_no_cells_are_lost(q8_gguf: Path) -> None:
-    """Random joins, cancels and releases, in a cache that is too small for them."""
-    chance = random.Random(0)
-    with crowded(q8_gguf, n_ctx=1024) as model:
-        engine, ids = engine_of(model), []
-        for _ in range(300):
-            if chance.random() < 0.5 and len(ids) < 12:
-                prompt = [1, *range(200, 200 + chance.randint(1, 150))]
-                mode = chance.choice(("ar", "self-spec", "diffusion"))
-                ids.append(submit(model, endless(prompt, chance.randint(1, 60), mode=mode)))
-            elif ids and chance.random() < 0.3:
-                number = ids.pop(chance.randrange(len(ids)))
-                if chance.random() < 0.5:
-                    engine.cancel(number)
-                    engine.step()
-                engine.release(number)
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "ar"}, {"mode": "self-spec"}, {"mode": "self-spec", "fused": True}, {"mode": "diffusion"}, {"mode": "auto"}],
+    ids=["ar", "self-spec", "fused", "diffusion", "auto"],
+)
+def test_a_cancel_takes_effect_within_two_passes(many: TriMode, options: dict[str, Any]) -> None:
+    """In the prefill and while it decodes, with others beside it that go on."""
+    for start, cancelled_before in ((0, 1), (0, 9), (3, 4)):
+        many.clear_cache()
+        engine = engine_of(many)
+        free = engine.state["n_free_cells"]
+        others = [endless([1, 300 + i], 400, mode="ar") for i in range(3)]
+        asked = endless([1, *range(200, 500)], 400, **options)
+        numbers = [submit(many, other) for other in others]
+        for _ in range(start):
             engine.step()
-        for number in ids:
-            engine.release(number)
+        number = submit(many, asked)
+        for _ in range(cancelled_before - start):
+            engine.step()
+        held = engine.state["n_cells"] - engine.state["n_free_cells"] - engine.state["n_idle_cells"]
+        engine.cancel(number)
+        finishes = [e.finish_reason for _ in range(2) for e in engine.step() if e.request_id == number]
+        assert finishes[-1:] == ["cancelled"]
         state = engine.state
-        assert state["n_running"] == state["n_suspended"] == state["n_queued"] == 0
-        assert state["n_free_cells"] + state["n_idle_cells"] == state["n_cells"]
-        model.clear_cache()
-        assert engine.state["n_free_cells"] == state["n_cells"]
+        assert state["n_running"] == 3
+        assert state["n_cells"] - state["n_free_cells"] - state["n_idle_cells"] < held
+        for i in (*numbers, number):
+            engine.release(i)
+        many.clear_cache()
+        assert engine.state["n_free_cells"] == free
+
+
+def test_a_reasoning_budget_in_a_crowd_is_what_it_is_alone(many: TriMode) -> None:
+    chance = random.Random(5)
+    kinds: list[dict[str, Any]] = [
+        {"mode": "ar"},
+        {"mode": "self-spec", "block_length": 8},
+        {"mode": "self-spec", "block_length": 4, "fused": True},
+        {"mode": "diffusion", "block_length": 8},
+    ]
+    asked = []
+    for i in range(12):
+        question = [{"role": "user", "content": f"Sort these numbers: {97 - i}, 31, {40 + 3 * i}"}]
+        tokens = many.chat_tokens(question, enable_thinking=True)
+        options = {"sampling": Sampling(temperature=0.0), "max_tokens": 50, "max_thinking_tokens": (0, 3, 11)[i % 3]}
+        asked.append(Asked(tokens, GenerationOptions(**options | kinds[i % 4])))
+    expected = [alone(many, request) for request in asked]
+    many.clear_cache()
+    for _ in passes(many, asked, sorted(chance.randint(0, 10) for _ in asked)):
+        pass
+    assert [request.got for request in asked] == expected
+    (end,) = many.tokenize("</think>", add_bos=False, special=True)
+    assert all(request.got.index(end) <= (0, 3, 11)[i % 3] for i, request in enumerate(asked))
 
 
 def test_asyncio(many: TriMode) -> None:

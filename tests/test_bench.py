@@ -42,10 +42,15 @@ def test_tables_name_every_setting_and_prompt(capsys: pytest.CaptureFixture[str]
 
 
 def test_json_has_figures_that_agree(capsys: pytest.CaptureFixture[str], q8_gguf: Path) -> None:
-    report = json.loads(bench(capsys, q8_gguf, "-m", "ar,self-spec", "-B", "4", "--without-lora", "-o", "json"))
-    by_setting = {(r["mode"], r["use_lora"]): r for r in report["results"] if r["category"] == ALL}
-    ar, drafted = by_setting["ar", True], by_setting["self-spec", True]
-    assert set(by_setting) == {("ar", True), ("self-spec", True), ("self-spec", False)}
+    report = json.loads(bench(capsys, q8_gguf, "-m", "ar,self-spec", "-B", "4", "--fused", "--without-lora", "-o", "json"))
+    by_setting = {
+        (r["mode"], r["fused"], r["use_lora"]): r for r in report["results"] if r["category"] == ALL
+    }
+    ar, drafted, fused = by_setting["ar", False, True], by_setting["self-spec", False, True], by_setting["self-spec", True, True]
+    assert set(by_setting) == {
+        ("ar", False, True), ("self-spec", False, True), ("self-spec", True, True), ("self-spec", False, False),
+    }  # fmt: skip
+    assert fused["tokens"] == ar["tokens"] and fused["tokens_per_forward"] > drafted["tokens_per_forward"]
     assert ar["tokens"] == drafted["tokens"] > 20
     assert ar["tokens_per_forward"] == 1.0 < drafted["tokens_per_forward"] <= 2.0
     assert len(drafted["acceptance_by_position"]) == 3
@@ -153,7 +158,7 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 
 def test_settings_take_turns() -> None:
-    settings = settings_of(["ar", "self-spec"], [4, 8], has_mask=True, without_lora=False)
+    settings = settings_of(["ar", "self-spec"], [4, 8], has_mask=True, fused=False, without_lora=False)
     prompts: Any = {("code", 0): [[1], [2], [3]]}
     order = list(turns(prompts, [Workload("code", 0, 8, 1)], settings, rounds=1))
     assert [turn.prompts for turn in order] == [[[i]] for i in (1, 1, 1, 2, 2, 2, 3, 3, 3)]

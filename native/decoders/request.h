@@ -25,7 +25,8 @@ Reveal parse_reveal(const std::string & name);
 struct RequestOptions {
     Mode mode = Mode::self_spec;
     int max_tokens = 0;
-    int block_length = 16;  // 0: self-spec chooses it by measurement, cycle by cycle
+    int block_length = 16;          // 0: self-spec chooses it by measurement, cycle by cycle
+    Fusing fusing = Fusing::never;  // self-spec: whether drafts ride with verifications
     float threshold = 0.9f;
     int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold
     Reveal reveal = Reveal::confidence;
@@ -50,6 +51,7 @@ struct Stats {
     int completion_tokens = 0;  // emitted, a final end-of-generation token included
     int prefill_passes = 0;
     int forward_passes = 0;  // after the prefill (NFE)
+    int fused_passes = 0;    // of these, those that verified and drafted at once
     int drafted = 0;
     int accepted = 0;
     int cycles = 0;         // self-spec: draft and verify; diffusion: blocks
@@ -76,7 +78,7 @@ struct Request {
     std::vector<llama_token> emitted;
     std::vector<llama_token> block;          // diffusion: the block as it stands
     std::vector<float> confidence;           // of each of its tokens; 0 where masked
-    std::vector<llama_token> draft;          // self-spec: what the draft pass proposed
+    std::vector<llama_token> draft;          // self-spec: what is proposed for the next verification
     std::vector<PositionLogprobs> logprobs;  // of each emitted token, if asked
 
     // Tokens that its sequence may have at most, those of rows that vanish included.

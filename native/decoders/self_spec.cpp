@@ -7,74 +7,131 @@ namespace trimode {
 void SelfSpecDecoder::begin(const Forward & forward, int row) {
     Decoder::begin(forward, row);
     acceptance_ = request_.draft_length->new_request();
-    choose_length();
+    go_on();
+}
+
+void SelfSpecDecoder::go_on() {
+    if (finished()) {
+        return;
+    }
+    choose_cycle();
+    phase_ = draft_.empty() && !cycle_.fused && cycle_.length > 1 ? Phase::draft : Phase::verify;
+    branches_.clear();
+    if (cycle_.fused) {
+        choose_branches();
+    }
 }
 
 // A cycle emits at most as many tokens as its block is long: never more than are still wanted.
-void SelfSpecDecoder::choose_length() {
-    const int fixed = request_.options.block_length;
-    const int wanted = fixed > 0 ? fixed : request_.draft_length->choose(*acceptance_, request_.draft_length->load());
-    length_ = std::min(wanted, request_.remaining());
+void SelfSpecDecoder::choose_cycle() {
+    const int length = request_.options.block_length;
+    const Fusing fusing = request_.options.fusing;
+    if (length > 0 && fusing != Fusing::measured) {
+        cycle_ = {length, fusing == Fusing::always};
+    } else if (cycle_.fused && !draft_.empty() && !started_) {
+        started_ = true;  // what was begun is carried through: a draft, and the pass that verifies it
+        return;
+    } else {
+        cycle_ = request_.draft_length->choose(*acceptance_, request_.draft_length->load(), {length, fusing});
+    }
+    started_ = !draft_.empty();
+    if (!cycle_.fused) {
+        cycle_.length = std::min(cycle_.length, request_.remaining());
+    }
 }
 
-int SelfSpecDecoder::plan_decode(Batch & batch) {
-    if (phase_ == Phase::draft) {
-        const int length = std::min(length_, batch.room());
-        if (length > 1) {
-            return plan_draft(batch, length);
+// Behind an accepted end nothing is drafted. No group is wider than what is still wanted behind it, or than the pass.
+void SelfSpecDecoder::choose_branches() {
+    const int n_draft = static_cast<int>(draft_.size());
+    std::vector<Branch> wanted{{n_draft, cycle_.length}};
+    if (request_.options.block_length == 0) {
+        const Load load = request_.draft_length->load();
+        wanted = request_.draft_length->branches(cycle_, n_draft, known_drafts_, *acceptance_, load);
+    }
+    const bool ends = n_draft > 0 && is_end(draft_.back());
+    int room = std::min(n_batch(), request_.max_length() - request_.sequence->size());
+    room -= static_cast<int>(verified().size());
+    for (Branch branch : wanted) {
+        branch.width = std::min({branch.width, request_.remaining() - branch.after - 1, room});
+        if (branch.width > 1 && !(ends && branch.after == n_draft)) {
+            room -= branch.width;
+            branches_.push_back(branch);
         }
-        phase_ = Phase::verify;  // nothing to draft: one causal row, as in AR
-        draft_.clear();
     }
-    if (static_cast<int>(draft_.size()) + 1 > batch.room()) {
-        return -1;  // the pass is full: verify in the next one
-    }
+}
+
+// The seed and the drafts to verify. Nothing follows an end-of-generation token: its own logits are not needed.
+std::vector<llama_token> SelfSpecDecoder::verified() const {
     std::vector<llama_token> tokens{last_};
     tokens.insert(tokens.end(), draft_.begin(), draft_.end());
     if (!draft_.empty() && is_end(draft_.back())) {
-        tokens.pop_back();  // nothing follows an end-of-generation token: its own logits are not needed
+        tokens.pop_back();
     }
-    rows_ = static_cast<int>(tokens.size());
-    return batch.add_causal(*request_.sequence, tokens, sampled(), sampled());
+    return tokens;
 }
 
-int SelfSpecDecoder::plan_draft(Batch & batch, int length) {
-    std::vector<llama_token> block(length, model_.mask_token());
-    block[0] = last_;
-    rows_ = length;
-    return batch.add_block(*request_.sequence, block, Want::nothing, drafted(), request_.options.use_lora);
+int SelfSpecDecoder::decode_rows() const {
+    if (phase_ == Phase::draft) {
+        return cycle_.length;
+    }
+    int rows = static_cast<int>(verified().size());
+    for (const Branch & branch : branches_) {
+        rows += branch.width;
+    }
+    return rows;
+}
+
+int SelfSpecDecoder::plan_decode(Batch & batch) {
+    const llama_token mask = model_.mask_token();
+    const bool lora = request_.options.use_lora;
+    if (phase_ == Phase::draft) {
+        std::vector<llama_token> block(cycle_.length, mask);
+        block[0] = last_;
+        rows_ = cycle_.length;
+        return batch.add_block(*request_.sequence, block, Want::nothing, drafted(), lora);
+    }
+    const std::vector<llama_token> tokens = verified();
+    rows_ = static_cast<int>(tokens.size());
+    const int first = batch.add_causal(*request_.sequence, tokens, sampled(), sampled());
+    branch_rows_.clear();
+    request_.stats.fused_passes += !branches_.empty();
+    for (const Branch & branch : branches_) {
+        const std::vector<llama_token> group(branch.width, mask);
+        branch_rows_.push_back(batch.add_branch(first + branch.after, group, Want::token, drafted(), lora));
+    }
+    return first;
 }
 
 void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
-    if (phase_ == Phase::draft) {
-        take_draft(forward);
-        request_.draft = draft_;
-        phase_ = Phase::verify;
-    } else {
+    if (phase_ == Phase::verify) {
         verify(batch, forward);
-        phase_ = Phase::draft;
-        choose_length();
+        go_on();
+        return;
     }
+    take_draft(forward, first_row_, rows_);
+    known_drafts_ = unseen_ = 0;
+    phase_ = Phase::verify;
 }
 
-void SelfSpecDecoder::take_draft(const Forward & forward) {
-    planned_drafts_ = rows_ - 1;
-    draft_.clear();
-    proposals_.clear();
+// From the rows behind `first_row`, which stands where the last token that was emitted does.
+void SelfSpecDecoder::take_draft(const Forward & forward, int first_row, int n_rows) {
+    planned_drafts_ = n_rows - 1;
+    ++n_drafts_;
     sampler_->begin_draft();
-    for (int i = 1; i < rows_; ++i) {
-        const int row = first_row_ + i;
+    for (int i = 1; i < n_rows; ++i) {
+        const int row = first_row + i;
         if (plain_argmax_) {
             draft_.push_back(forward.output(row).token);
         } else {
             proposals_.push_back(sampler_->proposal(forward.logits(row)));
-            draft_.push_back(sampler_->draw_draft(proposals_.back(), request_.sequence->size() + i));
+            draft_.push_back(sampler_->draw_draft(proposals_.back(), request_.sequence->size() + i, n_drafts_));
             sampler_->accept_draft(draft_.back());
         }
         if (is_end(draft_.back())) {
             break;  // what a draft says behind the end is not worth verifying
         }
     }
+    request_.draft = draft_;
 }
 
 // Row i stands at position size + i; its logits predict the next one, where draft i would stand.
@@ -108,18 +165,45 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
     if (n_draft > 0) {
-        learn(accepted);
+        learn(known_drafts_ + planned_drafts_, known_drafts_ + accepted, unseen_);
     }
     request_.stats.drafted += n_draft;
     request_.stats.accepted += accepted;
     request_.stats.cycles += n_draft > 0;
+    draft_.clear();
+    proposals_.clear();
+    if (!finished()) {
+        take_branch(forward, emitted - 1, n_draft);
+    }
+}
+
+// The draft of the group behind `accepted` drafts, if there is one and it was made for the token that was emitted last.
+void SelfSpecDecoder::take_branch(const Forward & forward, int accepted, int n_draft) {
+    const auto ready =
+        std::find_if(branches_.begin(), branches_.end(), [&](const Branch & b) { return b.after == accepted; });
+    if (ready == branches_.end()) {
+        return;
+    }
+    const int row = branch_rows_[ready - branches_.begin()];
+    const bool told = forward.output(row).token == last_;
+    const bool rejected = accepted < n_draft;
+    if (rejected) {
+        request_.draft_length->observe_rejection(told);
+    } else if (!told) {
+        learn(ready->width, 0);
+    }
+    if (told) {
+        take_draft(forward, row, ready->width);
+        known_drafts_ = 1;
+        unseen_ = rejected;  // behind a rejection the first mask is right less often
+    }
 }
 
 // Drafts behind the end of the text count as rejected: they cost as much.
-void SelfSpecDecoder::learn(int accepted) {
-    acceptance_->observe(planned_drafts_, accepted);
+void SelfSpecDecoder::learn(int drafted, int accepted, int unseen) {
+    acceptance_->observe(drafted, accepted, unseen);
     if (request_.options.use_lora) {
-        request_.draft_length->observe_cycle(planned_drafts_, accepted);
+        request_.draft_length->observe_cycle(drafted, accepted, unseen);
     }
 }
 

@@ -2,6 +2,14 @@
 // The longest prefix of the draft that verification accepts is emitted, plus one more token from the verify logits;
 // the output is that of AR, token by token when greedy, in distribution with a temperature.
 // Cycle of Nemotron-Labs-Diffusion's linear_spec; acceptance of Leviathan et al. 2023 (see sampling/sampler.h).
+//
+// Fused, the next draft is made in the pass that verifies: groups of masks branch off behind some of the verified rows,
+// as in Nemotron-Labs-Diffusion's quadratic mode, where they branch off behind each. A group stands where its draft
+// will if the verification ends there; so its first mask stands for the token that only the verification tells. If it
+// told another one, the rest of its draft was made for another text and is dropped. What a mask says depends on the
+// rows that it sees alone, and a draft is drawn after the verification, from fresh noise: whatever was chosen or
+// dropped before, it is distributed as its proposal, given all that stands before it. Without a draft the seed alone is
+// verified, a group behind it: a draft pass that emits a token.
 #pragma once
 
 #include "decoder.h"
@@ -13,7 +21,7 @@ class SelfSpecDecoder : public Decoder {
     using Decoder::Decoder;
 
   protected:
-    int decode_rows() const override { return phase_ == Phase::draft ? length_ : static_cast<int>(draft_.size()) + 1; }
+    int decode_rows() const override;
     int plan_decode(Batch & batch) override;
     void begin(const Forward & forward, int row) override;
     void consume_decode(Batch & batch, const Forward & forward) override;
@@ -21,20 +29,29 @@ class SelfSpecDecoder : public Decoder {
   private:
     enum class Phase { draft, verify };
 
-    void choose_length();
-    int plan_draft(Batch & batch, int length);
-    void take_draft(const Forward & forward);
+    void go_on();
+    void choose_cycle();
+    void choose_branches();
+    void take_draft(const Forward & forward, int first_row, int n_rows);
     void verify(Batch & batch, const Forward & forward);
-    void learn(int accepted);
+    void take_branch(const Forward & forward, int accepted, int n_draft);
+    void learn(int drafted, int accepted, int unseen = 0);
     Sampler::Verdict check(const Forward & forward, int i);
+    std::vector<llama_token> verified() const;
 
     Phase phase_ = Phase::draft;
     std::optional<Acceptance> acceptance_;  // once the prefill is done
-    int length_ = 0;                        // of the next block
-    int rows_ = 0;                          // planned in the current batch
-    int planned_drafts_ = 0;                // of the last draft pass, those behind an end included
-    std::vector<llama_token> draft_;        // what the verify pass checks
-    std::vector<Distribution> proposals_;   // what each of its tokens was drawn from; empty when greedy
+    Cycle cycle_;
+    bool started_ = false;                 // a fused cycle: its pass without a draft has been
+    std::vector<Branch> branches_;         // of the next verification
+    std::vector<int> branch_rows_;         // their first rows in the current batch
+    int rows_ = 0;                         // planned in the current batch, branches left out
+    int planned_drafts_ = 0;               // of the draft at hand, those behind an end included
+    int known_drafts_ = 0;                 // positions of its block before it, whose drafts have proved right
+    int unseen_ = 0;                       // of these, those that say nothing about acceptance
+    std::vector<llama_token> draft_;       // what the verify pass checks
+    std::vector<Distribution> proposals_;  // what each of its tokens was drawn from; empty when greedy
+    int n_drafts_ = 0;                     // drawn so far, of all cycles: keys their noise
 };
 
 }  // namespace trimode

@@ -154,12 +154,13 @@ void Sampler::accept_draft(llama_token token) {
     }
 }
 
-llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position) const {
+llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position, int draft) const {
     if (options_.greedy()) {
         return proposal.token(0);
     }
-    return options_.coupled ? proposal.draw_gumbel(options_.seed, position)
-                            : proposal.draw(uniform(options_.seed, position, Draw::draft));
+    return options_.coupled
+               ? proposal.draw_gumbel(options_.seed, position)
+               : proposal.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(draft)));
 }
 
 llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {

@@ -31,8 +31,8 @@ class Sampler {
 
     // Draws from the target as AR does, at the position where the token will stand.
     llama_token draw(const Distribution & target, int32_t position) const;
-    // Draws a proposal.
-    llama_token draw_draft(const Distribution & proposal, int32_t position) const;
+    // Draws a proposal, number `draft` of this request: every one has fresh noise, unless `coupled`.
+    llama_token draw_draft(const Distribution & proposal, int32_t position, int draft) const;
 
     // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);

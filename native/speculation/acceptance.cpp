@@ -10,6 +10,7 @@ namespace {
 
 constexpr double PRIOR_CYCLES = 4.0;  // what the (shifted) prior of a position weighs, in cycles
 constexpr double SHIFT_SPREAD = 1.5;  // standard deviation of the shift, in logits, over texts
+constexpr double FOLLOW = 0.15;       // share of a position's own shift that those behind it have too
 constexpr double MAX_LOGIT = 7.0;
 constexpr int NEWTON_STEPS = 2;  // each time: the shift moves little from one cycle to the next
 
@@ -48,13 +49,13 @@ std::vector<double> Acceptance::published() {
     return rates;
 }
 
-void Acceptance::observe(int drafted, int accepted) {
+void Acceptance::observe(int drafted, int accepted, int unseen) {
     const int n = static_cast<int>(prior_.size());
     for (int i = 0; i < n; ++i) {
         tried_[i] *= keep_;
         accepted_[i] *= keep_;
     }
-    for (int i = 0; i < std::min(drafted, accepted + 1); ++i) {
+    for (int i = unseen; i < std::min(drafted, accepted + 1); ++i) {
         const int at = std::min(i, n - 1);
         tried_[at] += 1.0;
         accepted_[at] += i < accepted;
@@ -63,7 +64,7 @@ void Acceptance::observe(int drafted, int accepted) {
 }
 
 // The shift is the most likely one given all counts; each position then weighs its own counts against its shifted
-// prior.
+// prior, and the shift of those behind it follows what it tells.
 void Acceptance::refit() {
     const size_t n = prior_.size();
     for (int step = 0; step < NEWTON_STEPS; ++step) {
@@ -76,20 +77,30 @@ void Acceptance::refit() {
         }
         shift_ = std::clamp(shift_ + std::clamp(slope / curvature, -1.0, 1.0), -MAX_LOGIT, MAX_LOGIT);
     }
+    double shift = shift_;
     for (size_t i = 0; i < n; ++i) {
-        const double p = logistic(prior_[i] + shift_);
+        const double p = logistic(prior_[i] + shift);
         rates_[i] = (PRIOR_CYCLES * p + accepted_[i]) / (PRIOR_CYCLES + tried_[i]);
+        shift += FOLLOW * (logit(rates_[i]) - prior_[i] - shift);
     }
 }
 
-double Acceptance::tokens(int length) const {
+double Acceptance::tokens(int length, int first) const {
     double all = 1.0;
     double sum = 1.0;
     for (int i = 0; i + 1 < length; ++i) {
-        all *= rates_[std::min<size_t>(i, rates_.size() - 1)];
+        all *= rate(first + i);
         sum += all;
     }
     return sum;
+}
+
+double Acceptance::all(int n, int first) const {
+    double all = 1.0;
+    for (int i = 0; i < n; ++i) {
+        all *= rate(first + i);
+    }
+    return all;
 }
 
 }  // namespace trimode

@@ -1,6 +1,7 @@
 // How often drafts are accepted, by their position in the draft.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 namespace trimode {
@@ -17,14 +18,22 @@ class Acceptance {
     // 82, 60, 41, 27 % of the cycles (model card and reports of Nemotron-Labs-Diffusion).
     static std::vector<double> published();
 
-    // A cycle had `drafted` drafts verified, of which the first `accepted` were accepted.
-    void observe(int drafted, int accepted);
+    // A cycle had `drafted` drafts verified, of which the first `accepted` were accepted; the first `unseen` of these
+    // say nothing.
+    void observe(int drafted, int accepted, int unseen = 0);
 
     // Estimated rate of position 1, 2, ... : all of them, as many as the prior has.
     const std::vector<double> & rates() const { return rates_; }
 
-    // Expected tokens of a cycle with a block of `length`: the accepted drafts and one token more.
-    double tokens(int length) const;
+    // Of position i, 0 being the first.
+    double rate(int i) const { return rates_[std::min<size_t>(i, rates_.size() - 1)]; }
+
+    // Expected tokens of a cycle with a block of `length`: the accepted drafts and one token more. `first`: the
+    // position of the first draft, those before it being known to be right.
+    double tokens(int length, int first = 0) const;
+
+    // The probability that all of `n` drafts are accepted.
+    double all(int n, int first = 0) const;
 
   private:
     void refit();

@@ -15,10 +15,9 @@ constexpr double MAX_HOPE = 0.6;      // a length not seen for long may be faste
 constexpr double HOPE = 0.02;         // times the square root of the passes since
 constexpr double CROWD_GAIN = 0.05;
 constexpr double UNKNOWN_FIRST = 1e6;
+constexpr double TRIAL_PASSES = 2.0;
 constexpr double LONG_MEMORY = 500.0;  // cycles, of all requests
-constexpr double MEMORY = 60.0;        // cycles, of one
-
-int passes(int length) { return length > 1 ? 2 : 1; }
+constexpr double MEMORY = 120.0;       // cycles, of one
 
 }  // namespace
 
@@ -36,6 +35,7 @@ void DraftLength::observe_pass(int rows, double seconds) {
     if (rows > 0 && seconds > 0.0) {
         cost_.observe(rows, seconds);
         seconds_ += seconds;
+        ++n_passes_;
     }
 }
 
@@ -45,85 +45,135 @@ void DraftLength::observe_crowd(int n_requests, int rows, int tokens) {
     mean_tokens_ += (double(tokens) / n_requests_ - mean_tokens_) * CROWD_GAIN;
 }
 
-double DraftLength::expected_tokens(int length, const Acceptance & acceptance, const Load & load) const {
-    return acceptance.tokens(length) / passes(length) + load.tokens;
+std::vector<Cycle> DraftLength::candidates(const CycleChoice & choice) const {
+    std::vector<Cycle> result;
+    for (const int length : choice.length > 0 ? std::vector<int>{choice.length} : lengths_) {
+        if (length == 1 || choice.fusing != Fusing::always) {
+            result.push_back({length, false});
+        }
+        if (length > 1 && choice.fusing != Fusing::never) {
+            result.push_back({length, true});
+        }
+    }
+    return result;
 }
 
-double DraftLength::rate(int length, const Acceptance & acceptance, const Load & load) const {
-    const double seconds = cost_.seconds(length + load.rows);
-    return seconds > 0.0 ? expected_tokens(length, acceptance, load) / seconds : 0.0;
+Prospects DraftLength::prospects(const Acceptance & acceptance, const Load & load, double rate) const {
+    return {cost_, acceptance, load, after_rejection_, rate};
+}
+
+// What a cycle comes to, where time is worth `rate` tokens per second (0: not known).
+Expectation DraftLength::expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load,
+                                double rate) const {
+    if (cycle.fused) {
+        return expect_fused(prospects(acceptance, load, rate), cycle.length);
+    }
+    const double passes = cycle.length > 1 ? 2.0 : 1.0;
+    return {acceptance.tokens(cycle.length) + passes * load.tokens, 0.0, 0.0, passes, cycle.length + load.rows};
+}
+
+double DraftLength::rate(const Cycle & cycle, const Acceptance & acceptance, const Load & load) const {
+    return expect(cycle, acceptance, load, 0.0).rate(cost_);
+}
+
+std::vector<Branch> DraftLength::branches(const Cycle & cycle, int n_draft, int first, const Acceptance & acceptance,
+                                          const Load & load) const {
+    return choose_branches(prospects(acceptance, load, rate(cycle, acceptance, load)), cycle.length, n_draft, first,
+                           lengths_);
 }
 
 // From what is known to twice its length: farther away an estimate is worth nothing.
-bool DraftLength::in_reach(int length, const Load & load) const {
-    return length == 1 || length + load.rows <= 2.0 * cost_.longest_known();
+bool DraftLength::in_reach(const Cycle & cycle, double rows) const {
+    return cycle.length == 1 || rows <= 2.0 * cost_.longest_known();
 }
 
-int DraftLength::best(const Acceptance & acceptance, const Load & load) const {
-    int best = lengths_.front();
+// Fused cycles twice: what groups behind rejected drafts are worth follows from what time is worth.
+Cycle DraftLength::best(const Acceptance & acceptance, const Load & load, const CycleChoice & choice) const {
+    const std::vector<Cycle> candidates = this->candidates(choice);
+    Cycle best = candidates.front();
     double best_rate = 0.0;
-    for (const int length : lengths_) {
-        const double rate = this->rate(length, acceptance, load);
-        if (rate > best_rate && in_reach(length, load)) {
-            best = length;
-            best_rate = rate;
+    for (int round = 0; round < 2; ++round) {
+        const double worth = best_rate;
+        for (const Cycle & cycle : candidates) {
+            if (round == 0 || cycle.fused) {
+                const Expectation expected = expect(cycle, acceptance, load, worth);
+                if (expected.rate(cost_) > best_rate && in_reach(cycle, expected.rows)) {
+                    best = cycle;
+                    best_rate = expected.rate(cost_);
+                }
+            }
         }
     }
     return best;
 }
 
-int DraftLength::choose(const Acceptance & acceptance, const Load & load) {
-    switch (cost_.n_known()) {
-        case 0:
-            return lengths_.front();
-        case 1:
-            return *(std::upper_bound(lengths_.begin(), lengths_.end(), FIRST_LENGTH) - 1);
+Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, const CycleChoice & choice) {
+    const std::vector<Cycle> candidates = this->candidates(choice);
+    if (cost_.n_known() < 2) {
+        Cycle first = candidates.front();
+        for (const Cycle & cycle : candidates) {
+            const bool second = cycle.length <= FIRST_LENGTH && (!cycle.fused || choice.fusing == Fusing::always);
+            first = cost_.n_known() == 1 && second ? cycle : first;
+        }
+        return first;
     }
-    const int best = this->best(acceptance, load);
-    const double best_rate = rate(best, acceptance, load);
-    const int other = worth_trying(acceptance, load, best_rate);
-    if (other == 0) {
+    const Cycle best = this->best(acceptance, load, choice);
+    const Trial trial = worth_trying(candidates, acceptance, load, rate(best, acceptance, load));
+    if (trial.expected.passes == 0.0) {
         return best;
     }
     // The last trial's passes have been measured by now: what it lost is known better than before it.
-    lost_ += trial_.length > 0 ? loss(trial_) : 0.0;
+    lost_ += loss(trial_);
     trial_ = {};
-    const Trial trial{other, expected_tokens(other, acceptance, load), best_rate, load};
     if (lost_ + loss(trial) > TRIAL_START * cost_.seconds(1) + TRIAL_SHARE * seconds_) {
         return best;
     }
     trial_ = trial;
-    return other;
+    tried_[{trial.cycle.length, trial.cycle.fused}] = n_passes_;
+    return trial.cycle;
 }
 
+// Of the passes that a trial takes, more in a cycle of the best kind.
 double DraftLength::loss(const Trial & trial) const {
-    const double seconds = cost_.seconds(trial.length + trial.load.rows) - trial.tokens / trial.best_rate;
-    return passes(trial.length) * std::max(seconds, 0.0);
+    const Expectation & expected = trial.expected;
+    const double seconds = expected.seconds(cost_) - expected.tokens / trial.best_rate;
+    const double passes = expected.first_passes + expected.passes;
+    return std::max(seconds, 0.0) * (passes > TRIAL_PASSES ? TRIAL_PASSES / passes : 1.0);
 }
 
-// By what factor a length may be faster than it seems. One that was never seen is no faster than a shorter one: the
-// middle between that and the estimate, and more, is hoped for.
-double DraftLength::hope(double rows) const {
-    const int whole = static_cast<int>(std::lround(rows));
-    if (!cost_.known(whole)) {
+// Passes since a cycle was tried, or its number of rows was seen; -1 if neither ever was. A fused cycle that was tried
+// need not have had its average number of rows.
+int64_t DraftLength::age(const Cycle & cycle, int rows) const {
+    const auto tried = tried_.find({cycle.length, cycle.fused});
+    const int64_t since = tried == tried_.end() ? -1 : n_passes_ - tried->second;
+    if (!cost_.known(rows)) {
+        return since;
+    }
+    return since < 0 ? cost_.age(rows) : std::min(since, cost_.age(rows));
+}
+
+// By what factor a cycle may be faster than it seems. A number of rows that was never seen takes no less time than a
+// smaller one: the middle between that and the estimate, and more, is hoped for.
+double DraftLength::hope(int64_t age, double rows) const {
+    if (age < 0) {
         return (1.0 + MAX_HOPE) * std::sqrt(cost_.seconds(rows) / cost_.at_least(rows));
     }
-    return 1.0 + std::min(MAX_HOPE, HOPE * std::sqrt(double(cost_.age(whole))));
+    return 1.0 + std::min(MAX_HOPE, HOPE * std::sqrt(double(age)));
 }
 
 // Lengths never seen first, those that promise the most for what they cost; then the one that promises most.
-int DraftLength::worth_trying(const Acceptance & acceptance, const Load & load, double best_rate) const {
-    int most = 0;
+DraftLength::Trial DraftLength::worth_trying(const std::vector<Cycle> & candidates, const Acceptance & acceptance,
+                                             const Load & load, double best_rate) const {
+    Trial most;
     double most_worth = 0.0;
-    for (const int length : lengths_) {
-        const double rows = length + load.rows;
-        const double tokens = expected_tokens(length, acceptance, load);
-        const double gain = tokens / cost_.seconds(rows) * hope(rows) / best_rate - 1.0;
-        const bool known = cost_.known(static_cast<int>(std::lround(rows)));
-        const double lost = loss({length, tokens, best_rate, load}) / cost_.seconds(1.0);
-        const double worth = known ? gain : UNKNOWN_FIRST * gain / (1.0 + lost);
-        if (gain > 0.0 && worth > most_worth && in_reach(length, load)) {
-            most = length;
+    for (const Cycle & cycle : candidates) {
+        const Trial trial{cycle, expect(cycle, acceptance, load, 0.0), best_rate};
+        const double rows = trial.expected.rows;
+        const int64_t age = this->age(cycle, static_cast<int>(std::lround(rows)));
+        const double gain = trial.expected.rate(cost_) * hope(age, rows) / best_rate - 1.0;
+        const double worth = age >= 0 ? gain : UNKNOWN_FIRST * gain / (1.0 + loss(trial) / cost_.seconds(1.0));
+        if (gain > 0.0 && worth > most_worth && in_reach(cycle, rows)) {
+            most = trial;
             most_worth = worth;
         }
     }

@@ -1,22 +1,22 @@
-// How many tokens to draft: the block length with the most expected tokens per second, plain AR being length 1.
+// How to go on: the block length with the most expected tokens per second, plain AR being length 1, and whether drafts
+// ride with the verification of those before them.
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "acceptance.h"
+#include "branches.h"
+#include "cycle.h"
 #include "pass_cost.h"
 
 namespace trimode {
 
-// Rows and tokens that the other requests bring to an average pass.
-struct Load {
-    double rows = 0.0;
-    double tokens = 0.0;
-};
-
-// One of an engine. A cycle of self-speculation is two passes, each with as many rows as the block is long; a request
-// that runs beside others shares their passes, so its rows cost t(others + rows) - t(others).
+// One of an engine. A cycle of self-speculation is two passes, each with as many rows as the block is long, or fused
+// passes of twice as many; a request that runs beside others shares their passes, so its rows cost
+// t(others + rows) - t(others).
 class DraftLength {
   public:
     explicit DraftLength(int max_length, std::vector<double> prior = Acceptance::published());
@@ -24,48 +24,63 @@ class DraftLength {
     // What a new request starts from: the rates of those before it.
     Acceptance new_request() const;
 
-    // The length for a request's next cycle. Mostly the best one; now and then, for a bounded share of the time,
-    // another that might be better by what is known of it.
-    int choose(const Acceptance & acceptance, const Load & load = {});
+    // A request's next cycle. Mostly the best one; now and then, for a bounded share of the time, another that might be
+    // better by what is known of it.
+    Cycle choose(const Acceptance & acceptance, const Load & load = {}, const CycleChoice & choice = {});
 
-    // The length with the most expected tokens per second of what is known now, and that rate.
-    int best(const Acceptance & acceptance, const Load & load = {}) const;
-    double rate(int length, const Acceptance & acceptance, const Load & load = {}) const;
+    // The cycle with the most expected tokens per second of what is known now, and that rate.
+    Cycle best(const Acceptance & acceptance, const Load & load = {}, const CycleChoice & choice = {}) const;
+    double rate(const Cycle & cycle, const Acceptance & acceptance, const Load & load = {}) const;
+
+    // The groups that ride with a verification of `n_draft` drafts in a fused cycle; see branches.h.
+    std::vector<Branch> branches(const Cycle & cycle, int n_draft, int first, const Acceptance & acceptance,
+                                 const Load & load = {}) const;
 
     // Who shared a pass: the load of the next ones.
     void observe_crowd(int n_requests, int rows, int tokens);
     Load load() const { return {(n_requests_ - 1) * mean_rows_, (n_requests_ - 1) * mean_tokens_}; }
 
     void observe_pass(int rows, double seconds);
-    void observe_cycle(int drafted, int accepted) { acceptance_.observe(drafted, accepted); }
+    void observe_cycle(int drafted, int accepted, int unseen = 0) { acceptance_.observe(drafted, accepted, unseen); }
+    // A verification ended behind a rejected draft, where a group stood ready; its first mask told the target's token.
+    void observe_rejection(bool told) { after_rejection_ += (told - after_rejection_) * REJECTION_GAIN; }
 
     const PassCost & cost() const { return cost_; }
     const Acceptance & acceptance() const { return acceptance_; }
     const std::vector<int> & lengths() const { return lengths_; }
+    double after_rejection() const { return after_rejection_; }
 
   private:
-    // Another length, tried although it does not seem to be the best one.
+    static constexpr double REJECTION_GAIN = 0.02;
+
+    // Another cycle, tried although it does not seem to be the best one.
     struct Trial {
-        int length = 0;       // 0: none, or its loss is counted
-        double tokens = 0.0;  // expected of a pass
-        double best_rate = 0.0;
-        Load load;
+        Cycle cycle;
+        Expectation expected;  // of no passes: there is none, or its loss is counted
+        double best_rate = 1.0;
     };
-    double expected_tokens(int length, const Acceptance & acceptance, const Load & load) const;
-    bool in_reach(int length, const Load & load) const;
-    double hope(double rows) const;
+    std::vector<Cycle> candidates(const CycleChoice & choice) const;
+    Expectation expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load, double rate) const;
+    Prospects prospects(const Acceptance & acceptance, const Load & load, double rate) const;
+    bool in_reach(const Cycle & cycle, double rows) const;
+    int64_t age(const Cycle & cycle, int rows) const;
+    double hope(int64_t age, double rows) const;
     double loss(const Trial & trial) const;
-    int worth_trying(const Acceptance & acceptance, const Load & load, double best_rate) const;
+    Trial worth_trying(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load,
+                       double best_rate) const;
 
     std::vector<int> lengths_;  // to choose from, ascending
     PassCost cost_;
     Acceptance acceptance_;  // of all requests
+    double after_rejection_ = 0.5;
     int n_requests_ = 1;
     double mean_rows_ = 1.0;    // of a request in a pass
     double mean_tokens_ = 1.0;  // that a request emits in a pass
     Trial trial_;               // the last one
-    double seconds_ = 0.0;      // of all passes
-    double lost_ = 0.0;         // of these, by trials
+    int64_t n_passes_ = 0;
+    std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle
+    double seconds_ = 0.0;                           // of all passes
+    double lost_ = 0.0;                              // of these, by trials
 };
 
 }  // namespace trimode

@@ -74,9 +74,12 @@ void PassCost::refit() const {
         double weight, shape;
         int n;
     };
+    const auto n_known =
+        std::count_if(buckets_.begin(), buckets_.end(), [](const Bucket & b) { return b.count >= KNOWN; });
+    const int least = n_known >= LINE ? KNOWN : 1;
     std::vector<Pool> pools;
     for (const Bucket & b : buckets_) {
-        if (b.count == 0) {
+        if (b.count < least) {
             continue;
         }
         pools.push_back({std::min(double(b.count), MAX_WEIGHT), b.shape, 1});
@@ -92,7 +95,7 @@ void PassCost::refit() const {
     size_t pool = 0;
     int taken = 0;
     for (const Bucket & b : buckets_) {
-        if (b.count == 0) {
+        if (b.count < least) {
             continue;
         }
         curve_.push_back({b.mean_rows, pools[pool].shape});

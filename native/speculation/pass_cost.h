@@ -19,12 +19,12 @@ class PassCost {
     // were seen on a straight line, beyond the longest on the last such line.
     double seconds(double rows) const;
 
-    // The same, where no pass of this length was seen, as low as it may be: that of the longest shorter one.
+    // The same, where no pass of this length is known, as low as it may be: that of the longest shorter one that is.
     double at_least(double rows) const;
 
     // Passes observed since one of this length was, all of them if none was.
     int64_t age(int rows) const;
-    bool known(int rows) const { return buckets_[bucket(rows)].count > 0; }
+    bool known(int rows) const { return buckets_[bucket(rows)].count >= KNOWN; }
     int longest_known() const { return longest_known_; }
     int n_known() const { return n_known_; }  // lengths seen so far
 
@@ -36,6 +36,9 @@ class PassCost {
     std::vector<Point> table() const;
 
   private:
+    static constexpr int KNOWN = 2;  // observations: a single one may be slow for reasons of its own
+    static constexpr int LINE = 2;   // known lengths: from so many on, the others are no part of the estimate
+
     struct Bucket {
         int rows = 0;  // the longest that belongs here
         double mean_rows = 0.0;

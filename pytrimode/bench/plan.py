@@ -21,12 +21,13 @@ class Setting:
     """One of `pytrimode.modes`, or `STOCK`."""
     block_length: int | None = None
     use_lora: bool = True
+    fused: bool = False
 
     @property
     def name(self) -> str:
         """For tables: "self-spec 16"."""
         length = "" if self.block_length is None else f" {self.block_length}"
-        return self.mode + length + ("" if self.use_lora else ", no LoRA")
+        return self.mode + length + (", fused" if self.fused else "") + ("" if self.use_lora else ", no LoRA")
 
     @property
     def exact(self) -> bool:
@@ -36,8 +37,8 @@ class Setting:
     def options(self, max_tokens: int, sampling: Sampling, ignore_eos: bool) -> GenerationOptions:
         """Of a request."""
         return GenerationOptions(
-            max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, use_lora=self.use_lora,
-            sampling=sampling, ignore_eos=ignore_eos,
+            max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, fused=self.fused,
+            use_lora=self.use_lora, sampling=sampling, ignore_eos=ignore_eos,
         )  # fmt: skip
 
 
@@ -53,11 +54,12 @@ class Workload:
 
 
 def settings_of(
-    names: Sequence[str], block_lengths: Sequence[int], *, has_mask: bool, without_lora: bool
+    names: Sequence[str], block_lengths: Sequence[int], *, has_mask: bool, fused: bool, without_lora: bool
 ) -> list[Setting]:
     """The settings for modes that a user wrote; block lengths multiply those modes that have them.
 
-    `without_lora`: self-spec once more without the drafter LoRA. Raises ValueError as `modes.check_mode`.
+    `fused`: self-spec once more in fused passes. `without_lora`: once more without the drafter LoRA. Raises ValueError
+    as `modes.check_mode`.
     """
     found: list[Setting] = []
     for name in names:
@@ -68,6 +70,8 @@ def settings_of(
             lengths = block_lengths if mode == modes.DIFFUSION and block_lengths else (None,)
         for length in lengths:
             found.append(Setting(mode, length))
+            if mode == modes.SELF_SPEC and fused:
+                found.append(Setting(mode, length, fused=True))
             if mode == modes.SELF_SPEC and without_lora:
                 found.append(Setting(mode, length, use_lora=False))
     return list(dict.fromkeys(found))

@@ -139,6 +139,7 @@ def _figures(line: Line) -> dict[str, Any]:
         **asdict(line.workload),
         "mode": line.setting.mode,
         "block_length": line.setting.block_length,
+        "fused": line.setting.fused,
         "use_lora": line.setting.use_lora,
         "tokens_per_second": line.tokens_per_second.median,
         "tokens_per_second_lowest": line.tokens_per_second.lowest,

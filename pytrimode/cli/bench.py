@@ -123,6 +123,7 @@ def _measure(runner: Runner, plan: list[Any], results: Results, warm_up: int) ->
     metavar="N,...",
     help="Tokens per block in self-spec (default: 4,8,16,32) and in diffusion (default: the file's).",
 )
+@click.option("--fused", is_flag=True, help="Self-spec in fused passes as well.")
 @click.option("--without-lora", is_flag=True, help="Draft without the LoRA as well, to see what it brings.")
 @click.option(
     "-p",
@@ -212,6 +213,7 @@ def command(
     model: str | None,
     names: tuple[str, ...],
     block_lengths: tuple[int, ...] | None,
+    fused: bool,
     without_lora: bool,
     prompt_lengths: tuple[int, ...],
     max_tokens: tuple[int, ...],
@@ -253,7 +255,7 @@ def command(
     with ExitStack() as stack:
         loaded = stack.enter_context(load(model, loading, n_parallel=max(parallel)))
         settings = settings_of(
-            names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, without_lora=without_lora
+            names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, fused=fused, without_lora=without_lora
         )
         stock = None
         if compare:

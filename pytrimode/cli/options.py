@@ -17,7 +17,7 @@ from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
 FIELD_NAMES = frozenset((
-    "mode", "block_length", "threshold", "steps", "reveal", "max_thinking_tokens", "loop_window", "max_tokens",
+    "mode", "block_length", "fused", "threshold", "steps", "reveal", "max_thinking_tokens", "loop_window", "max_tokens",
     "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "sampler",
     "seed",
 ))  # fmt: skip
@@ -36,6 +36,11 @@ def _gpu_layers(text: int | str) -> int | str:
         return parse_gpu_layers(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _fused(_: click.Context, __: click.Parameter, name: str | None) -> bool | str | None:
+    """What the name stands for."""
+    return None if name is None else modes.FUSED[name]
 
 
 def _tensor_split(text: str) -> list[float]:
@@ -83,6 +88,10 @@ _DECODING = [
     click.option("-B", "--block-length", type=click.IntRange(min=1), metavar="N",
                  help=f"Tokens per block (default: {modes.DEFAULT_BLOCK_LENGTH}; in diffusion the file's; in auto what "
                       "is fastest, measured on the way)."),
+    click.option("--fused", type=click.Choice(list(modes.FUSED)), callback=_fused,
+                 help="Self-spec: draft in the pass that verifies; "
+                      + "; ".join(f"{k}: {v}" for k, v in modes.FUSED_HELP.items())
+                      + f" (default: {modes.FUSED_AUTO} in mode auto, else off)."),
     click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="P",
                  help="Confidence from which diffusion keeps a token at once "
                       f"(default: the file's, or {modes.DEFAULT_THRESHOLD})."),
@@ -157,6 +166,7 @@ class Decoding:
 
     mode: str
     block_length: int | None
+    fused: bool | str | None
     threshold: float | None
     steps: int | None
     reveal: str
@@ -169,6 +179,7 @@ class Decoding:
         return GenerationOptions(
             mode=self.mode,
             block_length=self.block_length,
+            fused=self.fused,
             threshold=self.threshold,
             steps=self.steps,
             reveal=self.reveal,

@@ -16,7 +16,7 @@ from pytrimode.server.threads import CHARS_HELD
 _RENAMED = {"repeat_last_n": "penalty_last_n"}
 _SAMPLING = [name for name in SamplingFields.model_fields if name != "seed"]
 _DECODING = [
-    "mode", "block_length", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens", "use_lora",
+    "mode", "block_length", "fused", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens", "use_lora",
     "loop_window", "loop_min_repeats", "post_sampling_probs",
 ]  # fmt: skip
 

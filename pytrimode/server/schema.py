@@ -78,6 +78,7 @@ class GenerationFields(SamplingFields):
     """-1: to the end of the context."""
     mode: str | None = None
     block_length: Int32 | None = None
+    fused: bool | Literal["auto"] | None = None
     threshold: float | None = None
     steps: Int32 | None = None
     reveal: str | None = None

@@ -55,6 +55,7 @@ def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
         "predicted_per_second": _ratio(1e3 * predicted_n, predicted_ms),
         "tokens_per_forward": _ratio(predicted_n, passes),
         "forward_passes": passes,
+        "fused_passes": sum(t["fused_passes"] for t in each),
         "draft_n": sum(t["draft_n"] for t in each),
         "draft_n_accepted": sum(t["draft_n_accepted"] for t in each),
         "acceptance_length": _ratio(predicted_n, cycles),

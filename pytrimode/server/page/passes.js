@@ -15,8 +15,10 @@ export function advance(state, pass) {
   state.pass += 1;
   state.fresh.clear();
   if (pass.block) diffuse(state, pass);
-  else if (pass.draft) propose(state, pass);
-  else settle(state, pass);
+  else {
+    if (pass.tokens || state.draft || !pass.draft) settle(state, pass);
+    if (pass.draft) propose(state, pass); // a fused pass does both
+  }
   return state;
 }
 

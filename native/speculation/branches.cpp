@@ -1,0 +1,86 @@
+#include "branches.h"
+
+#include <algorithm>
+
+namespace trimode {
+
+namespace {
+
+constexpr int MAX_ROWS = 256;        // of a pass: what more could bring is rarely needed
+constexpr double MAX_AGAIN = 0.999;  // a draft follows a draft at most so often
+
+// The probability that exactly the first `n` of `n_draft` drafts are accepted.
+double ends_behind(const Prospects & p, int n, int n_draft, int first) {
+    const double accepted = p.acceptance.all(n, first);
+    return n == n_draft ? accepted : accepted * (1.0 - p.acceptance.rate(first + n));
+}
+
+double seconds(const Prospects & p, double rows) { return p.cost.seconds(p.load.rows + rows); }
+
+// Tokens that a draft of `width` - 1 is worth when it is ready, above none: verified alone, or with groups again.
+double worth(const Prospects & p, int width) {
+    const double tokens = p.acceptance.tokens(width, 1) + p.load.tokens;
+    const double again = std::min(p.acceptance.all(width - 1, 1) * p.acceptance.rate(0), MAX_AGAIN);
+    return std::max(tokens - p.rate * seconds(p, width), (tokens - p.rate * seconds(p, 2.0 * width)) / (1.0 - again));
+}
+
+struct Offer {
+    int width = 0;
+    double gain = 0.0;
+};
+
+Offer best_offer(const Prospects & p, double needed, int rows, const std::vector<int> & widths) {
+    Offer best;
+    for (const int width : widths) {
+        if (width < 2 || rows + width > MAX_ROWS) {
+            continue;
+        }
+        const double gain =
+            needed * p.after_rejection * worth(p, width) - p.rate * (seconds(p, rows + width) - seconds(p, rows));
+        if (gain > best.gain) {
+            best = {width, gain};
+        }
+    }
+    return best;
+}
+
+}  // namespace
+
+std::vector<Branch> choose_branches(const Prospects & p, int length, int n_draft, int first,
+                                    const std::vector<int> & widths) {
+    std::vector<Branch> chosen{{n_draft, length}};
+    if (p.rate <= 0.0) {
+        return chosen;
+    }
+    std::vector<std::pair<double, int>> others;  // how often needed, behind how many drafts
+    for (int n = 0; n < n_draft; ++n) {
+        others.emplace_back(ends_behind(p, n, n_draft, first), n);
+    }
+    std::sort(others.rbegin(), others.rend());
+    int rows = 1 + n_draft + length;
+    for (const auto & [needed, n] : others) {
+        const Offer offer = best_offer(p, needed, rows, widths);
+        if (offer.width == 0) {
+            break;
+        }
+        chosen.push_back({n, offer.width});
+        rows += offer.width;
+    }
+    return chosen;
+}
+
+Expectation expect_fused(const Prospects & p, int length) {
+    const double match = p.acceptance.rate(0);
+    const int n_draft = length - 1;
+    double rows = 0.0;  // of a pass with a draft
+    double again = 0.0;
+    for (const Branch & branch : choose_branches(p, length, n_draft, 1, {length})) {
+        rows += branch.width;
+        again += ends_behind(p, branch.after, n_draft, 1) * (branch.after == n_draft ? match : p.after_rejection);
+    }
+    const double passes = match / (1.0 - std::min(again, MAX_AGAIN));  // for each without a draft
+    return {1.0 + passes * p.acceptance.tokens(length, 1) + (1.0 + passes) * p.load.tokens, 1.0,
+            1.0 + length + p.load.rows, passes, 1.0 + n_draft + rows + p.load.rows};
+}
+
+}  // namespace trimode
