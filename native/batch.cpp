@@ -11,8 +11,15 @@ int Batch::add(const Sequence & sequence, const std::vector<llama_token> & token
         throw std::logic_error("rows without cells");
     }
     for (const llama_token token : tokens) {
-        rows_.push_back({token, pos++, sequence.cell(cell_pos++), &sequence, {first, first}, {first, first}, false,
-                         false, Want::nothing});
+        rows_.push_back({token,
+                         pos++,
+                         sequence.cell(cell_pos++),
+                         &sequence,
+                         {first, first},
+                         {first, first},
+                         false,
+                         false,
+                         Want::nothing});
     }
     return first;
 }

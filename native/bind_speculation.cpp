@@ -50,9 +50,7 @@ void bind_speculation(nb::module_ & m) {
         .def(
             "best",
             [](const DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
-               const std::string & fusing) {
-                return self.best(acceptance, {rows, tokens}, {0, parse_fusing(fusing)});
-            },
+               const std::string & fusing) { return self.best(acceptance, {rows, tokens}, {0, parse_fusing(fusing)}); },
             "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never")
         .def(
             "branches",

@@ -133,7 +133,13 @@ def test_the_queue_has_a_limit(q8_gguf: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"mode": "ar"}, {"mode": "self-spec"}, {"mode": "self-spec", "fused": True}, {"mode": "diffusion"}, {"mode": "auto"}],
+    [
+        {"mode": "ar"},
+        {"mode": "self-spec"},
+        {"mode": "self-spec", "fused": True},
+        {"mode": "diffusion"},
+        {"mode": "auto"},
+    ],
     ids=["ar", "self-spec", "fused", "diffusion", "auto"],
 )
 def test_a_cancel_takes_effect_within_two_passes(many: TriMode, options: dict[str, Any]) -> None:

@@ -42,11 +42,15 @@ def test_tables_name_every_setting_and_prompt(capsys: pytest.CaptureFixture[str]
 
 
 def test_json_has_figures_that_agree(capsys: pytest.CaptureFixture[str], q8_gguf: Path) -> None:
-    report = json.loads(bench(capsys, q8_gguf, "-m", "ar,self-spec", "-B", "4", "--fused", "--without-lora", "-o", "json"))
-    by_setting = {
-        (r["mode"], r["fused"], r["use_lora"]): r for r in report["results"] if r["category"] == ALL
-    }
-    ar, drafted, fused = by_setting["ar", False, True], by_setting["self-spec", False, True], by_setting["self-spec", True, True]
+    report = json.loads(
+        bench(capsys, q8_gguf, "-m", "ar,self-spec", "-B", "4", "--fused", "--without-lora", "-o", "json")
+    )
+    by_setting = {(r["mode"], r["fused"], r["use_lora"]): r for r in report["results"] if r["category"] == ALL}
+    ar, drafted, fused = (
+        by_setting["ar", False, True],
+        by_setting["self-spec", False, True],
+        by_setting["self-spec", True, True],
+    )
     assert set(by_setting) == {
         ("ar", False, True), ("self-spec", False, True), ("self-spec", True, True), ("self-spec", False, False),
     }  # fmt: skip

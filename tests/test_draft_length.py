@@ -138,9 +138,7 @@ class Machine:
         self._draft = self._unseen = 0
 
     def _fused(self, length: int) -> None:
-        groups = dict(
-            self.chooser.branches(self.request, length, self._draft, 1, self._rows, self._tokens)
-        )
+        groups = dict(self.chooser.branches(self.request, length, self._draft, 1, self._rows, self._tokens))
         self._pass(1 + self._draft + sum(groups.values()))
         n_draft, self._draft = self._draft, 0
         accepted = self._verified(n_draft, 2, self._unseen)

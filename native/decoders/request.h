@@ -25,7 +25,7 @@ Reveal parse_reveal(const std::string & name);
 struct RequestOptions {
     Mode mode = Mode::self_spec;
     int max_tokens = 0;
-    int block_length = 16;  // 0: self-spec chooses it by measurement, cycle by cycle
+    int block_length = 16;          // 0: self-spec chooses it by measurement, cycle by cycle
     Fusing fusing = Fusing::never;  // self-spec: whether drafts ride with verifications
     float threshold = 0.9f;
     int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold

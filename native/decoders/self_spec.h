@@ -4,12 +4,12 @@
 // Cycle of Nemotron-Labs-Diffusion's linear_spec; acceptance of Leviathan et al. 2023 (see sampling/sampler.h).
 //
 // Fused, the next draft is made in the pass that verifies: groups of masks branch off behind some of the verified rows,
-// as in Nemotron-Labs-Diffusion's quadratic mode, where they branch off behind each. A group stands where its draft will
-// if the verification ends there; so its first mask stands for the token that only the verification tells. If it told
-// another one, the rest of its draft was made for another text and is dropped. What a mask says depends on the rows
-// that it sees alone, and a draft is drawn after the verification, from fresh noise: whatever was chosen or dropped
-// before, it is distributed as its proposal, given all that stands before it.
-// Without a draft the seed alone is verified, a group behind it: a draft pass that emits a token.
+// as in Nemotron-Labs-Diffusion's quadratic mode, where they branch off behind each. A group stands where its draft
+// will if the verification ends there; so its first mask stands for the token that only the verification tells. If it
+// told another one, the rest of its draft was made for another text and is dropped. What a mask says depends on the
+// rows that it sees alone, and a draft is drawn after the verification, from fresh noise: whatever was chosen or
+// dropped before, it is distributed as its proposal, given all that stands before it. Without a draft the seed alone is
+// verified, a group behind it: a draft pass that emits a token.
 #pragma once
 
 #include "decoder.h"

@@ -269,8 +269,9 @@ llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position,
     if (options_.greedy()) {
         return proposal.candidates().front().token;
     }
-    return options_.coupled ? proposal.draw_gumbel(options_.seed, position)
-                            : proposal.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(draft)));
+    return options_.coupled
+               ? proposal.draw_gumbel(options_.seed, position)
+               : proposal.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(draft)));
 }
 
 llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {

@@ -28,8 +28,8 @@ class Acceptance {
     // Of position i, 0 being the first.
     double rate(int i) const { return rates_[std::min<size_t>(i, rates_.size() - 1)]; }
 
-    // Expected tokens of a cycle with a block of `length`: the accepted drafts and one token more. `first`: the position
-    // of the first draft, those before it being known to be right.
+    // Expected tokens of a cycle with a block of `length`: the accepted drafts and one token more. `first`: the
+    // position of the first draft, those before it being known to be right.
     double tokens(int length, int first = 0) const;
 
     // The probability that all of `n` drafts are accepted.

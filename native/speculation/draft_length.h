@@ -79,8 +79,8 @@ class DraftLength {
     Trial trial_;               // the last one
     int64_t n_passes_ = 0;
     std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle
-    double seconds_ = 0.0;      // of all passes
-    double lost_ = 0.0;         // of these, by trials
+    double seconds_ = 0.0;                           // of all passes
+    double lost_ = 0.0;                              // of these, by trials
 };
 
 }  // namespace trimode

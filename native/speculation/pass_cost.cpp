@@ -74,7 +74,8 @@ void PassCost::refit() const {
         double weight, shape;
         int n;
     };
-    const auto n_known = std::count_if(buckets_.begin(), buckets_.end(), [](const Bucket & b) { return b.count >= KNOWN; });
+    const auto n_known =
+        std::count_if(buckets_.begin(), buckets_.end(), [](const Bucket & b) { return b.count >= KNOWN; });
     const int least = n_known >= LINE ? KNOWN : 1;
     std::vector<Pool> pools;
     for (const Bucket & b : buckets_) {
