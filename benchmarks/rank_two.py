@@ -69,6 +69,7 @@ def replay(model: TriMode, prompt: list[int], text: list[int], length: int, coun
 
 
 def main() -> None:
+    """Print a row for each block length and number of alternates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=60, help="held-out prompts (default: 60)")
     arguments = parser.parse_args()

@@ -9,10 +9,17 @@ namespace {
 constexpr int MAX_ROWS = 256;        // of a pass: what more could bring is rarely needed
 constexpr double MAX_AGAIN = 0.999;  // a draft follows a draft at most so often
 
-// The probability that exactly the first `n` of `n_draft` drafts are accepted.
-double ends_behind(const Prospects & p, int n, int n_draft, int first) {
-    const double accepted = p.acceptance.all(n, first);
-    return n == n_draft ? accepted : accepted * (1.0 - p.acceptance.rate(first + n));
+// For each n <= n_draft the probability that exactly the first n drafts are accepted.
+std::vector<double> ends_behind(const Prospects & p, int n_draft, int first) {
+    std::vector<double> ends(n_draft + 1);
+    double all = 1.0;
+    for (int n = 0; n < n_draft; ++n) {
+        const double rate = p.acceptance.rate(first + n);
+        ends[n] = all * (1.0 - rate);
+        all *= rate;
+    }
+    ends[n_draft] = all;
+    return ends;
 }
 
 double seconds(const Prospects & p, double rows) { return p.cost.seconds(p.load.rows + rows); }
@@ -52,19 +59,17 @@ std::vector<Branch> choose_branches(const Prospects & p, int length, int n_draft
     if (p.rate <= 0.0) {
         return chosen;
     }
-    std::vector<std::pair<double, int>> others;  // how often needed, behind how many drafts
-    for (int n = 0; n < n_draft; ++n) {
-        others.emplace_back(ends_behind(p, n, n_draft, first), n);
-    }
-    std::sort(others.rbegin(), others.rend());
-    int rows = 1 + n_draft + length;
-    for (const auto & [needed, n] : others) {
-        const Offer offer = best_offer(p, needed, rows, widths);
+    std::vector<double> needed = ends_behind(p, n_draft, first);  // how often; 0 once it is there
+    needed.pop_back();
+    for (int rows = 1 + n_draft + length; !needed.empty();) {
+        const auto most = std::max_element(needed.begin(), needed.end());
+        const Offer offer = best_offer(p, *most, rows, widths);
         if (offer.width == 0) {
             break;
         }
-        chosen.push_back({n, offer.width});
+        chosen.push_back({static_cast<int>(most - needed.begin()), offer.width});
         rows += offer.width;
+        *most = 0.0;
     }
     return chosen;
 }
@@ -74,9 +79,10 @@ Expectation expect_fused(const Prospects & p, int length) {
     const int n_draft = length - 1;
     double rows = 0.0;  // of a pass with a draft
     double again = 0.0;
+    const std::vector<double> ends = ends_behind(p, n_draft, 1);
     for (const Branch & branch : choose_branches(p, length, n_draft, 1, {length})) {
         rows += branch.width;
-        again += ends_behind(p, branch.after, n_draft, 1) * (branch.after == n_draft ? match : p.after_rejection);
+        again += ends[branch.after] * (branch.after == n_draft ? match : p.after_rejection);
     }
     const double passes = match / (1.0 - std::min(again, MAX_AGAIN));  // for each without a draft
     return {1.0 + passes * p.acceptance.tokens(length, 1) + (1.0 + passes) * p.load.tokens, 1.0,
