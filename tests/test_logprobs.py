@@ -48,10 +48,12 @@ def test_logprobs_are_those_of_causal_rows(model: TriMode, mode: str, temperatur
         assert logprobs["text_offset"][i] == len("".join(logprobs["tokens"][:i]))
 
 
-def test_self_spec_reports_what_ar_does(model: TriMode) -> None:
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 1.0, "seed": 3, "sampler": "coupled"}])
+@pytest.mark.parametrize("post_sampling_probs", [False, True])
+def test_self_spec_reports_what_ar_does(model: TriMode, options: dict[str, Any], post_sampling_probs: bool) -> None:
+    options["post_sampling_probs"] = post_sampling_probs
     ar, spec = (
-        model.create_completion(PROMPT, mode=mode, max_tokens=40, logprobs=5, temperature=0.0)
-        for mode in ("ar", "self-spec")
+        model.create_completion(PROMPT, mode=mode, max_tokens=40, logprobs=5, **options) for mode in ("ar", "self-spec")
     )
     assert ar["choices"][0]["logprobs"] == spec["choices"][0]["logprobs"]  # type: ignore[index]
 
