@@ -34,7 +34,7 @@ test: $(VENV)/.test-installed lint
 
 test-page: $(VENV)/.test-installed
 	$(BIN)/pip install "playwright>=1.50"
-	cd page && npm ci --ignore-scripts
+	cd page && npm ci --ignore-scripts && node vendor.mjs --check
 	$(BIN)/pytest tests/page_in_browser.py
 
 # Their requirements are not those of the tests: litellm and langchain-openai want an openai of their own.

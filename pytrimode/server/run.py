@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -74,6 +75,9 @@ def serve(settings: ServerSettings, load: Callable[[], TriMode], listening: sock
     """Serve until a signal. Raises what `load` raises."""
     logs.configure()
     server = Server(settings, load)
+    # What was imported stays. A full collection would go through all of it: tens of milliseconds in which answers wait.
+    gc.collect()
+    gc.freeze()
     server.run(sockets=[listening])
     if server.host.failure:
         raise server.host.failure
