@@ -63,10 +63,10 @@ def quantize(
     """
     started = time.monotonic()
     name, output = _output_type(outtype)
-    if (name == AUTO) != (target is not None):
-        raise ConversionError(
-            f"type {name}: {AUTO} goes with --target-size or --target-bpw, and they go with nothing else"
-        )
+    if target and name != AUTO:
+        raise ConversionError(f"type {name} and a target contradict each other: give one of them")
+    if name == AUTO and not target:
+        raise ConversionError("give a TYPE such as q4_k_m, or --target-size or --target-bpw")
     if lora_type is not None and lora_type not in LORA_TYPES:
         raise ValueError(f"lora_type {lora_type!r}: expected one of {', '.join(LORA_TYPES)}")
     options = OutputOptions(

@@ -244,14 +244,16 @@ def test_wishes_and_types_to_choose_from_are_kept(source: Path, options: Sensiti
     }  # fmt: skip
 
 
-def test_an_importance_matrix_opens_smaller_types(source: Path, options: SensitivityOptions, tmp_path: Path) -> None:
+def test_an_importance_matrix_opens_smaller_types(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", hidden=256, ffn=256, head_dim=64)
+    source = convert(checkpoint, tmp_path / "source.gguf", "f16").path
     imatrix = write_importance(tmp_path / "imatrix.gguf", random_importance(source))
-    target = Target(2_000_000, sensitivity=options)
-    with pytest.raises(ConversionError, match=r"the target of 2\.00 MB is too small"):
+    target = Target(bits_per_weight=2.7, sensitivity=SensitivityOptions(chunks=1, threads=1))
+    with pytest.raises(ConversionError, match="is too small: .* with --imatrix there are"):
         quantize(source, tmp_path / "without.gguf", "auto", target=target)
-    path = quantize(source, tmp_path / "with.gguf", "auto", target=target, imatrix=imatrix).path
-    assert path.stat().st_size <= 2_000_000
-    assert any(kind.startswith("IQ2") for kind, _ in stored_tensors(path).values())
+    result = quantize(source, tmp_path / "with.gguf", "auto", target=target, imatrix=imatrix)
+    assert result.bits_per_weight <= 2.7
+    assert any(kind.startswith("IQ2") for kind, _ in stored_tensors(result.path).values())
 
 
 def test_rows_that_are_no_blocks_of_256(tmp_path: Path) -> None:
@@ -274,6 +276,7 @@ def test_rows_that_are_no_blocks_of_256(tmp_path: Path) -> None:
 def test_the_command(source: Path, options: SensitivityOptions, tmp_path: Path) -> None:
     given = ["--sensitivity", str(options.keep), "--sensitivity-chunks", "1", "-t", "1", "-ngl", "0"]
     out = str(tmp_path / "model.gguf")
+    given += ["--target-types", "q3_k,q4_k,q8_0"]
     dry = CliRunner().invoke(cli.main, [str(source), out, "--target-size", "4MB", *given, "--dry-run"])
     assert dry.exit_code == 0, dry.output
     assert files_in(tmp_path) == set()
