@@ -37,7 +37,8 @@ ALL_MODES = (*MODES, AUTO)
 LEAVES, STREAMS = 0.1, 0.7
 """Shares of the requests."""
 MOST_GROWTH = 0.05
-PATIENCE = 120.0
+PATIENCE = 600.0
+"""Seconds: the server's own limit for an answer."""
 
 
 def questions() -> list[tuple[str, str]]:

@@ -74,10 +74,10 @@ def url_of(listening: socket.socket) -> str:
 def serve(settings: ServerSettings, load: Callable[[], TriMode], listening: socket.socket) -> None:
     """Serve until a signal. Raises what `load` raises."""
     logs.configure()
-    server = Server(settings, load)
     # What was imported stays. A full collection would go through all of it: tens of milliseconds in which answers wait.
     gc.collect()
     gc.freeze()
+    server = Server(settings, load)
     server.run(sockets=[listening])
     if server.host.failure:
         raise server.host.failure
