@@ -33,8 +33,10 @@ void Engine::take_wishes() {
 
 // Slots and cells: first for requests that had to pause, then for the next in the queue.
 void Engine::admit() {
+    const bool all_pause = std::none_of(running_.begin(), running_.end(), [](Active * a) { return a->is_running(); });
     for (Active * active : running_) {
-        if (!active->is_running() && !sequences_.resume(*active->sequence, active->needed(1))) {
+        const bool force = all_pause && active == running_.front();
+        if (!active->is_running() && !sequences_.resume(*active->sequence, active->needed(1), force)) {
             return;
         }
     }
@@ -132,8 +134,7 @@ bool Engine::grow(Active & active, int n) {
         }
     }
     if (running_.front() == &active) {
-        sequences_.unpin();
-        return sequences_.resume(*active.sequence, n);
+        return sequences_.resume(*active.sequence, n, /*force=*/true);
     }
     return false;
 }

@@ -120,7 +120,7 @@ CachedSequence * PrefixCache::begin(const Wanted & wanted, bool force) {
     }
     if (!extend(made, wanted.n_room)) {
         suspend(made);
-        if (!resume(made, wanted.n_room)) {
+        if (!resume(made, wanted.n_room, force)) {
             erase(&made);
             return nullptr;
         }
@@ -199,8 +199,11 @@ void PrefixCache::suspend(CachedSequence & sequence) {
     sequence.state = State::suspended;
 }
 
-bool PrefixCache::resume(CachedSequence & sequence, int n) {
+bool PrefixCache::resume(CachedSequence & sequence, int n, bool force) {
     const int n_pages = pages_for(std::max(n, sequence.size()));
+    if (force && n_available(0, nullptr) < n_pages) {
+        unpin();
+    }
     if (n_available(0, nullptr) < n_pages) {
         return false;
     }

@@ -51,13 +51,13 @@ class PrefixCache {
     bool grow(CachedSequence & sequence, int n);
 
     void suspend(CachedSequence & sequence);
-    bool resume(CachedSequence & sequence, int n);  // with room for n tokens; false: still suspended
+    // With room for n tokens; `force` as for begin. False: still suspended.
+    bool resume(CachedSequence & sequence, int n, bool force = false);
 
     // The request is over: its first n tokens stay for others, those behind them and their cells go.
     void finish(CachedSequence * sequence, int n, bool pinned);
 
     void clear();  // drops the idle ones, pinned or not
-    void unpin();
 
     // The idle sequence with the longest common beginning and its length; null where none has any.
     const CachedSequence * find_idle(const std::vector<llama_token> & tokens, int & n_common) const;
@@ -73,6 +73,7 @@ class PrefixCache {
     int reusable(const CachedSequence & source, const Wanted & wanted) const;
     int n_available(int32_t kept_pages, const CachedSequence * kept) const;
     bool evict();
+    void unpin();
     bool make_room(int n_free);
     void truncate(CachedSequence & sequence, int n);
     void take_rest(CachedSequence & sequence, const CachedSequence & source, int n);

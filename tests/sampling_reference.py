@@ -118,8 +118,8 @@ def centred(upper: NDArray[np.uint64], lower: NDArray[np.uint64]) -> Floats:
 class AnyNoise(Protocol):
     """Random numbers by position of the token that they are for."""
 
-    def uniform(self, position: int, stream: Stream) -> float:
-        """In (0, 1)."""
+    def uniform(self, position: int, stream: Stream, number: int = 0) -> float:
+        """In (0, 1); `number`: of the draft within its request."""
         ...
 
     def gumbel(self, position: int) -> Floats:
@@ -140,8 +140,8 @@ class Noise:
         key = self.seed & 0xFFFFFFFF, self.seed >> 32
         return np.stack(philox([word.astype(np.uint64) for word in words], key))
 
-    def uniform(self, position: int, stream: Stream) -> float:
-        words = self._words(position, stream, np.zeros(1, np.int64))
+    def uniform(self, position: int, stream: Stream, number: int = 0) -> float:
+        words = self._words(position, stream, np.full(1, number))
         return float(centred(words[0], words[1])[0])
 
     def gumbel(self, position: int) -> Floats:
@@ -160,7 +160,7 @@ class FreshNoise:
     n_vocab: int
     _gumbel: dict[int, Floats] = field(default_factory=dict)
 
-    def uniform(self, position: int, stream: Stream) -> float:
+    def uniform(self, position: int, stream: Stream, number: int = 0) -> float:
         return float(self.rng.random())
 
     def gumbel(self, position: int) -> Floats:
@@ -294,8 +294,8 @@ def self_spec(
     begin = len(of.prompt)
     stop = frozenset(ends)
 
-    def sample(p: Floats, position: int, stream: Stream) -> int:
-        return draw_gumbel(p, noise, position) if rule is coupled else draw(p, noise.uniform(position, stream))
+    def sample(p: Floats, position: int, stream: Stream, number: int = 0) -> int:
+        return draw_gumbel(p, noise, position) if rule is coupled else draw(p, noise.uniform(position, stream, number))
 
     run = Run([sample(of.target(()), begin, Stream.TARGET)])
     while run.tokens[-1] not in stop and len(run.tokens) < min(max_tokens, enough or max_tokens):
@@ -303,7 +303,7 @@ def self_spec(
         proposals = of.proposals(tuple(run.tokens), length) if length > 1 else []
         start, drafts = begin + len(run.tokens), []
         for i, q in enumerate(proposals):
-            drafts.append(sample(q, start + i, Stream.DRAFT))
+            drafts.append(sample(q, start + i, Stream.DRAFT, run.cycles + 1))
             if drafts[-1] in stop:
                 break
         run.passes += 2 if drafts else 1

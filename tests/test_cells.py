@@ -76,8 +76,8 @@ class Cells(RuleBasedStateMachine):
         self.engine.cancel(number)
         for _ in range(after):
             self.take(self.engine.step())
-        self.engine.release(number)
-        self.asked.pop(number, None)
+        if self.asked.pop(number, None):  # it may have ended before
+            self.engine.release(number)
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())

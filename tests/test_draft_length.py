@@ -222,7 +222,7 @@ def test_length_follows_the_text() -> None:
     for _ in range(100):
         request.observe(31, 31)
     assert chooser.best(request).length == 32
-    for _ in range(100):
+    for _ in range(120):
         request.observe(31, 0)
     assert chooser.best(request).length == 1
 

@@ -17,7 +17,7 @@ constexpr double CROWD_GAIN = 0.05;
 constexpr double UNKNOWN_FIRST = 1e6;
 constexpr double TRIAL_PASSES = 2.0;
 constexpr double LONG_MEMORY = 500.0;  // cycles, of all requests
-constexpr double MEMORY = 120.0;       // cycles, of one
+constexpr double MEMORY = 60.0;        // cycles, of one
 
 }  // namespace
 
