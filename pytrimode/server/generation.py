@@ -64,6 +64,12 @@ class Generation:
         self._call(self._wake.set)
         return True
 
+    def let_read(self, seconds: float) -> None:
+        """Wait until the reader has taken what there is, at most so long. For worker threads."""
+        self._room.clear()
+        if self._pieces and not self._closed:
+            self._room.wait(seconds)
+
     def put_last(self, piece: Piece) -> None:
         """Hand over the last step of an answer, without waiting for room. For worker threads."""
         self._pieces.append(piece)

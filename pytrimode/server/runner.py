@@ -22,6 +22,9 @@ from pytrimode.server.threads import deep_pool
 
 _log = logging.getLogger(__name__)
 
+FIRST_READ_SECONDS = 0.005
+"""The next pass, which may take all cores, waits so long for the first token to go out."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -144,7 +147,8 @@ class Runner:
         try:
             with contextlib.closing(run.steps):
                 for step in run.steps:
-                    if not slot.n_decoded and step.tokens:
+                    is_first = not slot.n_decoded and bool(step.tokens)
+                    if is_first:
                         self._metrics.first_token(time.monotonic() - generation.created)
                     slot.n_decoded += len(step.tokens)
                     piece = Piece(index, step)
@@ -153,6 +157,8 @@ class Runner:
                         outcome, last = "finished", piece
                     elif not generation.put(piece):
                         break
+                    elif is_first:
+                        generation.let_read(FIRST_READ_SECONDS)
         except Exception as error:
             if not generation.closed:  # or else nobody waits, and it may be what a cancelled run raises
                 outcome, failure = "failed", from_exception(error)
