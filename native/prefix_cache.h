@@ -26,8 +26,8 @@ struct CachedSequence : Sequence {
 struct Wanted {
     const std::vector<llama_token> & tokens;
     int n_batch;
-    int n_kernel;  // its kernels are those of a prompt of so many tokens
-    int n_room;    // cells that it needs to begin
+    int n_kernel;        // its kernels are those of a prompt of so many tokens
+    int n_room;          // cells that it needs to begin
     bool exact = false;  // as PrefixCache's, for this prompt alone
 };
 
