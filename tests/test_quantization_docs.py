@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pytrimode.convert.ggml import OUTPUT_TYPES
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -29,13 +27,6 @@ def test_what_fits_where_is_what_the_planner_says() -> None:
     made = quantization_tables.cards_table().strip()
     assert without_sizes.sub("", table("cards")) == without_sizes.sub("", made)
     assert "| 24 GB |" in made
-
-
-def test_every_type_is_in_the_table() -> None:
-    rows = {match[1] for match in re.finditer(r"^\| ([\w-]+)\.gguf \|", table("types"), re.MULTILINE)}
-    named = {row.removesuffix("-imatrix") for row in rows}
-    assert OUTPUT_TYPES.keys() - {"f32"} <= named
-    assert {f"auto-like-{name}" for name in quantization_tables.TARGETS} <= named
 
 
 def test_a_table_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ def test_an_importance_matrix_opens_smaller_types(tmp_path: Path) -> None:
     source = convert(checkpoint, tmp_path / "source.gguf", "f16").path
     imatrix = write_importance(tmp_path / "imatrix.gguf", random_importance(source))
     target = Target(bits_per_weight=2.7, sensitivity=SensitivityOptions(chunks=1, threads=1))
-    with pytest.raises(ConversionError, match="is too small: .* with --imatrix there are"):
+    with pytest.raises(ConversionError, match=r"is too small: .*with --imatrix there are"):
         quantize(source, tmp_path / "without.gguf", "auto", target=target)
     result = quantize(source, tmp_path / "with.gguf", "auto", target=target, imatrix=imatrix)
     assert result.bits_per_weight <= 2.7

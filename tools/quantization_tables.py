@@ -38,8 +38,8 @@ BASE = "bf16"
 TARGETS = ("q4_k_m", "q3_k_m", "q2_k")
 """Files of the size of these, with types chosen by measurement."""
 LORA_COMPARED = ("q8_0", "q5_0", "q4_0")
-OPTIONS = EvaluationOptions(n_ctx=512, max_chunks=4, mask_ratios=(0.25, 0.75), thresholds=(0.9,), max_tokens=48)
-N_PROMPTS = 12
+OPTIONS = EvaluationOptions(n_ctx=512, max_chunks=2, mask_ratios=(0.25, 0.75), thresholds=(0.9,), max_tokens=32)
+N_PROMPTS = 8
 CARDS = ("8GB", "12GB", "16GB", "24GB")
 CONTEXTS = (32768, 8192)
 SMALLEST = "q4_k_m"

@@ -7,7 +7,8 @@
 
 With --llama-cpp, llama.cpp's own path (convert_hf_to_gguf.py, then llama_model_quantize) takes its turns on the same
 weights, and the files are compared tensor by tensor. The script is in llama-cpp-python's source distribution:
-`pip download --no-binary llama-cpp-python --no-deps llama-cpp-python==0.3.36`; it needs the tools of the tests.
+`pip download --no-binary llama-cpp-python --no-deps llama-cpp-python==0.3.36`; it needs the tools of the tests, and
+sentencepiece.
 
 Every command starts with its input out of the page cache and nothing left to write; "on the disk" is when all that it
 wrote is there, whether it waited for that or not. Needs room for the checkpoint (7.7 GB for 3B, 27 GB for 14B) and one
