@@ -41,7 +41,7 @@ MEASURED_BLOCK_LENGTH = 0
 """The engine's name for a length that it chooses itself, cycle by cycle."""
 
 FUSED_AUTO = "auto"
-FUSED = {"on": True, "off": False, FUSED_AUTO: FUSED_AUTO}
+FUSED: dict[str, bool | str] = {"on": True, "off": False, FUSED_AUTO: FUSED_AUTO}
 """Whether self-spec drafts in the pass that verifies; the names on a command line."""
 FUSED_HELP = {
     "on": "a pass verifies a draft and makes the next one",
