@@ -5,8 +5,8 @@ pip install "llama-cpp-python[server]" && python benchmarks/server_throughput.py
 python benchmarks/server_throughput.py --model nld-8b-q8_0.gguf --clients 8 --rounds 5 -- -ngl all
 
 Both servers run all the time, with the same context and threads, and take turns within each round: the ratio is that of
-one round, so that a busy machine slows both. Every client asks its share of the prompts, one after another, greedily
-and streamed. Tokens are those of `usage` in an answer that was not streamed, and each stream must have its text.
+one round, so that a busy machine slows both. Every client asks its prompts one after another, greedily and streamed;
+each begins with x
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ class Contender:
         self.texts = [answer["choices"][0]["message"]["content"] for answer in whole]
         self._tokens = [int(answer["usage"]["completion_tokens"]) for answer in whole]
 
-    def round(self, n_clients: int) -> float:
+    def round(self, n_clients: int, n_questions: int) -> float:
         """Tokens per second of all clients together. Raises RuntimeError for an answer that is not the one expected."""
+        shares = [[(number * 5 + i) % len(QUESTIONS) for i in range(n_questions)] for number in range(n_clients)]
 
         async def client(number: int) -> dict[int, bytes]:
-            return {i: await self._stream(QUESTIONS[i]) for i in range(number, len(QUESTIONS), n_clients)}
+            return {i: await self._stream(QUESTIONS[i]) for i in shares[number]}
 
         async def crowd() -> list[dict[int, bytes]]:
             return await asyncio.gather(*map(client, range(n_clients)))
@@ -65,7 +66,7 @@ class Contender:
         for i, data in (item for answer in answers for item in answer.items()):
             if (text := _text_of(data)) != self.texts[i]:
                 raise RuntimeError(f"{self.name}, {QUESTIONS[i]!r}: {text!r} instead of {self.texts[i]!r}")
-        return sum(self._tokens) / seconds
+        return sum(self._tokens[i] for share in shares for i in share) / seconds
 
     def _body(self, question: str, *, stream: bool) -> bytes:
         return json.dumps(
@@ -151,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="GGUF file (default: the shipped checkpoint as Q8_0)")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--questions", type=int, default=12, help=f"of each client, at most {len(QUESTIONS)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -168,12 +170,13 @@ def main() -> None:
         results: dict[str, list[float]] = {one.name: [] for one in contenders}
         for number in common.progress(range(args.rounds + 1), "rounds", args.rounds + 1):
             for one in contenders:
-                rate = one.round(args.clients)
+                rate = one.round(args.clients, args.questions)
                 if number:  # the first warms up
                     results[one.name].append(rate)
     same = sum(a == b for a, b in zip(contenders[0].texts, contenders[-1].texts, strict=True))
-    print(f"{gguf.name}: {args.clients} clients, {args.threads} threads, {args.rounds} rounds of {len(QUESTIONS)} "
-          f"answers of at most {args.max_tokens} tokens; {same} of them the same in both servers\n")  # fmt: skip
+    print(f"{gguf.name}: {args.clients} clients, {args.threads} threads, {args.rounds} rounds of "
+          f"{args.clients * args.questions} answers of at most {args.max_tokens} tokens; "
+          f"{same} of {len(QUESTIONS)} are the same in both servers\n")  # fmt: skip
     print(f"| server | tokens/s, median (lowest to highest) | x {STOCK} |\n|---|---:|---:|")
     for one in contenders:
         ratios = [a / b for a, b in zip(results[one.name], results[STOCK], strict=True)]
