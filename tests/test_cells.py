@@ -127,7 +127,7 @@ def test_no_cells_are_lost(small: TriMode) -> None:
     run_state_machine_as_test(
         Cells,
         settings=settings(
-            max_examples=N_OPERATIONS // N_STEPS, stateful_step_count=N_STEPS, deadline=None, derandomize=True,
+            max_examples=2 * N_OPERATIONS // N_STEPS, stateful_step_count=N_STEPS, deadline=None, derandomize=True,
             database=None, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
