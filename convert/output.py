@@ -1,4 +1,4 @@
-"""An output file that appears whole or not at all."""
+"""An output file, or a directory of files, that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import glob
 import os
+import shutil
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -120,6 +122,33 @@ class OutputFile:
         self._part = None
 
 
+@contextlib.contextmanager
+def output_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill out of sight: it becomes `path` where the block ends without an error, else it is removed.
+
+    Until then it is `PATH.part-PID`; what a SIGKILL leaves there is removed by the next use of the same name. Raises
+    ConversionError when `path` exists or cannot be written.
+    """
+    if path.exists():
+        raise ConversionError(f"{path}: exists already: give the name of a new directory")
+    if not path.parent.is_dir():
+        raise ConversionError(f"{path}: the directory {path.parent} does not exist: create it first")
+    part = _part(path, str(os.getpid()))
+    with contextlib.ExitStack() as stack:
+        try:
+            _remove_abandoned(path)
+            part.mkdir()
+            stack.callback(shutil.rmtree, part, ignore_errors=True)
+            descriptor = os.open(part, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield part
+            part.rename(path)
+            _sync_directory(path.parent)
+        except OSError as error:
+            raise output_error(path, error) from None
+
+
 def check_output(path: Path, *, force: bool) -> None:
     """Raise ConversionError when `path` cannot become an output file."""
     if path.is_dir():
@@ -150,9 +179,16 @@ def _part(path: Path, owner: str) -> Path:
 def _remove_abandoned(path: Path) -> None:
     """Remove the parts of conversions that were killed: nobody holds their lock."""
     for part in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
-        with contextlib.suppress(OSError), part.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            part.unlink()
+        with contextlib.suppress(OSError):
+            descriptor = os.open(part, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if part.is_dir():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _sync_directory(path: Path) -> None:

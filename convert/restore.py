@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from .ggml import GgmlType
 from .gguf_input import GgufInput
 from .hparams import Hyperparameters
 from .names import Weight, expected_weights
-from .output import check_space, output_error
+from .output import check_space, output_directory
 from .restore_config import config_of, hyperparameters_of
 from .restore_tokenizer import tokenizer_files
 
@@ -48,12 +47,8 @@ def restore(
     The directory appears when it is complete. Returns it. Raises ConversionError.
     """
     path, out = Path(gguf), Path(out_dir)
-    if out.exists():
-        raise ConversionError(f"{out}: exists already: give the name of a new directory")
-    if not out.parent.is_dir():
-        raise ConversionError(f"{out}: the directory {out.parent} does not exist: create it first")
-    part = out.with_name(f"{out.name}.part")
     with ExitStack() as stack:
+        part = stack.enter_context(output_directory(out))
         file = stack.enter_context(GgufInput(path))
         architecture = file.value(keys.GENERAL_ARCHITECTURE)
         if architecture != keys.ARCHITECTURE:
@@ -63,18 +58,12 @@ def restore(
         adapter = lora_path(path)
         adapter_file = stack.enter_context(GgufInput(adapter)) if adapter.is_file() else None
         total = sum(_bytes(tensor) for tensor in tensors)
-        try:
-            part.mkdir()
-            stack.callback(shutil.rmtree, part, ignore_errors=True)
-            check_space(part, total)
-            for name, text in {**config_of(file, hparams), **tokenizer_files(file)}.items():
-                (part / name).write_text(text, encoding="utf-8", newline="")
-            write_safetensors(part / WEIGHTS, tensors, threads or 0, progress)
-            if adapter_file:
-                _write_adapter(part / LORA_DIR, adapter_file, threads or 0)
-            part.rename(out)
-        except OSError as error:
-            raise output_error(out, error) from None
+        check_space(part, total)
+        for name, text in {**config_of(file, hparams), **tokenizer_files(file)}.items():
+            (part / name).write_text(text, encoding="utf-8", newline="")
+        write_safetensors(part / WEIGHTS, tensors, threads or 0, progress)
+        if adapter_file:
+            _write_adapter(part / LORA_DIR, adapter_file, threads or 0)
     return out
 
 

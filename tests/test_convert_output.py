@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -16,14 +17,15 @@ from convert_helpers import COMMAND, files_in, read_tensors, run_convert
 from synthetic import make_checkpoint
 
 from pytrimode.convert import ConversionError, convert
-from pytrimode.convert.output import OutputFile
+from pytrimode.convert.output import OutputFile, output_directory
 
 # Converts, and stands still in the middle of the model's tensors until it is killed.
 STALL = """
 import sys, time
 import pytrimode.convert.output as output
 from pytrimode.convert import cli, conversion
-if sys.argv.pop() == "named":
+kind = sys.argv.pop()
+if kind == "named":
     output.os.O_TMPFILE = None
 def stall(written, total):
     if written > total // 2:
@@ -31,8 +33,9 @@ def stall(written, total):
         # In short pieces: a signal just before a sleep is seen after it.
         for _ in range(600):
             time.sleep(0.1)
-convert = cli.convert
+convert, restore = cli.convert, cli.restore
 cli.convert = lambda *a, **k: convert(*a, **{**k, "progress": stall})
+cli.restore = lambda *a, **k: restore(*a, **{**k, "progress": stall})
 cli.main(standalone_mode=True)
 """
 
@@ -97,6 +100,39 @@ def test_killed_conversion_with_force_keeps_the_old_file(model: Path, out: Path)
     assert kill_half_way(model, out, signal.SIGTERM, "nameless", "--force") == 128 + signal.SIGTERM
     assert out.read_bytes() == b"old"
     assert files_in(out.parent) == {"model.gguf"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_way_back_leaves_nothing_behind(model: Path, out: Path, number: int) -> None:
+    file = convert(model, out, "q8_0").path
+    before = files_in(out.parent)
+    assert kill_half_way(file, out.with_name("restored"), number, "directory", "--to-safetensors") == 128 + number
+    assert files_in(out.parent) == before
+
+
+def test_remains_of_a_killed_way_back_go_with_the_next(model: Path, out: Path) -> None:
+    file = convert(model, out, "q8_0").path
+    before = files_in(out.parent)
+    restored = out.with_name("restored")
+    assert kill_half_way(file, restored, signal.SIGKILL, "directory", "--to-safetensors") == -signal.SIGKILL
+    assert not restored.exists()
+    done = run_convert("--to-safetensors", file, restored)
+    assert done.returncode == 0, done.stderr
+    assert files_in(out.parent) == before | {"restored"}
+
+
+def test_a_running_way_back_is_left_alone(out: Path) -> None:
+    """Two runs to one directory: the first to finish has it, the other says so and leaves nothing."""
+    target = out.with_name("restored")
+    other = target.with_name("restored.part-1")
+    other.mkdir()
+    held = os.open(other, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(ConversionError, match="restored: cannot be written"), output_directory(target) as part:
+        (part / "config.json").write_text("{}")
+        shutil.copytree(part, target)
+    os.close(held)
+    assert files_in(out.parent) == {"restored", "restored.part-1"}
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "model-drafter-lora.gguf"])
