@@ -170,7 +170,8 @@ class GenerationOptions:
             "stop": list(self.stop_strings),
             "ignore_eos": self.ignore_eos,
             "suffix": list(self.suffix or ()),
-            "loop_window": self.loop_window,
+            # Longer than the context it would never fire, and would take room and time for every period it looks for.
+            "loop_window": self.loop_window if self.loop_window <= limits.n_ctx else 0,
             "loop_min_repeats": self.loop_min_repeats,
             "think_begin": limits.think_begin,
             "think_end": limits.think_end,

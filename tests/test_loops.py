@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,13 @@ def test_impossible_loop_options(model: TriMode) -> None:
     for options, message in (({"loop_window": 2}, "loop_window 2"), ({"loop_min_repeats": 1}, "loop_min_repeats 1")):
         with pytest.raises(ValueError, match=message):
             model.create_completion(PROMPT, **options)  # type: ignore[arg-type]
+
+
+def test_a_window_that_the_context_cannot_hold_costs_nothing(model: TriMode) -> None:
+    """It took 12 bytes, and a comparison at each token, for every period up to a third of it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    plain: Any = model.create_completion(PROMPT, max_tokens=8, temperature=0.0, loop_window=0)
+    for window in (model.n_ctx + 1, 1 << 28):
+        wide: Any = model.create_completion(PROMPT, max_tokens=8, temperature=0.0, loop_window=window)
+        assert wide["choices"] == plain["choices"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10, "KiB"

@@ -5,6 +5,7 @@ A quick version of benchmarks/sampling_distribution.py: fewer draws, and one blo
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -173,3 +174,16 @@ def test_diffusion_draws_candidates_from_the_truncated_row(random_model: TriMode
             for tokens, times in drawn.counts.items():
                 counts[tokens[1 + i : 2 + i]] += times
             assert chi_square_p(cells, counts) > SIGNIFICANCE / 8
+
+
+@pytest.mark.parametrize("options", [{"repeat_penalty": 1.3, "penalty_last_n": 1 << 28},
+                                     {"dry_multiplier": 0.8, "dry_penalty_last_n": 1 << 28}])  # fmt: skip
+def test_looking_back_further_than_the_context_costs_nothing(model: TriMode, options: dict[str, Any]) -> None:
+    """llama.cpp's samplers make room for all the tokens that they are to look back at: 4 bytes each, or 12."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    far: Any = model.create_completion("Hello", max_tokens=24, temperature=0.0, **options)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10, "KiB"
+    near: Any = model.create_completion(
+        "Hello", max_tokens=24, temperature=0.0, **{name: min(value, model.n_ctx) for name, value in options.items()}
+    )
+    assert far["choices"] == near["choices"]

@@ -19,15 +19,19 @@ constexpr size_t GRAMMAR_CANDIDATES = 64;  // looked at first; all when the gram
 
 Sampler::Sampler(const Model & model, SamplerOptions options, int n_ctx) : model_(model), options_(std::move(options)) {
     options_.check();
+    // Samplers make room for as many tokens as they may look back at: no more than there can be.
+    options_.penalty_last_n = std::min(options_.penalty_last_n, n_ctx);
+    options_.dry_penalty_last_n =
+        options_.dry_penalty_last_n < 0 ? n_ctx : std::min(options_.dry_penalty_last_n, n_ctx);
     if (options_.changes_logits()) {
-        build_history(n_ctx);
+        build_history();
     }
     if (!options_.grammar.empty()) {
         grammar_ = std::make_unique<Grammar>(model, options_.grammar);
     }
 }
 
-void Sampler::build_history(int n_ctx) {
+void Sampler::build_history() {
     const SamplerOptions & o = options_;
     const int n_vocab = model_.n_vocab();
     history_ = make_chain();
@@ -45,8 +49,7 @@ void Sampler::build_history(int n_ctx) {
             breakers.push_back(breaker.c_str());
         }
         add(llama_sampler_init_dry(llama_model_get_vocab(model_.raw()), o.dry_multiplier, o.dry_base,
-                                   o.dry_allowed_length, o.dry_penalty_last_n < 0 ? n_ctx : o.dry_penalty_last_n,
-                                   breakers.data(), breakers.size()));
+                                   o.dry_allowed_length, o.dry_penalty_last_n, breakers.data(), breakers.size()));
     }
     is_touched_.resize(n_vocab);
     for (const llama_logit_bias & bias : o.logit_bias) {

@@ -51,7 +51,7 @@ class Sampler {
     const SamplerOptions & options() const { return options_; }
 
   private:
-    void build_history(int n_ctx);
+    void build_history();
     void touch(llama_token token);
     const float * with_history(const float * logits);
     Distribution under_grammar(const float * logits);
