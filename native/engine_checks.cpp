@@ -30,6 +30,11 @@ void Engine::check_options(const RequestOptions & options) const {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) +
                                     "; it must be between 1 and n_batch (" + std::to_string(options_.n_batch) + ")");
     }
+    if (options.mode == Mode::diffusion && !options.sampler.grammar.empty()) {
+        throw std::invalid_argument(
+            "a grammar or response_format needs mode ar or self-spec: diffusion fills its "
+            "blocks in any order and cannot be held to one");
+    }
     if (options.steps < 0) {
         throw std::invalid_argument("steps is " + std::to_string(options.steps) +
                                     "; it must be 0 (by threshold) or more");

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytrimode.reasoning_grammar import after_reasoning
 
-def grammar_of(response_format: Mapping[str, Any] | None) -> str:
-    """GBNF for a `response_format`; empty for none and for type "text".
+
+def grammar_of(response_format: Mapping[str, Any] | None, *, reasoning_open: bool = False) -> str:
+    """GBNF for a `response_format`; empty for none and for type "text". With `reasoning_open` it allows any reasoning
+    up to its end tag first.
 
     {"type": "json_object"}, with an optional "schema" as in llama-cpp-python; {"type": "json_schema", "json_schema":
     {"schema": ...}} as in OpenAI's API. Raises ValueError for another type and for a schema that cannot be translated.
@@ -26,8 +29,10 @@ def grammar_of(response_format: Mapping[str, Any] | None) -> str:
     if schema is None:
         from llama_cpp.llama_grammar import JSON_GBNF
 
-        return str(JSON_GBNF)
-    return schema_grammar(schema, "response_format")
+        grammar = str(JSON_GBNF)
+    else:
+        grammar = schema_grammar(schema, "response_format")
+    return after_reasoning(grammar) if reasoning_open else grammar
 
 
 def schema_grammar(schema: Any, name: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
+from pytrimode.reasoning_grammar import after_reasoning, renamed
+
 Tool = dict[str, Any]
 """OpenAI's: {"type": "function", "function": {"name": ..., "description": ..., "parameters": a JSON schema}}."""
 
@@ -62,9 +64,8 @@ def forced_call_grammar(form: ToolFormat, tools: Sequence[Tool], *, reasoning_op
     Raises ValueError for parameters that cannot be translated.
     """
     root = " ".join(filter(None, (_text(form.begin), "call", _text(form.end))))
-    if reasoning_open:
-        root = rf'( [^<] | "<" [^/] )* "</think>" [\n]* {root}'
-    return f"root ::= {root}\n{form.grammar(tools)}\n"
+    grammar = f"root ::= {root}\n{form.grammar(tools)}\n"
+    return after_reasoning(grammar) if reasoning_open else grammar
 
 
 def named(tools: Iterable[Tool], name: str) -> list[Tool]:
@@ -267,18 +268,11 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if text else ""
 
 
-_RULE = re.compile(r"^([\w-]+) ::=", re.MULTILINE)
-
-
 def _gbnf(schema: Mapping[str, Any], root: str) -> str:
     """The rules of a schema under names of their own; its root is called `root`."""
     from pytrimode.response_format import schema_grammar
 
-    grammar = schema_grammar(schema, "tools")
-    names = {name: root if name == "root" else f"{root}-{name}" for name in _RULE.findall(grammar)}
-    # Literals and character classes stay as they are.
-    pattern = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|[A-Za-z][\w-]*')
-    return pattern.sub(lambda found: names.get(found[0], found[0]), grammar).strip()
+    return renamed(schema_grammar(schema, "tools"), root)
 
 
 _FORMATS: tuple[tuple[tuple[str, ...], ToolFormat], ...] = (

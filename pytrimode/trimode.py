@@ -453,7 +453,8 @@ class TriMode:
         `logprobs` with `top_logprobs`: how many of the most likely tokens to report. `enable_thinking`: the template
         lets the model reason first; `reasoning_format` "deepseek" returns that as `reasoning_content`, "none" inline.
         `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
-        optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`.
+        optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and holds
+        for the answer behind the reasoning.
 
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
@@ -490,7 +491,7 @@ class TriMode:
         if top_logprobs is not None and not logprobs:
             raise ValueError("top_logprobs needs logprobs=True")
         tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
-        if grammar := grammar_of(response_format):
+        if grammar := grammar_of(response_format, reasoning_open=self.reasoning_split(tokens).open):
             options["grammar"] = grammar
         chosen = self._options(
             options,

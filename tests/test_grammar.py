@@ -14,6 +14,7 @@ from json_tasks import SCHEMAS, Generation, generations
 from stock_sampler import StockGrammar, stock_vocab
 
 from pytrimode import TriMode
+from pytrimode.reasoning_grammar import after_reasoning
 from pytrimode.response_format import grammar_of
 from pytrimode.sampling import Sampling
 
@@ -117,3 +118,46 @@ def test_ar_and_self_spec_agree_under_a_grammar(gguf: Path, checkpoint_dir: Path
             for mode in ("ar", "self-spec")
         ]
     assert texts[0] == texts[1]
+
+
+JSON_OBJECT = {"type": "json_object", "schema": SCHEMAS[next(iter(SCHEMAS))]}
+QUESTION = [{"role": "user", "content": "Sort these numbers: 52, 31, 97"}]
+
+
+@pytest.mark.parametrize("mode", ["ar", "self-spec"])
+@pytest.mark.parametrize("budget", [None, 0, 1, 5])
+def test_a_response_format_leaves_the_reasoning_alone(model: TriMode, mode: str, budget: int | None) -> None:
+    options: dict[str, Any] = {"mode": mode, "temperature": 0.0, "enable_thinking": True, "max_thinking_tokens": budget}
+    free: Any = model.create_chat_completion(QUESTION, max_tokens=120, **options)
+    held: Any = model.create_chat_completion(QUESTION, response_format=JSON_OBJECT, max_tokens=400, **options)
+    free_message, message = free["choices"][0]["message"], held["choices"][0]["message"]
+    assert message.get("reasoning_content") == free_message.get("reasoning_content")
+    assert held["choices"][0]["finish_reason"] == "stop"
+    json.loads(message["content"])
+
+
+@pytest.mark.parametrize("reasoning", ["", "a < b", "</", "</thin", "<</think", "</div></table>", "</t</th</thi"])
+def test_any_reasoning_is_allowed_up_to_its_end(q8_gguf: Path, model: TriMode, reasoning: str) -> None:
+    (end,) = model.tokenize("</think>", add_bos=False, special=True)
+    with (
+        stock_vocab(q8_gguf) as vocab,
+        closing(StockGrammar(vocab, after_reasoning('root ::= "yes"'))) as stock,
+    ):
+        for token in [*model.tokenize(reasoning, add_bos=False), end]:
+            assert token in stock.allowed()
+            stock.accept(token)
+        pieces = {model.detokenize([token]) for token in stock.allowed()}
+    assert b"y" in pieces and all(b"yes".startswith(piece.lstrip(b"\n")) for piece in pieces)
+
+
+def test_a_grammar_that_forbids_the_end_of_reasoning_says_so(model: TriMode) -> None:
+    with pytest.raises(RuntimeError, match="grammar: it does not allow the token"):
+        model.create_completion("<think>", grammar="root ::= [a-z ]+", max_thinking_tokens=3, temperature=0.0)
+
+
+def test_diffusion_refuses_a_grammar(model: TriMode) -> None:
+    """It decides tokens in any order: a grammar held for the first token of each block, and the next one broke it."""
+    with pytest.raises(ValueError, match="needs mode ar or self-spec"):
+        model.create_completion("a", grammar='root ::= "a"', mode="diffusion")
+    with pytest.raises(ValueError, match="needs mode ar or self-spec"):
+        model.create_completion("a", suffix="c", grammar='root ::= "b"', max_tokens=2)

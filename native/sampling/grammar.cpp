@@ -137,6 +137,14 @@ void Grammar::mask(float * logits) const {
     }
 }
 
-void Grammar::accept(llama_token token) { llama_sampler_accept(state_.get(), token); }
+void Grammar::accept(llama_token token) {
+    try {
+        llama_sampler_accept(state_.get(), token);
+    } catch (const std::runtime_error &) {
+        // Tokens that are drawn are allowed: it is one that was put in their place.
+        throw std::runtime_error("grammar: it does not allow the token " + std::to_string(token) +
+                                 ", which ends the reasoning");
+    }
+}
 
 }  // namespace trimode

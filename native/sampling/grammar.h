@@ -24,7 +24,8 @@ class Grammar {
     // refused or not with the first byte.
     void mask(float * logits) const;
 
-    void accept(llama_token token);  // one that is allowed
+    // Throws std::runtime_error for a token that is not allowed.
+    void accept(llama_token token);
 
   private:
     struct Walk;

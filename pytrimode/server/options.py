@@ -32,9 +32,10 @@ _NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
 
 
 def generation_options(
-    fields: GenerationFields, defaults: GenerationOptions, max_tokens: int | None
+    fields: GenerationFields, defaults: GenerationOptions, max_tokens: int | None, *, reasoning_open: bool = False
 ) -> GenerationOptions:
-    """The options of the first answer. `max_tokens`: what is meant by leaving it out.
+    """The options of the first answer. `max_tokens`: what is meant by leaving it out. `reasoning_open`: the prompt ends
+    inside reasoning, which a `response_format` leaves alone.
 
     Translates a JSON schema, which may take a while. Raises ApiError for what is not supported, ValueError for
     impossible values.
@@ -46,7 +47,7 @@ def generation_options(
     sampling = {_RENAMED.get(name, name): value for name in _SAMPLING if (value := getattr(fields, name)) is not None}
     if fields.seed is not None:
         sampling["seed"] = None if fields.seed == -1 else fields.seed
-    if grammar := _grammar(fields):
+    if grammar := _grammar(fields, reasoning_open=reasoning_open):
         sampling["grammar"] = grammar
     given: dict[str, Any] = {name: value for name in _DECODING if (value := getattr(fields, name)) is not None}
     if fields.threshold is not None:
@@ -78,11 +79,11 @@ def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
     return replace(options, sampling=replace(options.sampling, seed=seed + index))
 
 
-def _grammar(fields: GenerationFields) -> str:
+def _grammar(fields: GenerationFields, *, reasoning_open: bool) -> str:
     wanted = fields.response_format.model_dump(by_alias=True, exclude_none=True) if fields.response_format else None
     if fields.grammar and wanted and wanted["type"] != "text":
         raise ApiError(400, "give grammar or response_format, not both", param="grammar")
     for name, text in (("grammar", fields.grammar or ""), ("response_format", json.dumps(wanted or ""))):
         if len(text) > CHARS_HELD:
             raise ApiError(400, f"{name} has {len(text)} characters: at most {CHARS_HELD}", param=name)
-    return fields.grammar or grammar_of(wanted)
+    return fields.grammar or grammar_of(wanted, reasoning_open=reasoning_open)

@@ -61,8 +61,9 @@ class Prompts:
         tools = Tools.of(body, template)
         text = self.apply_template(body)
         tokens = self._tokens_of(text)
-        options = generation_options(body, self._settings.defaults, max_tokens=None)
-        options = tools.constrain(options, reasoning_open=self._model.reasoning_split(tokens).open)
+        reasoning_open = self._model.reasoning_split(tokens).open
+        options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
+        options = tools.constrain(options, reasoning_open=reasoning_open)
 
         def reading() -> Reading:
             apart = reasoning_format != REASONING_NONE
