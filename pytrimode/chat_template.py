@@ -53,7 +53,9 @@ def _plain(message: Message) -> dict[str, Any]:
         if not isinstance(part, Mapping) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
             raise ValueError(f"message content of type {kind!r} is not supported: only text is")
-        texts.append(str(part["text"]))
+        if not isinstance(part.get("text"), str):
+            raise ValueError("the text of a message part must be a string")
+        texts.append(part["text"])
     return {**message, "content": "".join(texts)}
 
 
