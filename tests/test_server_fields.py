@@ -46,6 +46,20 @@ def test_infill(server: Served, model: TriMode) -> None:
     assert "suffix" in error_of(server.post(COMPLETIONS, body | {"max_tokens": -1}))["message"]
 
 
+def test_a_loop_is_trimmed_on_request(server: Served, model: TriMode) -> None:
+    options: dict[str, Any] = {"grammar": 'root ::= "147x" root', "loop_window": 60, "logprobs": 0, "max_tokens": 200}
+    whole = server.post(COMPLETIONS, {"prompt": "Hello", **options}).json()["choices"][0]
+    assert whole["finish_reason"] == "stop" and whole["finish_details"]["type"] == "loop"
+    for echo in (False, True):
+        expected: Any = model.create_completion("Hello", temperature=0.0, trim_loop=True, echo=echo, **options)
+        body = {"prompt": "Hello", "trim_loop": True, "echo": echo, **options}
+        (choice,) = server.post(COMPLETIONS, body).json()["choices"]
+        assert choice == expected["choices"][0]
+        assert len(choice["text"]) < len(whole["text"]) and len(choice["logprobs"]["tokens"]) == 4
+    chunks = streamed(server, COMPLETIONS, {"prompt": "Hello", "trim_loop": True, **options})
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == whole["text"]
+
+
 def test_reasoning_comes_apart(server: Served, model: TriMode) -> None:
     body = {"messages": MESSAGES, "max_tokens": 60, **THINKING}
     expected: Any = model.create_chat_completion(

@@ -17,7 +17,7 @@ _RENAMED = {"repeat_last_n": "penalty_last_n"}
 _SAMPLING = [name for name in SamplingFields.model_fields if name != "seed"]
 _DECODING = [
     "mode", "block_length", "fused", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens", "use_lora",
-    "loop_window", "loop_min_repeats", "post_sampling_probs",
+    "loop_window", "loop_min_repeats", "trim_loop", "post_sampling_probs",
 ]  # fmt: skip
 
 # Fields that would change the answer, and the values that ask for nothing.

@@ -72,6 +72,7 @@ class Prompts:
                 split=self._model.reasoning_split(tokens) if apart else None,
                 tools=tools.parser(),
                 live=self._live(body),
+                trim_loop=options.trim_loop,
             )
 
         return self._prepare(body, options, [(tokens, reading)])
@@ -88,7 +89,12 @@ class Prompts:
             options = replace(options, suffix=suffix, mode=mode)
 
         def reading(echo: str) -> Reading:
-            return Reading(echo, self._model.logprob_writer(options, len(echo)), live=self._live(body))
+            return Reading(
+                echo,
+                self._model.logprob_writer(options, len(echo)),
+                live=self._live(body),
+                trim_loop=options.trim_loop,
+            )
 
         asked: list[tuple[list[int], Callable[[], Reading]]] = []
         for prompt in prompts:

@@ -90,6 +90,8 @@ class GenerationFields(SamplingFields):
     use_lora: bool | None = None
     loop_window: Int32 | None = None
     loop_min_repeats: Int32 | None = None
+    trim_loop: bool | None = None
+    """Without `stream`: of a loop leave one copy."""
     live: bool | None = None
     """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.live_pass`)."""
     best_of: Int32 | None = None

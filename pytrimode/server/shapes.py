@@ -31,6 +31,7 @@ class Reading:
     split: ReasoningSplit | None = None
     tools: ToolCallParser | None = None
     live: LivePasses | None = None
+    trim_loop: bool = False
 
 
 class Answer(ABC):
@@ -84,6 +85,9 @@ class Answer(ABC):
         self._logprobs += step.logprobs
         if step.ending:
             self.ending = step.ending
+            if self._reading.trim_loop and step.trimmed is not None:
+                self._text = ["".join(self._text)[: step.trimmed]]
+                del self._logprobs[max(0, len(self._logprobs) - step.ending.details["repeated_tokens"]) :]
 
     def whole(self) -> Object:
         """The answer made of the steps that were kept."""
