@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from serving import Served, error_of, loader, served
+from serving import PATIENCE, Served, error_of, loader, served
 
 from pytrimode import TriMode
 from pytrimode.server.logs import JsonFormatter
@@ -84,6 +86,16 @@ def test_long_bodies_and_prompts_are_refused(guarded: Served) -> None:
     fits = [1] * 20
     assert guarded.post(COMPLETIONS, {"prompt": fits, "max_tokens": 1}, headers=key).status_code == 200
     assert error_of(guarded.post(COMPLETIONS, {"prompt": [*fits, 1]}, headers=key))["n_prompt_tokens"] == 21
+
+
+def test_clients_that_read_nothing_before_all_is_sent_are_told_too(server: Served) -> None:
+    """They saw the connection break."""
+    for body in (b" " * (20 << 20), iter([b" " * (1 << 20)] * 20)):
+        connection = HTTPConnection("127.0.0.1", int(server.url.rsplit(":", 1)[1]), timeout=PATIENCE)
+        with closing(connection):
+            connection.request("POST", COMPLETIONS, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            assert response.status == 413 and b"the body is longer than 4194304 bytes" in response.read()
 
 
 def test_failures_tell_clients_nothing_and_logs_no_prompts(q8_gguf: Path, caplog: pytest.LogCaptureFixture) -> None:

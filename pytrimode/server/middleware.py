@@ -22,6 +22,8 @@ from pytrimode.server_settings import is_loopback
 REQUEST_ID = "X-Request-Id"
 BODY_SECONDS = 30.0
 """In which a body must have arrived."""
+_DISCARDED_BYTES = 64 << 20
+"""Of a body that is too long: after more the connection is cut."""
 _PUBLIC = {"/", "/health", "/v1/health"}
 _PUBLIC_BELOW = "/page/"
 _QUIET = {"/health", "/v1/health"}
@@ -148,6 +150,9 @@ class BodyCheck:
         try:
             headers = Headers(scope=scope)
             if int(headers.get("content-length", 0)) > self._max_bytes:
+                # A client that asks first ("Expect") is told at once.
+                if "expect" not in headers:
+                    await within(BODY_SECONDS, self._discard(receive))
                 raise self._too_long()
             body = await within(BODY_SECONDS, self._read(receive))
             if body and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -176,9 +181,21 @@ class BodyCheck:
                 raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > self._max_bytes:
+                if message.get("more_body", False):
+                    await self._discard(receive)
                 raise self._too_long()
             if not message.get("more_body", False):
                 return bytes(body)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read what a client still sends, up to a size: most read no answer before they have sent all, and would only
+        see the connection break."""
+        left = _DISCARDED_BYTES
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
     def _too_long(self) -> ApiError:
         return ApiError(
