@@ -106,8 +106,25 @@ def test_what_cannot_be_served_is_one_line(q8_gguf: Path, tmp_path: Path) -> Non
     elsewhere = run(q8_gguf, "--host", "192.0.2.1")
     assert elsewhere.returncode == 1
     assert elsewhere.stderr == "error: cannot listen on 192.0.2.1:8080: Cannot assign requested address\n"
+    (tmp_path / "empty.keys").write_text("\n")
+    (tmp_path / "binary.keys").write_bytes(b"\xff\xfe")
+    for name, reason in (("empty.keys", "it has no key"), ("binary.keys", "it is no text")):
+        keyless = run(q8_gguf, "--port", 0, "--api-key-file", tmp_path / name)
+        assert (keyless.returncode, keyless.stderr) == (1, f"error: --api-key-file {tmp_path}/{name}: {reason}\n")
     assert "Traceback" not in cut.stderr + none.stderr + elsewhere.stderr
     assert run("--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mode", "quick"], "unknown mode 'quick'"),
+        (["-B", 4000], "block_length 4000: must be at most n_batch (512)"),
+    ],
+)
+def test_defaults_that_no_request_could_have_end_the_start(q8_gguf: Path, options: list[object], message: str) -> None:
+    refused = run(q8_gguf, "--port", 0, *options)
+    assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith(f"error: {message}")
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:

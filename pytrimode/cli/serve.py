@@ -187,5 +187,14 @@ def command(
 
 
 def _keys_in(file: Path | None) -> list[str]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file else []
-    return [line.strip() for line in lines if line.strip()]
+    """Raises click.ClickException for a file without keys: the server would be open to all."""
+    if file is None:
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise click.ClickException(f"--api-key-file {file}: it is no text") from None
+    keys = [line.strip() for line in lines if line.strip()]
+    if not keys:
+        raise click.ClickException(f"--api-key-file {file}: it has no key")
+    return keys

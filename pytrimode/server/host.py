@@ -89,6 +89,8 @@ class Host:
         started = time.monotonic()
         try:
             model = self._load()
+            # What no request could have is an error of the start.
+            model.resolve(self.settings.defaults, n_prompt=1)
             name = self.settings.alias or Path(model.model_path).stem
             ready = Ready(model, Prompts(model, self.settings), name, int(time.time()))
         except Exception as error:
