@@ -63,7 +63,7 @@ void bind_speculation(nb::module_ & m) {
                 return found;
             },
             "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0, "other_tokens"_a = 0.0)
-        .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a)
+        .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true)
         .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "unseen"_a = 0)
         .def("observe_rejection", &DraftLength::observe_rejection, "told"_a)
         .def_prop_ro("after_rejection", &DraftLength::after_rejection)

@@ -206,13 +206,15 @@ void Engine::pass(const std::vector<Turn> & turns) {
 // What the choice of the draft length needs to know: passes without prompts, and how many share them.
 void Engine::observe_pass(const std::vector<Turn> & turns, double seconds) {
     int n_tokens = 0;
+    bool chosen = false;
     for (const Turn & turn : turns) {
         if (turn.active->decoder->planned_prefill()) {
             return;
         }
         n_tokens += static_cast<int>(turn.active->request.emitted.size());
+        chosen = chosen || turn.active->request.options.chooses_cycles();
     }
-    draft_length_.observe_pass(batch_.size(), seconds);
+    draft_length_.observe_pass(batch_.size(), seconds, chosen);
     draft_length_.observe_crowd(static_cast<int>(turns.size()), batch_.size(), n_tokens);
 }
 

@@ -258,7 +258,9 @@ class DraftLength:
         other_tokens: float = 0.0,
     ) -> list[tuple[int, int]]:
         """The groups of a verification: behind how many drafts, and how wide."""
-    def observe_pass(self, rows: int, seconds: float) -> None: ...
+    def observe_pass(self, rows: int, seconds: float, chosen: bool = True) -> None:
+        """`chosen`: it served a cycle that `choose` chose."""
+
     def observe_cycle(self, drafted: int, accepted: int, unseen: int = 0) -> None: ...
     def observe_rejection(self, told: bool) -> None: ...
     @property

@@ -43,6 +43,11 @@ struct RequestOptions {
     bool keep = false;                 // the prompt stays in the cache for prompts that begin with it
     bool post_sampling_probs = false;  // logprobs after the sampler chain, not of the raw logits
     SamplerOptions sampler;
+
+    // Whether cycles of self-speculation are chosen by measurement.
+    bool chooses_cycles() const {
+        return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured);
+    }
 };
 
 struct Stats {

@@ -4,6 +4,13 @@
 
 namespace trimode {
 
+namespace {
+
+// Passes of plain AR between choices: without drafts nothing is learned, and on small models choosing costs time.
+constexpr int PLAIN_STRETCH = 8;
+
+}  // namespace
+
 void SelfSpecDecoder::begin(const Forward & forward, int row) {
     Decoder::begin(forward, row);
     acceptance_ = request_.draft_length->new_request();
@@ -26,13 +33,16 @@ void SelfSpecDecoder::go_on() {
 void SelfSpecDecoder::choose_cycle() {
     const int length = request_.options.block_length;
     const Fusing fusing = request_.options.fusing;
-    if (length > 0 && fusing != Fusing::measured) {
+    if (!request_.options.chooses_cycles()) {
         cycle_ = {length, fusing == Fusing::always};
     } else if (cycle_.fused && !draft_.empty() && !started_) {
         started_ = true;  // what was begun is carried through: a draft, and the pass that verifies it
         return;
+    } else if (plain_left_ > 0) {
+        --plain_left_;  // cycle_ is plain AR
     } else {
         cycle_ = request_.draft_length->choose(*acceptance_, request_.draft_length->load(), {length, fusing});
+        plain_left_ = cycle_.length == 1 ? PLAIN_STRETCH - 1 : 0;
     }
     started_ = !draft_.empty();
     if (!cycle_.fused) {

@@ -42,6 +42,7 @@ class SelfSpecDecoder : public Decoder {
     Phase phase_ = Phase::draft;
     std::optional<Acceptance> acceptance_;  // once the prefill is done
     Cycle cycle_;
+    int plain_left_ = 0;                   // passes of plain AR until the next choice
     bool started_ = false;                 // a fused cycle: its pass without a draft has been
     std::vector<Branch> branches_;         // of the next verification
     std::vector<int> branch_rows_;         // their first rows in the current batch

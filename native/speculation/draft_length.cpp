@@ -9,7 +9,7 @@ namespace {
 
 constexpr int LENGTHS[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64};
 constexpr int FIRST_LENGTH = 8;       // the second one measured, after plain AR: two points make a line
-constexpr double TRIAL_SHARE = 0.01;  // of all time that trials may lose ...
+constexpr double TRIAL_SHARE = 0.005;  // of the time that trials may lose ...
 constexpr double TRIAL_START = 8.0;   // ... and so many shortest passes, to begin with
 constexpr double MAX_HOPE = 0.6;      // a length not seen for long may be faster by this than it seems
 constexpr double HOPE = 0.02;         // times the square root of the passes since
@@ -31,10 +31,10 @@ DraftLength::DraftLength(int max_length, std::vector<double> prior) : acceptance
 
 Acceptance DraftLength::new_request() const { return Acceptance(acceptance_.rates(), MEMORY); }
 
-void DraftLength::observe_pass(int rows, double seconds) {
+void DraftLength::observe_pass(int rows, double seconds, bool chosen) {
     if (rows > 0 && seconds > 0.0) {
         cost_.observe(rows, seconds);
-        seconds_ += seconds;
+        seconds_ += chosen ? seconds : 0.0;
         ++n_passes_;
     }
 }

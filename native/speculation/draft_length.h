@@ -40,7 +40,8 @@ class DraftLength {
     void observe_crowd(int n_requests, int rows, int tokens);
     Load load() const { return {(n_requests_ - 1) * mean_rows_, (n_requests_ - 1) * mean_tokens_}; }
 
-    void observe_pass(int rows, double seconds);
+    // `chosen`: it served a cycle that `choose` chose; trials may take a share of the time of such passes.
+    void observe_pass(int rows, double seconds, bool chosen = true);
     void observe_cycle(int drafted, int accepted, int unseen = 0) { acceptance_.observe(drafted, accepted, unseen); }
     // A verification ended behind a rejected draft, where a group stood ready; its first mask told the target's token.
     void observe_rejection(bool told) { after_rejection_ += (told - after_rejection_) * REJECTION_GAIN; }
@@ -79,7 +80,7 @@ class DraftLength {
     Trial trial_;               // the last one
     int64_t n_passes_ = 0;
     std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle
-    double seconds_ = 0.0;                           // of all passes
+    double seconds_ = 0.0;                           // of passes that served chosen cycles
     double lost_ = 0.0;                              // of these, by trials
 };
 
