@@ -50,12 +50,19 @@ void set_threads(ggml_backend_t cpu, int n_threads) {
     set(cpu, n_threads > 0 ? n_threads : std::max(cores, 1));
 }
 
-int highest_cell(const Batch & batch) {
-    int highest = 0;
-    for (const Row & row : batch.rows()) {  // its sequence's cells rise up to it
-        highest = std::max(highest, row.cell);
+// The cells of all that the rows see: a sequence's rise up to those of its rows.
+struct CellRange {
+    int lowest, highest;
+};
+
+CellRange cells_of(const Batch & batch) {
+    CellRange range{batch.rows().front().cell, 0};
+    for (const Row & row : batch.rows()) {
+        const int first = row.sequence->size() > 0 ? row.sequence->cell(0) : row.cell;
+        range.lowest = std::min(range.lowest, first);
+        range.highest = std::max(range.highest, row.cell);
     }
-    return highest;
+    return range;
 }
 
 // The device that holds all layers and the head, null where there are several or it is the CPU.
@@ -317,7 +324,9 @@ void Forward::run(const Batch & batch) {
     key.n_tiled = graph_options_.bit_stable ? key.n_tiled : 0;
     key.select = static_cast<int>(out_rows_.size()) < batch.size();
     key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
-    key.n_kv = std::min(static_cast<int>(GGML_PAD(highest_cell(batch) + 1, CELL_BUCKET)), cache_.n_cells());
+    const CellRange cells = cells_of(batch);
+    key.first_kv = cells.lowest - cells.lowest % CELL_BUCKET;
+    key.n_kv = std::min(static_cast<int>(GGML_PAD(cells.highest + 1, CELL_BUCKET)), cache_.n_cells()) - key.first_kv;
 
     Ready & ready = this->ready(key);
     set_inputs(ready.graph, batch, key);

@@ -13,19 +13,20 @@ namespace trimode {
 
 namespace {
 
-// The mask of a sequence's committed cells.
+// The mask of a sequence's committed cells; `line` begins with cell `first`.
 template <typename T>
-void mark_committed(const Sequence & sequence, T visible, T * line) {
+void mark_committed(const Sequence & sequence, int first, T visible, T * line) {
     for (int begin = 0; begin < sequence.size(); begin += PAGE_CELLS) {
-        std::fill_n(line + sequence.cell(begin), std::min(PAGE_CELLS, sequence.size() - begin), visible);
+        std::fill_n(line + (sequence.cell(begin) - first), std::min(PAGE_CELLS, sequence.size() - begin), visible);
     }
 }
 
 // 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
 template <typename T>
-void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, int n_kv, T visible, T hidden,
-               std::vector<char> & committed, T * line) {
+void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, const GraphKey & key, T visible,
+               T hidden, std::vector<char> & committed, T * line) {
     const std::vector<Row> & rows = batch.rows();
+    const int n_kv = key.n_kv;
     committed.resize(n_kv * sizeof(T));
     T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
     const Sequence * of = nullptr;
@@ -35,12 +36,12 @@ void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, 
             if (row.sequence != of) {
                 of = row.sequence;
                 std::fill_n(shared, n_kv, hidden);
-                mark_committed(*of, visible, shared);
+                mark_committed(*of, key.first_kv, visible, shared);
             }
             std::memcpy(line, shared, n_kv * sizeof(T));
             for (const RowRange & range : {row.sees, row.group}) {
                 for (int j = range.begin; j < range.end; ++j) {
-                    line[rows[j].cell] = visible;
+                    line[rows[j].cell - key.first_kv] = visible;
                 }
             }
         }
@@ -115,10 +116,10 @@ void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey 
     const auto pieces = attention_pieces(key.n_rows, key.n_tiled, graph_options_.bit_stable);
     mask_buffer_.resize(ggml_nbytes(graph.mask));
     if (graph.mask->type == GGML_TYPE_F16) {
-        fill_mask<ggml_fp16_t>(batch, pieces, key.n_kv, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
-                               committed_, reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
+        fill_mask<ggml_fp16_t>(batch, pieces, key, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY), committed_,
+                               reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
     } else {
-        fill_mask<float>(batch, pieces, key.n_kv, 0.0f, -INFINITY, committed_,
+        fill_mask<float>(batch, pieces, key, 0.0f, -INFINITY, committed_,
                          reinterpret_cast<float *>(mask_buffer_.data()));
     }
     set_tensor(graph.mask, mask_buffer_.data());

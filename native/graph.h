@@ -15,18 +15,19 @@ class Model;
 
 struct GraphKey {
     int n_rows;
-    int n_tiled;  // leading rows whose attention runs in ggml's tiled kernel (prefill); 0 where that makes no
-                  // difference
-    int n_out;    // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
-    int n_kv;     // cells the attention reads
+    int n_tiled;   // leading rows whose attention runs in ggml's tiled kernel (prefill); 0 where that makes no
+                   // difference
+    int n_out;     // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
+    int n_kv;      // cells the attention reads ...
+    int first_kv;  // ... from this one on
     bool lora;
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_tiled, n_out, n_kv, lora, select, confidence, candidates) <
-               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.lora, o.select, o.confidence, o.candidates);
+        return std::tie(n_rows, n_tiled, n_out, n_kv, first_kv, lora, select, confidence, candidates) <
+               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.first_kv, o.lora, o.select, o.confidence, o.candidates);
     }
 };
 
