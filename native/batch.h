@@ -31,7 +31,7 @@ struct Row {
     RowRange sees;              // ... these rows of the batch ...
     RowRange group;             // ... and these: the other rows of a branch; empty elsewhere
     bool lora;
-    bool tiled;  // its attention takes the tiled kernel: see attention_pieces in graph.h
+    bool tiled;  // its attention takes the tiled kernel: see attention_pieces.h
     Want want;
 };
 

@@ -50,21 +50,6 @@ void set_threads(ggml_backend_t cpu, int n_threads) {
     set(cpu, n_threads > 0 ? n_threads : std::max(cores, 1));
 }
 
-// The cells of all that the rows see: a sequence's rise up to those of its rows.
-struct CellRange {
-    int lowest, highest;
-};
-
-CellRange cells_of(const Batch & batch) {
-    CellRange range{batch.rows().front().cell, 0};
-    for (const Row & row : batch.rows()) {
-        const int first = row.sequence->size() > 0 ? row.sequence->cell(0) : row.cell;
-        range.lowest = std::min(range.lowest, first);
-        range.highest = std::max(range.highest, row.cell);
-    }
-    return range;
-}
-
 // The device that holds all layers and the head, null where there are several or it is the CPU.
 ggml_backend_dev_t only_device(const Model & model) {
     ggml_backend_dev_t device = device_of(model.output());
@@ -93,7 +78,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     : model_(model), cache_(cache), options_(options), backends_(init_backends(model)) {
     const bool cpu_only = backends_.size() == 1;
     const bool as_device = !cpu_only || options.device_graphs;
-    graph_options_ = {options.flash_attn, /*bit_stable=*/!as_device};
+    graph_options_.attention = {options.flash_attn, /*bit_stable=*/!as_device};
     set_threads(backends_.back(), options.n_threads);
     if (as_device) {
         graph_options_.host_embedding = can_embed(model.token_embd());
@@ -119,9 +104,8 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
 GraphKey Forward::largest_key(int n_rows) const {
     GraphKey key{};
     key.n_rows = n_rows;
-    key.n_tiled = graph_options_.bit_stable ? key.n_rows : 0;
     key.n_out = std::min(n_rows, RESERVED_OUTPUTS);
-    key.n_kv = cache_.n_cells();
+    key.pieces = largest_pieces(n_rows, cache_.n_cells(), graph_options_.attention);
     key.lora = model_.lora() != nullptr;
     key.select = true;
     key.confidence = true;
@@ -289,7 +273,7 @@ Forward::Ready & Forward::ready(const GraphKey & key) {
 // Float weights on the CPU: two at least, in every product, so that a row's bits do not depend on its company.
 // On a device: the next power of two, so that few graphs serve all passes and the device can replay them.
 int Forward::padded(int n_rows) const {
-    if (graph_options_.bit_stable) {
+    if (graph_options_.attention.bit_stable) {
         return std::max(n_rows, model_.has_float_weights() ? 2 : 1);
     }
     int bucket = 1;
@@ -309,7 +293,6 @@ void Forward::run(const Batch & batch) {
     for (int i = 0; i < batch.size(); ++i) {
         const Row & row = batch.rows()[i];
         key.lora |= row.lora && model_.lora();
-        key.n_tiled += row.tiled;
         key.candidates |= candidates_on_device_ && row.want == Want::candidates;
         key.confidence |= key.candidates || (graph_options_.reduce && row.want == Want::confidence);
         if (row.want != Want::nothing) {
@@ -318,15 +301,9 @@ void Forward::run(const Batch & batch) {
         }
     }
     key.n_rows = padded(batch.size());
-    if (key.n_tiled == batch.size()) {
-        key.n_tiled = key.n_rows;  // a repeated row writes the cell of the one it repeats: it needs the same kernel
-    }
-    key.n_tiled = graph_options_.bit_stable ? key.n_tiled : 0;
+    key.pieces = attention_pieces(batch, key.n_rows, cache_.n_cells(), graph_options_.attention);
     key.select = static_cast<int>(out_rows_.size()) < batch.size();
     key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
-    const CellRange cells = cells_of(batch);
-    key.first_kv = cells.lowest - cells.lowest % CELL_BUCKET;
-    key.n_kv = std::min(static_cast<int>(GGML_PAD(cells.highest + 1, CELL_BUCKET)), cache_.n_cells()) - key.first_kv;
 
     Ready & ready = this->ready(key);
     set_inputs(ready.graph, batch, key);

@@ -14,7 +14,6 @@
 
 namespace trimode {
 
-constexpr int CELL_BUCKET = 256;      // attention reads whole stretches of this many cells
 constexpr int RESERVED_OUTPUTS = 32;  // output rows that the compute buffer is sized for from the start
 constexpr size_t SCHEDULER_NODES = 8192;
 

@@ -23,25 +23,24 @@ void mark_committed(const Sequence & sequence, int first, T visible, T * line) {
 
 // 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
 template <typename T>
-void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, const GraphKey & key, T visible,
-               T hidden, std::vector<char> & committed, T * line) {
+void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, T visible, T hidden,
+               std::vector<char> & committed, T * line) {
     const std::vector<Row> & rows = batch.rows();
-    const int n_kv = key.n_kv;
-    committed.resize(n_kv * sizeof(T));
-    T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
-    const Sequence * of = nullptr;
     for (const AttentionPiece & piece : pieces) {
-        for (int i = 0; i < piece.padded; ++i, line += n_kv) {
+        committed.resize(piece.n_kv * sizeof(T));
+        T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
+        const Sequence * of = nullptr;
+        for (int i = 0; i < piece.padded; ++i, line += piece.n_kv) {
             const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
             if (row.sequence != of) {
                 of = row.sequence;
-                std::fill_n(shared, n_kv, hidden);
-                mark_committed(*of, key.first_kv, visible, shared);
+                std::fill_n(shared, piece.n_kv, hidden);
+                mark_committed(*of, piece.first_kv, visible, shared);
             }
-            std::memcpy(line, shared, n_kv * sizeof(T));
+            std::memcpy(line, shared, piece.n_kv * sizeof(T));
             for (const RowRange & range : {row.sees, row.group}) {
                 for (int j = range.begin; j < range.end; ++j) {
-                    line[rows[j].cell - key.first_kv] = visible;
+                    line[rows[j].cell - piece.first_kv] = visible;
                 }
             }
         }
@@ -113,13 +112,12 @@ void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey 
     if (!graph.mask->buffer) {
         return;
     }
-    const auto pieces = attention_pieces(key.n_rows, key.n_tiled, graph_options_.bit_stable);
     mask_buffer_.resize(ggml_nbytes(graph.mask));
     if (graph.mask->type == GGML_TYPE_F16) {
-        fill_mask<ggml_fp16_t>(batch, pieces, key, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY), committed_,
+        fill_mask<ggml_fp16_t>(batch, key.pieces, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY), committed_,
                                reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
     } else {
-        fill_mask<float>(batch, pieces, key, 0.0f, -INFINITY, committed_,
+        fill_mask<float>(batch, key.pieces, 0.0f, -INFINITY, committed_,
                          reinterpret_cast<float *>(mask_buffer_.data()));
     }
     set_tensor(graph.mask, mask_buffer_.data());

@@ -13,15 +13,14 @@ namespace trimode {
 namespace {
 
 constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
-constexpr size_t NODES_PER_PIECE = 12;
+constexpr size_t NODES_PER_PIECE = 20;
 constexpr int64_t SECTION = 64;  // inputs begin at multiples of so many elements: devices want aligned views
 
 class Builder {
   public:
     Builder(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key)
         : model_(model), h_(model.hparams()), cache_(cache), options_(options), key_(key) {
-        pieces_ = attention_pieces(key.n_rows, key.n_tiled, options.bit_stable);
-        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * pieces_.size()) * (h_.n_layer + 1);
+        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * key.pieces.size()) * (h_.n_layer + 1);
         const size_t bytes = ggml_tensor_overhead() * max_nodes + ggml_graph_overhead_custom(max_nodes, false);
         g_.ctx.reset(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
         c_ = g_.ctx.get();
@@ -100,12 +99,12 @@ class Builder {
         const int n = key_.n_rows;
         make_ints(n);
         make_floats(n);
-        int n_queries = 0;
-        for (const AttentionPiece & piece : pieces_) {
-            n_queries += piece.padded;
+        int64_t size = 0;
+        for (const AttentionPiece & piece : key_.pieces) {
+            size += int64_t(piece.n_kv) * piece.padded;
         }
-        const ggml_type mask_type = options_.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
-        g_.mask = input(ggml_new_tensor_2d(c_, mask_type, key_.n_kv, n_queries), "mask");
+        const ggml_type mask_type = options_.attention.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
+        g_.mask = input(ggml_new_tensor_1d(c_, mask_type, size), "mask");
     }
 
     void make_ints(int n) {
@@ -156,10 +155,10 @@ class Builder {
     }
 
     // [head_dim, n_kv, n_head_kv], read through the result of set_rows: write before read is an edge of the graph.
-    ggml_tensor * cached(ggml_tensor * written) {
+    ggml_tensor * cached(ggml_tensor * written, const AttentionPiece & piece) {
         ggml_tensor * view =
-            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, key_.n_kv, ggml_row_size(written->type, h_.head_dim),
-                         written->nb[1], key_.first_kv * written->nb[1]);
+            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, piece.n_kv, ggml_row_size(written->type, h_.head_dim),
+                         written->nb[1], piece.first_kv * written->nb[1]);
         return ggml_permute(c_, view, 0, 2, 1, 3);
     }
 
@@ -183,35 +182,33 @@ class Builder {
         if (g_.query_scale) {
             q = ggml_mul(c_, q, g_.query_scale);
         }
-        return project(attend(q, cached(k), cached(v)), layer.wo, il);
+        return project(attend(q, k, v), layer.wo, il);
     }
 
     // q [head_dim, n_head, n_rows] -> [n_head * head_dim, n_rows]
     ggml_tensor * attend(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
         ggml_tensor * result = nullptr;
-        int first_query = 0;
-        for (const AttentionPiece & piece : pieces_) {
-            ggml_tensor * a = attend_piece(q, k, v, piece, first_query);
+        int64_t mask_begin = 0;
+        for (const AttentionPiece & piece : key_.pieces) {
+            ggml_tensor * mask = ggml_view_2d(c_, g_.mask, piece.n_kv, piece.padded, piece.n_kv * g_.mask->nb[0],
+                                              mask_begin * g_.mask->nb[0]);
+            ggml_tensor * a = attend_piece(q, cached(k, piece), cached(v, piece), mask, piece);
             result = result ? ggml_concat(c_, result, a, 1) : a;
-            first_query += piece.padded;
+            mask_begin += int64_t(piece.n_kv) * piece.padded;
         }
         return result;
     }
 
-    ggml_tensor * attend_piece(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, const AttentionPiece & piece,
-                               int first_query) {
+    ggml_tensor * attend_piece(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask,
+                               const AttentionPiece & piece) {
         if (piece.count < key_.n_rows) {
             q = ggml_view_3d(c_, q, q->ne[0], q->ne[1], piece.count, q->nb[1], q->nb[2], piece.begin * q->nb[2]);
         }
         if (piece.padded > piece.count) {
             q = ggml_pad(c_, q, 0, 0, piece.padded - piece.count, 0);
         }
-        ggml_tensor * mask = g_.mask;
-        if (piece.padded < mask->ne[1]) {
-            mask = ggml_view_2d(c_, mask, mask->ne[0], piece.padded, mask->nb[1], first_query * mask->nb[1]);
-        }
         q = ggml_permute(c_, q, 0, 2, 1, 3);  // [head_dim, padded, n_head]
-        ggml_tensor * a = options_.flash_attn ? flash(q, k, v, mask) : exact(q, k, v, mask);
+        ggml_tensor * a = options_.attention.flash_attn ? flash(q, k, v, mask) : exact(q, k, v, mask);
         return piece.padded > piece.count ? ggml_view_2d(c_, a, a->ne[0], piece.count, a->nb[1], 0) : a;
     }
 
@@ -255,26 +252,10 @@ class Builder {
     const GraphOptions & options_;
     const GraphKey & key_;
     Graph g_;
-    std::vector<AttentionPiece> pieces_;
     ggml_context * c_ = nullptr;
 };
 
 }  // namespace
-
-std::vector<AttentionPiece> attention_pieces(int n_rows, int n_tiled, bool bit_stable) {
-    if (!bit_stable) {
-        return {{0, n_rows, n_rows}};
-    }
-    std::vector<AttentionPiece> pieces;
-    if (n_tiled > 0) {
-        pieces.push_back({0, n_tiled, std::max(n_tiled, TILE_ROWS)});
-    }
-    for (int begin = n_tiled; begin < n_rows; begin += TILE_ROWS - 1) {
-        const int count = std::min(n_rows - begin, TILE_ROWS - 1);
-        pieces.push_back({begin, count, std::max(count, 2)});
-    }
-    return pieces;
-}
 
 Graph build_graph(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key) {
     return Builder(model, cache, options, key).build();

@@ -5,8 +5,8 @@
 #include <tuple>
 #include <vector>
 
+#include "attention_pieces.h"
 #include "ggml.h"
-#include "sequence.h"
 
 namespace trimode {
 
@@ -15,44 +15,28 @@ class Model;
 
 struct GraphKey {
     int n_rows;
-    int n_tiled;   // leading rows whose attention runs in ggml's tiled kernel (prefill); 0 where that makes no
-                   // difference
-    int n_out;     // rows whose logits are wanted; 0 leaves out everything behind the last layer's keys and values
-    int n_kv;      // cells the attention reads ...
-    int first_kv;  // ... from this one on
+    int n_out;                           // rows whose logits are wanted; 0 leaves out what is behind the last layer's
+                                         // keys and values
+    std::vector<AttentionPiece> pieces;  // of the attention
     bool lora;
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_tiled, n_out, n_kv, first_kv, lora, select, confidence, candidates) <
-               std::tie(o.n_rows, o.n_tiled, o.n_out, o.n_kv, o.first_kv, o.lora, o.select, o.confidence, o.candidates);
+        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates) <
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates);
     }
 };
 
 struct GraphOptions {
-    bool flash_attn = true;
-    bool bit_stable = true;  // see attention_pieces
+    AttentionOptions attention;
     // For a device: rows of the token embedding, which stays in main memory, are an input; argmax and probability are
     // computed where the logits are.
     bool host_embedding = false;
     bool reduce = false;
     ggml_tensor * token_bias = nullptr;  // F32 [n_vocab], added before reducing: -inf for the mask id; null: none
 };
-
-// Rows whose attention is one operation: [begin, begin + count), computed with `padded` >= count query rows.
-struct AttentionPiece {
-    int begin;
-    int count;
-    int padded;
-};
-
-// ggml's CPU attention has three kernels, chosen by the number of query rows, which do not agree to the bit: one row
-// at 512 cells and more (cells split among threads), tiles from 64 rows on, and row by row in between. With
-// `bit_stable` the leading `n_tiled` rows always take the tiles and the others always go row by row, whatever else is
-// in the pass; so a token's logits do not depend on its company. On other devices (not bit_stable): one piece.
-std::vector<AttentionPiece> attention_pieces(int n_rows, int n_tiled, bool bit_stable);
 
 struct Graph {
     struct Free {
@@ -64,7 +48,8 @@ struct Graph {
     // Inputs, in three tensors: a step's inputs go to a device in three copies. Those below are views of them.
     ggml_tensor * ints = nullptr;    // I32
     ggml_tensor * floats = nullptr;  // F32; null when there are none
-    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention) [n_kv, padded rows]: 0 visible, -inf not
+    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention): 0 visible, -inf not; of each piece
+                                     // [n_kv, padded], one behind the other
 
     ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
     ggml_tensor * positions = nullptr;    // I32 [n_rows]

@@ -10,7 +10,7 @@
 
 namespace trimode {
 
-// The attention kernel of the rows that wrote a cell (see attention_pieces in graph.h).
+// The attention kernel of the rows that wrote a cell (see attention_pieces.h).
 enum class Kernel : uint8_t { rows, tiles, unknown };
 
 constexpr int TILE_ROWS = 64;  // GGML_FA_TILE_Q of ggml-cpu

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crowd import Asked, alone, engine_of, submit
+from crowd import Asked, alone, engine_of, passes, submit
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -134,3 +134,50 @@ def test_no_cells_are_lost(small: TriMode) -> None:
     assert Cells.n_operations >= N_OPERATIONS
     probe = Asked(BEGINNINGS[0], GenerationOptions(max_tokens=20, sampling=Sampling(temperature=0.0)))
     assert len(alone(small, probe)) > 0
+
+
+def plain(n: int, length: int, max_tokens: int = 40) -> Asked:
+    """A request in `ar` whose prompt has nothing in common with that of another n."""
+    tokens = [1, *(130 + (37 * n + i) % 350 for i in range(length - 1))]
+    options = GenerationOptions(
+        mode="ar", max_tokens=max_tokens, ignore_eos=True, loop_window=0, sampling=Sampling(temperature=0.0)
+    )
+    return Asked(tokens, options)
+
+
+def bytes_of_a_pass(model: TriMode, asked: list[Asked]) -> float:
+    """Written to the inputs of a pass, most of it the mask, while all of these requests decode side by side."""
+    engine, measured = engine_of(model), []
+    for _ in passes(model, asked, [0] * len(asked)):
+        if all(one.got for one in asked):
+            measured.append(engine.times)
+    first, last = measured[0], measured[-1]
+    return (last["bytes_in"] - first["bytes_in"]) / (last["passes"] - first["passes"])
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TriMode]:
+    """A fast model with cells enough for all that is asked of it."""
+    root = tmp_path_factory.mktemp("roomy")
+    gguf = convert(make_checkpoint(root / "model", layers=1, max_position=8192), root / "model.gguf", "f32").path
+    with TriMode(gguf, n_ctx=8192, n_threads=1, n_parallel=8) as loaded:
+        yield loaded
+
+
+def test_a_pass_does_not_read_what_other_requests_left(roomy: TriMode) -> None:
+    """Attention over all cells up to the highest made `ar` 1.2 times as slow once the cache held other texts."""
+    roomy.clear_cache()
+    fresh = bytes_of_a_pass(roomy, [plain(0, 20)])
+    for n in range(1, 9):
+        bytes_of_a_pass(roomy, [plain(n, 400)])
+    assert bytes_of_a_pass(roomy, [plain(9, 20)]) <= fresh + 2 * 256  # two bytes a cell, 256 cells more at most
+
+
+def test_requests_side_by_side_read_their_own_cells(roomy: TriMode) -> None:
+    """And nobody's text depends on it."""
+    crowd = [plain(n, 300 + 50 * n) for n in range(8)]
+    expected = [alone(roomy, plain(n, 300 + 50 * n)) for n in range(8)]
+    roomy.clear_cache()
+    cells = sum(len(one.tokens) + 40 + 512 for one in crowd)
+    assert bytes_of_a_pass(roomy, crowd) <= 2 * 2 * cells  # a lone row may be computed twice
+    assert [one.got for one in crowd] == expected

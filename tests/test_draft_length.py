@@ -212,6 +212,21 @@ def test_trials_lose_a_bounded_share_where_plain_ar_is_best(fusing: str) -> None
     assert max(cycle.length for cycle in cycles) > 1  # but it keeps looking
 
 
+def test_trials_have_no_share_of_the_time_of_other_requests() -> None:
+    """`pytrimode bench` with many settings: auto spent a tenth of its own time on trials."""
+
+    def cycles(others: int) -> int:
+        machine = Machine(MACHINES["linear, steep"], PROFILES["nearly all"], 0.0, 0.0, seed=1)
+        tried = 0
+        for _ in range(500):
+            tried += sum(cycle.length > 1 for cycle in machine.run(4, "never"))
+            for _ in range(others):
+                machine.chooser.observe_pass(16, MACHINES["linear, steep"](16), chosen=False)
+        return tried
+
+    assert cycles(others=20) <= cycles(others=0) + 3
+
+
 def test_length_follows_the_text() -> None:
     time = MACHINES["linear, slow"]
     chooser = DraftLength(MAX_LENGTH)

@@ -45,9 +45,7 @@ struct RequestOptions {
     SamplerOptions sampler;
 
     // Whether cycles of self-speculation are chosen by measurement.
-    bool chooses_cycles() const {
-        return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured);
-    }
+    bool chooses_cycles() const { return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured); }
 };
 
 struct Stats {

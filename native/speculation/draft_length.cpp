@@ -8,11 +8,11 @@ namespace trimode {
 namespace {
 
 constexpr int LENGTHS[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64};
-constexpr int FIRST_LENGTH = 8;       // the second one measured, after plain AR: two points make a line
+constexpr int FIRST_LENGTH = 8;        // the second one measured, after plain AR: two points make a line
 constexpr double TRIAL_SHARE = 0.005;  // of the time that trials may lose ...
-constexpr double TRIAL_START = 8.0;   // ... and so many shortest passes, to begin with
-constexpr double MAX_HOPE = 0.6;      // a length not seen for long may be faster by this than it seems
-constexpr double HOPE = 0.02;         // times the square root of the passes since
+constexpr double TRIAL_START = 8.0;    // ... and so many shortest passes, to begin with
+constexpr double MAX_HOPE = 0.6;       // a length not seen for long may be faster by this than it seems
+constexpr double HOPE = 0.02;          // times the square root of the passes since
 constexpr double CROWD_GAIN = 0.05;
 constexpr double UNKNOWN_FIRST = 1e6;
 constexpr double TRIAL_PASSES = 2.0;
