@@ -32,13 +32,15 @@ class Parts(NamedTuple):
 class ReasoningSplit:
     """Feeds on pieces of text, gives out reasoning and content without the tags and the white space around them.
 
-    What comes out is the same however the text is cut. `open`: inside reasoning; at first: the prompt ended there.
+    What comes out is the same however the text is cut; what a tag parts in two stands on two lines. `open`: inside
+    reasoning; at first: the prompt ended there.
     """
 
     def __init__(self, *, open: bool = False) -> None:
         self.open = open
         self._held = ""  # a possible part of a tag, and white space that a tag may follow
         self._fresh = open  # nothing but white space since the last tag
+        self._last = ["", ""]  # the last character of the reasoning, of the content
 
     def feed(self, text: str) -> Parts:
         """The parts that became final."""
@@ -66,9 +68,13 @@ class ReasoningSplit:
     def _give(self, text: str, out: tuple[list[str], list[str]]) -> None:
         if self._fresh:
             text = text.lstrip()
-        if text:
-            self._fresh = False
-            out[0 if self.open else 1].append(text)
+        if not text:
+            return
+        side = 0 if self.open else 1
+        if self._fresh and self._last[side].strip():
+            out[side].append("\n")
+        self._fresh, self._last[side] = False, text[-1]
+        out[side].append(text)
 
     def _possible_end(self, tag: str) -> int:
         """Where the tail begins that may belong to the next tag."""

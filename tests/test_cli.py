@@ -49,7 +49,7 @@ def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]
 
 def test_generate_prints_the_completion_and_figures_apart(q8_gguf: Path, model: TriMode) -> None:
     expected: Any = model.create_completion(PROMPT, max_tokens=20, temperature=0.0)
-    result = run("generate", q8_gguf, "-p", PROMPT, "-n", 20, *FAST)
+    result = run("generate", q8_gguf, "-p", PROMPT, "-n", 20, "--mode", "self-spec", *FAST)
     assert result.returncode == 0
     assert result.stdout == expected["choices"][0]["text"]
     assert re.search(r"[\d.]+ tokens/s, [\d.]+ tokens/forward, .* \(\d+ tokens in \d+ passes\)", result.stderr)

@@ -128,6 +128,8 @@ def test_the_split_of_some_texts() -> None:
         (True, "I see", ("I see", "")),
         (False, "  Yes </think> no", ("", "  Yes </think> no")),
         (False, "<think>\na\n</think>\n\nb", ("a", "b")),
+        (True, "a.</think>b.<think>c.</think>d.", ("a.\nc.", "b.\nd.")),
+        (True, "a</thi</think><think>nk></think>b <think></think>c", ("a</thi\nnk>", "b c")),
         (False, "a < b", ("", "a < b")),
     ):
         splitter = ReasoningSplit(open=opened)
