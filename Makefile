@@ -16,6 +16,14 @@ CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
 PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
 
+# The tests compare with stock llama.cpp, which dies in its AMX kernels if GCC before 12.4 or 13.3 compiled them
+# (native/model_params.h): leave them out.
+NO_AMX := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+ifneq ($(shell $${CXX:-c++} $(NO_AMX) -x c++ -fsyntax-only /dev/null 2>/dev/null && echo known),)
+export CFLAGS := $(CFLAGS) $(NO_AMX)
+export CXXFLAGS := $(CXXFLAGS) $(NO_AMX)
+endif
+
 .PHONY: run test test-page test-clients vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
