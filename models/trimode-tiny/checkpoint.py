@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizer import BOS, EOS, MASK
 
 MAX_POSITION = 4096
-LORA_RANK, LORA_ALPHA = 16, 64
+LORA_RANK, LORA_ALPHA = 64, 256
 LORA_KEY = "base_model.model.encoder.layers.{}.self_attn.o_proj.lora_{}.weight"
 
 

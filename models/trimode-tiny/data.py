@@ -180,6 +180,7 @@ class Batch:
     n_clean: int
     block: np.ndarray  # [R, n] int64: number of the row's block in its packed row, 0 on clean rows and padding
     source: np.ndarray  # [R, n] int64: for noisy rows the clean row whose causal logits predict the same position
+    gap: np.ndarray  # [R, n] int64: for masked rows the distance to the last known token before them, at least 1
 
 
 # Answers have weight 1, prompts 0.1 on average (they only teach the language): a random fifth, the others cost no head.
@@ -187,14 +188,17 @@ PROMPT_SHARE, PROMPT_WEIGHT = 0.2, 0.5
 PAD_WEIGHT = 0.1  # masked positions after the end of an answer, whose target is the end token again
 
 
+@dataclass(frozen=True)
+class Masking:
+    """How blocks of answers are masked: their sizes, and which tokens behind the first."""
+
+    sizes: tuple[int, ...] = (8, 16, 32)
+    all_masked: float = 0.15  # share of the blocks that is masked throughout, as drafts are
+    by_share: bool = False  # of the others, masked with p ~ U(0.05, 1), each row counts 1 / max(p, 0.1) and not 1
+
+
 def make_batch(
-    stream: ChatStream,
-    rng: np.random.Generator,
-    rows: int,
-    length: int,
-    n_noisy: int,
-    sizes: tuple[int, ...] = (8, 16, 32),
-    all_masked: float = 0.15,
+    stream: ChatStream, rng: np.random.Generator, rows: int, length: int, n_noisy: int, masking: Masking
 ) -> Batch:
     """Pack conversations into rows; with n_noisy > 0 add blocks of masked answers behind each row."""
     n = length + n_noisy
@@ -206,6 +210,7 @@ def make_batch(
         np.zeros(shape, np.float32),
         np.zeros((rows, n, n), bool),
         length,
+        np.zeros(shape, np.int64),
         np.zeros(shape, np.int64),
         np.zeros(shape, np.int64),
     )
@@ -227,7 +232,7 @@ def make_batch(
             starts.append((at, offset))
             at += k
         if n_noisy:
-            add_blocks(batch, r, chats, starts, rng, sizes, all_masked)
+            add_blocks(batch, r, chats, starts, rng, masking)
     everyone = np.arange(n)
     batch.visible[:, everyone, everyone] = True  # padding sees itself, so that no row is empty
     return batch
@@ -250,15 +255,14 @@ def add_blocks(
     chats: list[Chat],
     starts: list[tuple[int, int]],
     rng: np.random.Generator,
-    sizes: tuple[int, ...],
-    all_masked: float,
+    masking: Masking,
 ) -> None:
     """Fill the noisy part of row r with blocks `[seed, masks...]` as the decoders see them.
 
     A block sees the clean tokens of its conversation before its start, and itself in both directions. Its first token
-    is clean; of the rest all are masked (drafts) or each with probability p ~ U(0, 1) (diffusion steps).
+    is clean; of the rest all are masked (drafts) or each with a probability p (diffusion steps).
     """
-    blocks = [(c, b) for c in range(len(chats)) for b in answer_blocks(chats[c], rng, sizes)]
+    blocks = [(c, b) for c in range(len(chats)) for b in answer_blocks(chats[c], rng, masking.sizes)]
     rng.shuffle(blocks)
     at = batch.n_clean
     for number, (c, (start, size, end)) in enumerate(blocks, 1):
@@ -268,12 +272,15 @@ def add_blocks(
         real = min(size, end - start)
         tokens = np.full(size, EOS)
         tokens[:real] = chats[c].ids[start : start + real]
-        masked = rng.random(size) < (1.0 if rng.random() < all_masked else rng.random() * 0.95 + 0.05)
+        p = 1.0 if rng.random() < masking.all_masked else rng.uniform(0.05, 1.0)
+        masked = rng.random(size) < p
         masked[0] = False
+        of_answer = np.where(np.arange(size) < real, 1.0, PAD_WEIGHT)
         batch.ids[r, span] = np.where(masked, MASK, tokens)
         batch.target[r, span] = tokens
         batch.position[r, span] = offset + start + np.arange(size)
-        batch.weight[r, span] = np.where(masked, np.where(np.arange(size) < real, 1.0, PAD_WEIGHT), 0.0)
+        batch.weight[r, span] = np.where(masked, of_answer / (max(p, 0.1) if masking.by_share else 1.0), 0.0)
+        batch.gap[r, span] = np.arange(size) - np.maximum.accumulate(np.where(masked, 0, np.arange(size)))
         batch.visible[r, span, span] = True
         batch.visible[r, span, origin : origin + start] = True
         batch.block[r, span] = number

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Train trimode-tiny from nothing: data and tokenizer, AR, joint AR + block diffusion, drafter LoRA, export.
+"""Train trimode-tiny from nothing: data and tokenizer, AR, joint AR + block diffusion, settling, drafter.
 
-python train.py                        # everything, seeded, about two hours on two free cores
+python train.py                        # everything, seeded, about two hours on two cores
 python train.py --resume               # continue from the last state in --work
+python train.py --start DIR --out OUT  # only the last two stages, from the weights of a checkpoint
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from checkpoint import MAX_POSITION, export_lora, export_model, model_config, round_bf16
-from data import Batch, ChatStream, conversation, heldout_prompts, make_batch, render
+from checkpoint import MAX_POSITION, export_lora, export_model, load_model, model_config, round_bf16
+from data import Batch, ChatStream, Masking, conversation, heldout_prompts, make_batch, render
 from lora import attach, draft_loss
 from model import TriMode
 from optim import Optimizers
@@ -27,9 +28,19 @@ from tokenizer import save_tokenizer, train_tokenizer
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
-AR, JOINT, LORA = "ar", "joint", "lora"
+AR, JOINT, SETTLE, LORA = STAGES = ("ar", "joint", "settle", "lora")
+MASKING = {
+    AR: Masking(),
+    JOINT: Masking(),
+    SETTLE: Masking(all_masked=0.1, by_share=True),
+    LORA: Masking(sizes=(16, 16, 32), all_masked=1.0),
+}
 # Label smoothing on masked rows only: revealing at confidence 0.9 then asks for 0.9 / (1 - 0.05) of a calibrated row.
 BLOCK_SMOOTHING = 0.05
+FAR = {AR: np.inf, JOINT: np.inf, SETTLE: 12}  # masks behind the last known token from which on a row is to be unsure
+RATE = {AR: 1.0, JOINT: 1.0, SETTLE: 0.7}  # of the learning rates
+LORA_LR = 1.5e-3
+PREPARED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "heldout.json")
 
 
 def arguments() -> argparse.Namespace:
@@ -37,14 +48,15 @@ def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=HERE, help="folder for the checkpoint (default: this script's)")
     p.add_argument("--work", type=Path, default=Path("trimode-tiny-run"), help="folder for training states and the log")
+    p.add_argument("--start", type=Path, metavar="DIR", help="settle the weights of this checkpoint: no AR and joint")
     p.add_argument("--resume", action="store_true", help="continue from the newest state in --work")
     p.add_argument(
         "--steps",
         type=int,
-        nargs=3,
-        default=(2200, 2600, 300),
-        metavar=("AR", "JOINT", "LORA"),
-        help="steps of the three stages (default: %(default)s)",
+        nargs=4,
+        default=(2200, 2600, 600, 2000),
+        metavar=tuple(stage.upper() for stage in STAGES),
+        help="steps of the four stages (default: %(default)s)",
     )
     p.add_argument("--rows", type=int, default=12, help="packed rows per batch (default: %(default)s)")
     p.add_argument("--length", type=int, default=192, help="tokens per packed row (default: %(default)s)")
@@ -84,8 +96,16 @@ def stream_seed(args: argparse.Namespace, extra: int) -> int:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Stage 1: train the tokenizer on 20,000 generated conversations and write it with the held-out prompts."""
+    """Stage 1: train the tokenizer on 20,000 generated conversations and write it with the held-out prompts.
+
+    With --start both are those of that checkpoint.
+    """
     path = args.out / "tokenizer.json"
+    if args.start:
+        for name in PREPARED:
+            if not (args.out / name).exists():
+                shutil.copy(args.start / name, args.out)
+        return
     if args.resume and path.exists():
         return
     rng = random.Random(args.seed)
@@ -111,44 +131,47 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(x) for x in (batch.ids, batch.position, batch.visible, batch.target, batch.weight))
 
 
+def smoothing_of(batch: Batch, far: float) -> torch.Tensor:
+    """Label smoothing [R, n] by distance: 0 on clean rows, from BLOCK_SMOOTHING (near) to 1 (`far` masks away)."""
+    gap = torch.from_numpy(batch.gap)
+    return torch.where(gap > 0, BLOCK_SMOOTHING + (1 - BLOCK_SMOOTHING) * (gap / far).clamp(max=1.0) ** 3, 0.0)
+
+
 def precision(args: argparse.Namespace) -> torch.autocast:
     """Products in bfloat16, weights and optimizer in float32, unless --float32: 1.6 times as fast with avx512_bf16."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=not args.float32)
 
 
-def losses(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(model: TriMode, batch: Batch, far: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted mean cross-entropy of the causal rows and of the masked rows (0 if there are none).
 
-    reference objective: 0.3 * CE / p on masked rows. Here each masked row counts the same (half of the blocks are all
-    masked, as drafts are) and rows after the end of an answer count a tenth.
+    reference objective: 0.3 * CE / p on masked rows. Settling weighs them so, the joint stage counts each the same.
+    Rows after the end of an answer count a tenth.
     """
     ids, position, visible, target, weight = tensors(batch)
     parts, past, n = [], None, batch.n_clean
-    for span, smoothing in ((slice(0, n), 0.0), (slice(n, None), BLOCK_SMOOTHING)):
+    smoothing = smoothing_of(batch, far)
+    for span in (slice(0, n), slice(n, None)):
         w, seen = weight[:, span], visible[:, span, :n] if past is None else visible[:, span]
         chosen = w > 0
         if not chosen.any():
             parts.append(torch.zeros(()))
             continue
         hidden, past = model.hidden(ids[:, span], position[:, span], seen, past)
-        ce = F.cross_entropy(
-            model.diffusion_head(hidden[chosen]).float(),
-            target[:, span][chosen],
-            reduction="none",
-            label_smoothing=smoothing,
-        )
+        logp = model.diffusion_head(hidden[chosen]).float().log_softmax(-1)
+        right, eps = logp.gather(-1, target[:, span][chosen][:, None])[:, 0], smoothing[:, span][chosen]
+        ce = -(1 - eps) * right - eps * logp.mean(-1)
         parts.append((ce * w[chosen]).sum() / w.sum())
     return parts[0], parts[1]
 
 
 def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStream, rng: np.random.Generator) -> Batch:
     """The batch of a step. Every 12th is made of long rows with conversations of many turns."""
-    rows, length, noisy = args.rows, args.length, {AR: 0, JOINT: args.noisy, LORA: 2 * args.noisy}[stage]
+    rows, length, noisy = args.rows, args.length, {AR: 0, LORA: 2 * args.noisy}.get(stage, args.noisy)
     stream.drills = 0.1 if stage == AR and step < args.drill_steps else 0.0
     if step % 12 == 11 and stage != AR:
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
-    rows, sizes = max(rows // world(), 1), (16, 16, 32) if stage == LORA else (8, 16, 32)
-    return make_batch(stream, rng, rows, length, noisy, sizes, all_masked=1.0 if stage == LORA else 0.15)
+    return make_batch(stream, rng, max(rows // world(), 1), length, noisy, MASKING[stage])
 
 
 def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
@@ -172,21 +195,21 @@ def load(args: argparse.Namespace, stage: str, model: TriMode, optimizers) -> in
 
 
 def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
-    """Stages 2 and 3: AR alone, then AR and block diffusion together."""
+    """Stages 2 to 4: AR alone, AR and block diffusion together, then the same with distant masked rows unsure."""
     optimizers = Optimizers(model, args.muon_lr, args.adam_lr)
     step = load(args, stage, model, optimizers)
-    stream = ChatStream(tokenizer, stream_seed(args, 100 * (stage == JOINT) + step))
+    stream = ChatStream(tokenizer, stream_seed(args, 100 * STAGES.index(stage) + step))
     rng = np.random.default_rng(stream_seed(args, step))
     warmup, decay_from = (40, 1.0) if stage == AR else (20, 0.45)
     began, ar_mean, block_mean = time.time(), 0.0, 0.0
     first = step
     while step < total:
         with precision(args):
-            ar, block = losses(model, next_batch(args, stage, step, stream, rng))
+            ar, block = losses(model, next_batch(args, stage, step, stream, rng), FAR[stage])
         (ar + args.diffusion_weight * block).backward()
         mean_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizers.step(learning_rate(step, total, warmup, decay_from))
+        optimizers.step(RATE[stage] * learning_rate(step, total, warmup, decay_from))
         step += 1
         mix = 0.95 if step - first > 20 else 0.5
         ar_mean, block_mean = mix * ar_mean + (1 - mix) * ar.item(), mix * block_mean + (1 - mix) * block.item()
@@ -200,7 +223,7 @@ def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode
         if step % args.check_every == 0 or step == total:
             save(args, stage, step, model, optimizers)
             if rank() == 0:
-                say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage == JOINT)}")
+                say(args.work, f"{stage} {step}: {quick_check(model, tokenizer, drafts=stage != AR)}")
 
 
 def draft_step(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,12 +241,12 @@ def draft_step(model: TriMode, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
 
 
 def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: Tokenizer) -> None:
-    """Stage 4: the drafter, on all-masked blocks of training answers, base frozen."""
+    """Stage 5: the drafter, on all-masked blocks of training answers, base frozen."""
     model.requires_grad_(False)
     torch.manual_seed(args.seed)
     loras = attach(model)
     parameters = [p for lora in loras for p in lora.parameters()]
-    optimizer = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, LORA_LR, betas=(0.9, 0.99), weight_decay=0.0)
     stream, rng = ChatStream(tokenizer, stream_seed(args, 777)), np.random.default_rng(stream_seed(args, 777))
     began, mean, accepted_mean = time.time(), 0.0, 0.0
     for step in range(total):
@@ -233,7 +256,7 @@ def train_lora(args: argparse.Namespace, total: int, model: TriMode, tokenizer: 
         mean_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * learning_rate(step, total, 20, 0.3)
+            group["lr"] = LORA_LR * learning_rate(step, total, 20, 0.3)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         mean, accepted_mean = 0.95 * mean + 0.05 * loss.item(), 0.95 * accepted_mean + 0.05 * accepted.item()
@@ -265,13 +288,17 @@ def train(args: argparse.Namespace) -> None:
         args.work,
         f"vocabulary {tokenizer.get_vocab_size()}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters",
     )
-    if not (args.resume and (args.work / f"state-{JOINT}.pt").exists()):
-        train_stage(args, AR, args.steps[0], model, tokenizer)
-    train_stage(args, JOINT, args.steps[1], model, tokenizer)
+    if args.start:
+        model.load_state_dict(load_model(args.start).state_dict())
+    first = SETTLE if args.start else AR
+    if args.resume:  # what came before the newest state is in it
+        first = next((s for s in (SETTLE, JOINT) if (args.work / f"state-{s}.pt").exists()), first)
+    for stage in STAGES[STAGES.index(first) : -1]:
+        train_stage(args, stage, args.steps[STAGES.index(stage)], model, tokenizer)
     round_bf16(model)
     if rank() == 0:
         export_model(model, args.out)
-    train_lora(args, args.steps[2], model, tokenizer)
+    train_lora(args, args.steps[-1], model, tokenizer)
     say(args.work, f"checkpoint in {args.out}; now run evaluate.py")
 
 
