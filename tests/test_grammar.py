@@ -87,7 +87,7 @@ GRAMMARS = {
     ),
     "words": 'root ::= word (" " word)*\nword ::= [a-zA-Z]+ | [À-ÿ一-龥あ-ん]+ # of one kind',
     "parts of characters": 'root ::= ([🌀-🗿é] | "\\u00fc")+ "."',
-    "tokens": 'root ::= ("a" <[12]> | [<-Z]){5} <[13]>',
+    "tokens": 'root ::= ("a" <[20]> | [<-Z]){5} <[21]>',
     "anything": "root ::= [^\\x00]*",
 }
 

@@ -46,7 +46,7 @@ def test_infill_equals_plain_denoising(model: TriMode, n: int, threshold: float)
 
 def test_the_suffix_decides_the_middle(model: TriMode) -> None:
     middles = {
-        model.create_completion("Spell: ", suffix, max_tokens=4, temperature=0.0)["choices"][0]["text"]  # type: ignore[index]
+        model.create_completion("Sort these numbers: ", suffix, max_tokens=4, temperature=0.0)["choices"][0]["text"]  # type: ignore[index]
         for suffix in (" is r-i-v-e-r.", " = 5.", "\n    return total", " words.")
     }
     assert len(middles) > 1

@@ -82,7 +82,7 @@ def test_include_usage_adds_a_chunk_without_choices(server: Served) -> None:
 def test_several_prompts_and_answers_are_numbered_and_counted(server: Served, model: TriMode) -> None:
     prompts = ["Hello", "How are you?"]
     ids = [model.prompt_tokens(p) for p in prompts]
-    sampling = {"temperature": 1.5, "seed": 7, "max_tokens": 8, "mode": "ar"}
+    sampling = {"temperature": 1.5, "seed": 7, "max_tokens": 8, "mode": "ar", "ignore_eos": True}
     result = server.post(COMPLETIONS, {"prompt": ids, "n": 2, **sampling}).json()
     assert [c["index"] for c in result["choices"]] == [0, 1, 2, 3]
     expected: list[Any] = [model.create_completion(p, **sampling | {"seed": s}) for p in prompts for s in (7, 8)]  # type: ignore[arg-type]
