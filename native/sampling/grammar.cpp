@@ -115,7 +115,21 @@ Grammar::Grammar(const Grammar & other)
 
 void Grammar::filter(std::vector<llama_token_data> & candidates) const {
     apply(state_.get(), candidates);
-    candidates.erase(std::remove_if(candidates.begin(), candidates.end(), is_refused), candidates.end());
+    const auto may_not_come = [&](const llama_token_data & c) { return is_refused(c) || !takes(c.id); };
+    candidates.erase(std::remove_if(candidates.begin(), candidates.end(), may_not_come), candidates.end());
+}
+
+bool Grammar::takes(llama_token token) const {
+    if (by_text_ || model_.is_eog(token)) {
+        return true;
+    }
+    const StockSampler copy(llama_sampler_clone(state_.get()));
+    try {
+        llama_sampler_accept(copy.get(), token);
+        return true;
+    } catch (const std::runtime_error &) {
+        return false;
+    }
 }
 
 void Grammar::mask(float * logits) const {
@@ -131,7 +145,7 @@ void Grammar::mask(float * logits) const {
     }
     apply(state_.get(), walk.undecided);
     for (const llama_token_data & c : walk.undecided) {
-        if (is_refused(c)) {
+        if (is_refused(c) || !takes(c.id)) {
             logits[c.id] = -INFINITY;
         }
     }

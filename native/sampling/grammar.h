@@ -30,6 +30,10 @@ class Grammar {
   private:
     struct Walk;
 
+    // Whether llama.cpp really accepts a token that it has not refused. Where a grammar names tokens, it also lets
+    // those pass that would match a name from the middle of their text on: </think> for "<" </think>.
+    bool takes(llama_token token) const;
+
     const Model & model_;
     bool by_text_;  // false: it names tokens, whose text says nothing
     StockSampler state_;
