@@ -30,9 +30,9 @@ Activations::Activations(const std::string & path, const std::string & lora_path
                          int n_gpu_layers) {
     ggml_backend_load_all();
     Log::clear_error();
-    llama_model_params params_of_model = model_params();
-    params_of_model.n_gpu_layers = n_gpu_layers;
-    model_.reset(llama_model_load_from_file(path.c_str(), params_of_model));
+    llama_model_params model_params = default_model_params();
+    model_params.n_gpu_layers = n_gpu_layers;
+    model_.reset(llama_model_load_from_file(path.c_str(), model_params));
     if (!model_) {
         throw std::runtime_error(path + ": cannot be loaded: " + Log::last_error());
     }

@@ -104,7 +104,7 @@ std::vector<float> checked_split(std::vector<float> shares) {
 }
 
 llama_model * load(const std::string & path, const ModelOptions & options) {
-    llama_model_params params = model_params();
+    llama_model_params params = default_model_params();
     params.n_gpu_layers = options.n_gpu_layers;
     params.load_mode = options.use_mmap && !options.no_alloc ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;

@@ -28,7 +28,7 @@ bool ggml_uses_amx() {
 
 }  // namespace
 
-llama_model_params model_params() {
+llama_model_params default_model_params() {
     llama_model_params params = llama_model_default_params();
     params.use_extra_bufts = params.use_extra_bufts && !ggml_uses_amx();
     return params;
