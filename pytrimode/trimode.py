@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytrimode import _native, completion, model_file
 from pytrimode.completion import ChatChunks, CompletionChunks, Job, Step, StepMaker
-from pytrimode.convert import keys
-from pytrimode.deep_stack import call_deep
 from pytrimode.engine_loop import Cancellation, EngineLoop
 from pytrimode.generation_options import (
     DEFAULT_MAX_TOKENS,
@@ -23,20 +21,14 @@ from pytrimode.generation_options import (
     RequestArguments,
     ResolvedOptions,
 )
+from pytrimode.loaded_model import LoadedModel
 from pytrimode.logprobs import LogprobWriter
 from pytrimode.modes import AR, DIFFUSION
 from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits
-from pytrimode.reasoning import (
-    REASONING_DEEPSEEK,
-    THINK_BEGIN,
-    THINK_END,
-    ReasoningSplit,
-    check_reasoning_format,
-)
+from pytrimode.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 from pytrimode.response_format import grammar_of
 from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
 from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
-from pytrimode.tool_calls import TAGS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +37,7 @@ if TYPE_CHECKING:
 
     from pytrimode._native import DraftLength, Event
     from pytrimode.cache_state import CacheState
-    from pytrimode.chat_template import ChatTemplate, Message
+    from pytrimode.chat_template import Message
 
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
@@ -54,7 +46,7 @@ DEFAULT_N_UBATCH = 128
 """Rows of prompts beside requests that decode: more would keep those waiting, fewer read the weights too often."""
 
 
-class TriMode:
+class TriMode(LoadedModel):
     """A GGUF model ready to decode in every mode.
 
     `n_ctx` 0 takes the model's own context, at most 4096 tokens. `n_parallel` requests run side by side, one pass over
@@ -107,7 +99,6 @@ class TriMode:
         file = model_file.check_model_file(path)
         lora = model_file.find_drafter_lora(file, lora_path)
         _native.set_log_verbose(verbose)
-        self.model_path = str(path)
         self.lora_path = str(lora) if lora else None
         self.seed = seed
         devices: dict[str, Any] = {
@@ -120,28 +111,29 @@ class TriMode:
         self.n_gpu_layers = resolve_gpu_layers(n_gpu_layers, file, **needs)
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
-            self._model = _native.Model(
+            model = _native.Model(
                 str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
             )
             engine = _native.Engine(
-                self._model,
-                n_ctx=n_ctx or min(self._model.n_ctx_train, DEFAULT_N_CTX),
+                model,
+                n_ctx=n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
                 n_ubatch=n_ubatch,
                 max_queue=-1 if max_queue is None else max_queue,
                 n_threads=n_threads or 0,
                 exact_reuse=exact_reuse,
                 **sizes,
             )
+        super().__init__(model, str(path))
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""
         self._limits = Limits(
             engine.n_ctx,
             n_batch,
-            self._model.n_vocab,
-            self._model.mask_token_id,
-            self._special_token(THINK_BEGIN),
-            self._special_token(THINK_END),
-            self._model.metadata,
+            self.n_vocab,
+            self.mask_token_id,
+            self._think_begin,
+            self._think_end,
+            self._metadata,
         )
         self._loop = EngineLoop(engine)
         self._n_parallel = n_parallel
@@ -164,11 +156,6 @@ class TriMode:
         self._loop.close()
 
     @property
-    def n_vocab(self) -> int:
-        """Number of tokens in the vocabulary."""
-        return self._model.n_vocab
-
-    @property
     def n_ctx(self) -> int:
         """Tokens that prompt and completion may have together."""
         return self._limits.n_ctx
@@ -177,114 +164,6 @@ class TriMode:
     def n_parallel(self) -> int:
         """Requests that run side by side."""
         return self._n_parallel
-
-    @property
-    def n_ctx_train(self) -> int:
-        """The context that the model was made for."""
-        return self._model.n_ctx_train
-
-    @property
-    def bos_token_id(self) -> int:
-        """-1 when the file names none."""
-        return self._model.bos_token_id
-
-    @property
-    def eos_token_id(self) -> int:
-        """-1 when the file names none."""
-        return self._model.eos_token_id
-
-    @property
-    def mask_token_id(self) -> int:
-        """-1 when the file names none: then only mode ar works."""
-        return self._model.mask_token_id
-
-    @property
-    def has_lora(self) -> bool:
-        """Whether a drafter LoRA is loaded."""
-        return self._model.lora_rank > 0
-
-    @property
-    def lora_rank(self) -> int:
-        """0 without a drafter LoRA."""
-        return self._model.lora_rank
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The GGUF metadata, values as text."""
-        return dict(self._limits.metadata)
-
-    def is_eog(self, token: int) -> bool:
-        """Whether the token ends a generation."""
-        return self._model.is_eog(token)
-
-    # --- Text and tokens -------------------------------------------------------------------------------------------
-
-    def tokenize(self, text: str | bytes, add_bos: bool = True, special: bool = False) -> list[int]:
-        """Token ids of a text. `special`: special tokens spelled out in the text become their ids."""
-        data = text.encode() if isinstance(text, str) else text
-        return call_deep(len(data), lambda: self._model.tokenize(data, add_bos, special))
-
-    def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
-        """The bytes of tokens; special tokens give nothing unless asked for.
-
-        Raises ValueError for an id outside the vocabulary.
-        """
-        for token in tokens:
-            if not 0 <= token < self.n_vocab:
-                raise ValueError(f"token id {token} is not in the vocabulary of {self.n_vocab}")
-        return b"".join(self._model.token_to_piece(token, special) for token in tokens)
-
-    @cached_property
-    def chat_template(self) -> ChatTemplate:
-        """The file's chat template. Raises ValueError if it has none."""
-        from pytrimode.chat_template import ChatTemplate
-
-        source = self._limits.metadata.get(keys.CHAT_TEMPLATE)
-        if not source:
-            raise ValueError(f"{self.model_path} has no chat template: use plain completion (pytrimode generate)")
-        return ChatTemplate(
-            source, bos_token=self._special_text(self.bos_token_id), eos_token=self._special_text(self.eos_token_id)
-        )
-
-    def chat_tokens(
-        self, messages: Sequence[Message], *, enable_thinking: bool = False, **template_variables: Any
-    ) -> list[int]:
-        """The prompt of a conversation, up to where the assistant begins to answer.
-
-        Raises ValueError for messages that the template refuses.
-        """
-        text = self.chat_template.render(messages, enable_thinking=enable_thinking, **template_variables)
-        bos = self._special_text(self.bos_token_id)
-        return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
-
-    @cached_property
-    def _visible_specials(self) -> frozenset[int]:
-        """Special tokens that a reader needs to tell reasoning and tool calls from the answer: part of the text."""
-        template = self._limits.metadata.get(keys.CHAT_TEMPLATE, "")
-        tags = (self._special_token(tag) for tag in TAGS if tag in template)
-        return frozenset((self._limits.think_begin, self._limits.think_end, *tags))
-
-    def _special_token(self, name: str) -> int:
-        """Id of a special token, -1 if there is none of this name."""
-        ids = self.tokenize(name, add_bos=False, special=True)
-        return ids[0] if len(ids) == 1 else -1
-
-    def reasoning_split(self, prompt: Sequence[int]) -> ReasoningSplit:
-        """What tells reasoning from the answer in the text that follows a prompt."""
-        ends = (self._limits.think_begin, self._limits.think_end)
-        tags = [t for t in prompt if t in ends]
-        return ReasoningSplit(open=bool(tags) and tags[-1] == self._limits.think_begin)
-
-    def _special_text(self, token: int) -> str:
-        return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
-
-    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
-        """What `create_completion` makes of a prompt: special tokens spelled out in a text become their ids."""
-        if not isinstance(prompt, str):
-            return list(prompt)
-        bos = self._special_text(self.bos_token_id)
-        tokens = self.tokenize(prompt, add_bos=not (bos and prompt.startswith(bos)), special=True)
-        return tokens or ([self.bos_token_id] if self.bos_token_id >= 0 else [])
 
     def _options(
         self,

@@ -1,0 +1,139 @@
+"""A loaded model without its cache: sizes, tokens, chat template; all that needs no forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytrimode import _native
+from pytrimode.convert import keys
+from pytrimode.deep_stack import call_deep
+from pytrimode.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
+from pytrimode.tool_calls import TAGS
+
+if TYPE_CHECKING:
+    from pytrimode.chat_template import ChatTemplate, Message
+
+
+class LoadedModel:
+    """What a model file says of itself, and its text as tokens. Objects may be shared between threads."""
+
+    def __init__(self, model: _native.Model, model_path: str) -> None:
+        self._model = model
+        self.model_path = model_path
+        self._metadata = model.metadata
+        self._think_begin, self._think_end = self._special_token(THINK_BEGIN), self._special_token(THINK_END)
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return self._model.n_vocab
+
+    @property
+    def n_ctx_train(self) -> int:
+        """The context that the model was made for."""
+        return self._model.n_ctx_train
+
+    @property
+    def bos_token_id(self) -> int:
+        """-1 when the file names none."""
+        return self._model.bos_token_id
+
+    @property
+    def eos_token_id(self) -> int:
+        """-1 when the file names none."""
+        return self._model.eos_token_id
+
+    @property
+    def mask_token_id(self) -> int:
+        """-1 when the file names none: then only mode ar works."""
+        return self._model.mask_token_id
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether a drafter LoRA is loaded."""
+        return self._model.lora_rank > 0
+
+    @property
+    def lora_rank(self) -> int:
+        """0 without a drafter LoRA."""
+        return self._model.lora_rank
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The GGUF metadata, values as text."""
+        return dict(self._metadata)
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+        return self._model.is_eog(token)
+
+    # --- Text and tokens -------------------------------------------------------------------------------------------
+
+    def tokenize(self, text: str | bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of a text. `special`: special tokens spelled out in the text become their ids."""
+        data = text.encode() if isinstance(text, str) else text
+        return call_deep(len(data), lambda: self._model.tokenize(data, add_bos, special))
+
+    def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
+        """The bytes of tokens; special tokens give nothing unless asked for.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
+        for token in tokens:
+            if not 0 <= token < self.n_vocab:
+                raise ValueError(f"token id {token} is not in the vocabulary of {self.n_vocab}")
+        return b"".join(self._model.token_to_piece(token, special) for token in tokens)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """The file's chat template. Raises ValueError if it has none."""
+        from pytrimode.chat_template import ChatTemplate
+
+        source = self._metadata.get(keys.CHAT_TEMPLATE)
+        if not source:
+            raise ValueError(f"{self.model_path} has no chat template: use plain completion (pytrimode generate)")
+        return ChatTemplate(
+            source, bos_token=self._special_text(self.bos_token_id), eos_token=self._special_text(self.eos_token_id)
+        )
+
+    def chat_tokens(
+        self, messages: Sequence[Message], *, enable_thinking: bool = False, **template_variables: Any
+    ) -> list[int]:
+        """The prompt of a conversation, up to where the assistant begins to answer.
+
+        Raises ValueError for messages that the template refuses.
+        """
+        text = self.chat_template.render(messages, enable_thinking=enable_thinking, **template_variables)
+        bos = self._special_text(self.bos_token_id)
+        return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
+
+    @cached_property
+    def _visible_specials(self) -> frozenset[int]:
+        """Special tokens that a reader needs to tell reasoning and tool calls from the answer: part of the text."""
+        template = self._metadata.get(keys.CHAT_TEMPLATE, "")
+        tags = (self._special_token(tag) for tag in TAGS if tag in template)
+        return frozenset((self._think_begin, self._think_end, *tags))
+
+    def _special_token(self, name: str) -> int:
+        """Id of a special token, -1 if there is none of this name."""
+        ids = self.tokenize(name, add_bos=False, special=True)
+        return ids[0] if len(ids) == 1 else -1
+
+    def reasoning_split(self, prompt: Sequence[int]) -> ReasoningSplit:
+        """What tells reasoning from the answer in the text that follows a prompt."""
+        ends = (self._think_begin, self._think_end)
+        tags = [t for t in prompt if t in ends]
+        return ReasoningSplit(open=bool(tags) and tags[-1] == self._think_begin)
+
+    def _special_text(self, token: int) -> str:
+        return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        """What `create_completion` makes of a prompt: special tokens spelled out in a text become their ids."""
+        if not isinstance(prompt, str):
+            return list(prompt)
+        bos = self._special_text(self.bos_token_id)
+        tokens = self.tokenize(prompt, add_bos=not (bos and prompt.startswith(bos)), special=True)
+        return tokens or ([self.bos_token_id] if self.bos_token_id >= 0 else [])
