@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +29,34 @@ from tokenizer import save_tokenizer, train_tokenizer
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
-AR, JOINT, SETTLE, LORA = STAGES = ("ar", "joint", "settle", "lora")
-MASKING = {
-    AR: Masking(),
-    JOINT: Masking(),
-    SETTLE: Masking(all_masked=0.1, by_share=True),
-    LORA: Masking(sizes=(16, 16, 32), all_masked=1.0),
-}
 # Label smoothing on masked rows only: revealing at confidence 0.9 then asks for 0.9 / (1 - 0.05) of a calibrated row.
 BLOCK_SMOOTHING = 0.05
-FAR = {AR: np.inf, JOINT: np.inf, SETTLE: 12}  # masks behind the last known token from which on a row is to be unsure
-RATE = {AR: 1.0, JOINT: 1.0, SETTLE: 0.7}  # of the learning rates
 LORA_LR = 1.5e-3
 PREPARED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "heldout.json")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What differs between the stages of training.
+
+    Attributes:
+        masking: how blocks are masked.
+        far: masks behind the last known token from which on a masked row is to be unsure.
+        rate: factor on the learning rates.
+    """
+
+    masking: Masking
+    far: float = np.inf
+    rate: float = 1.0
+
+
+AR, JOINT, SETTLE, LORA = NAMES = ("ar", "joint", "settle", "lora")
+STAGES = {
+    AR: Stage(Masking()),
+    JOINT: Stage(Masking()),
+    SETTLE: Stage(Masking(all_masked=0.1, by_share=True), far=12, rate=0.7),
+    LORA: Stage(Masking(sizes=(16, 16, 32), all_masked=1.0)),
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -55,7 +71,7 @@ def arguments() -> argparse.Namespace:
         type=int,
         nargs=4,
         default=(2200, 2600, 600, 2000),
-        metavar=tuple(stage.upper() for stage in STAGES),
+        metavar=tuple(stage.upper() for stage in NAMES),
         help="steps of the four stages (default: %(default)s)",
     )
     p.add_argument("--rows", type=int, default=12, help="packed rows per batch (default: %(default)s)")
@@ -171,7 +187,7 @@ def next_batch(args: argparse.Namespace, stage: str, step: int, stream: ChatStre
     stream.drills = 0.1 if stage == AR and step < args.drill_steps else 0.0
     if step % 12 == 11 and stage != AR:
         rows, length, noisy = max(args.rows // 3, 1), args.length * 5 // 2, noisy * 2
-    return make_batch(stream, rng, max(rows // world(), 1), length, noisy, MASKING[stage])
+    return make_batch(stream, rng, max(rows // world(), 1), length, noisy, STAGES[stage].masking)
 
 
 def save(args: argparse.Namespace, stage: str, step: int, model: TriMode, optimizers) -> None:
@@ -198,18 +214,18 @@ def train_stage(args: argparse.Namespace, stage: str, total: int, model: TriMode
     """Stages 2 to 4: AR alone, AR and block diffusion together, then the same with distant masked rows unsure."""
     optimizers = Optimizers(model, args.muon_lr, args.adam_lr)
     step = load(args, stage, model, optimizers)
-    stream = ChatStream(tokenizer, stream_seed(args, 100 * STAGES.index(stage) + step))
+    stream = ChatStream(tokenizer, stream_seed(args, 100 * NAMES.index(stage) + step))
     rng = np.random.default_rng(stream_seed(args, step))
     warmup, decay_from = (40, 1.0) if stage == AR else (20, 0.45)
     began, ar_mean, block_mean = time.time(), 0.0, 0.0
     first = step
     while step < total:
         with precision(args):
-            ar, block = losses(model, next_batch(args, stage, step, stream, rng), FAR[stage])
+            ar, block = losses(model, next_batch(args, stage, step, stream, rng), STAGES[stage].far)
         (ar + args.diffusion_weight * block).backward()
         mean_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizers.step(RATE[stage] * learning_rate(step, total, warmup, decay_from))
+        optimizers.step(STAGES[stage].rate * learning_rate(step, total, warmup, decay_from))
         step += 1
         mix = 0.95 if step - first > 20 else 0.5
         ar_mean, block_mean = mix * ar_mean + (1 - mix) * ar.item(), mix * block_mean + (1 - mix) * block.item()
@@ -293,8 +309,8 @@ def train(args: argparse.Namespace) -> None:
     first = SETTLE if args.start else AR
     if args.resume:  # what came before the newest state is in it
         first = next((s for s in (SETTLE, JOINT) if (args.work / f"state-{s}.pt").exists()), first)
-    for stage in STAGES[STAGES.index(first) : -1]:
-        train_stage(args, stage, args.steps[STAGES.index(stage)], model, tokenizer)
+    for stage in NAMES[NAMES.index(first) : -1]:
+        train_stage(args, stage, args.steps[NAMES.index(stage)], model, tokenizer)
     round_bf16(model)
     if rank() == 0:
         export_model(model, args.out)
