@@ -1,5 +1,6 @@
 #include "placement.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -31,6 +32,23 @@ size_t padded_bytes(ggml_backend_buffer_type_t type, const std::vector<ggml_tens
     return size;
 }
 
+// In buffers that the device can give in one piece; a single tensor that is larger has one of its own, to be refused.
+std::vector<std::vector<ggml_tensor *>> parts(ggml_backend_buffer_type_t type,
+                                              const std::vector<ggml_tensor *> & tensors) {
+    std::vector<std::vector<ggml_tensor *>> parts;
+    size_t room = 0;
+    for (ggml_tensor * t : tensors) {
+        const size_t size = padded_bytes(type, {t});
+        if (parts.empty() || size > room) {
+            parts.emplace_back();
+            room = ggml_backend_buft_get_max_size(type);
+        }
+        parts.back().push_back(t);
+        room -= std::min(size, room);
+    }
+    return parts;
+}
+
 }  // namespace
 
 size_t Placement::bytes() const {
@@ -43,32 +61,61 @@ size_t Placement::bytes() const {
 
 std::vector<ggml_backend_buffer_t> Placement::allocate() {
     std::vector<ggml_backend_buffer_t> buffers;
-    for (auto & [type, tensors] : by_type_) {
-        const size_t size = no_alloc_ ? 0 : padded_bytes(type, tensors);
-        ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(type, size);
-        if (!buffer) {
-            for (ggml_backend_buffer_t b : buffers) {
-                ggml_backend_buffer_free(b);
+    for (const auto & [type, all] : by_type_) {
+        for (const std::vector<ggml_tensor *> & tensors : parts(type, all)) {
+            const size_t size = no_alloc_ ? 0 : padded_bytes(type, tensors);
+            ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(type, size);
+            if (!buffer) {
+                for (ggml_backend_buffer_t b : buffers) {
+                    ggml_backend_buffer_free(b);
+                }
+                throw std::runtime_error(std::string("out of memory: ") + ggml_backend_buft_name(type) +
+                                         " has no room for " + std::to_string(size >> 20) +
+                                         " MiB; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
             }
-            throw std::runtime_error(std::string("out of memory: ") + ggml_backend_buft_name(type) +
-                                     " has no room for " + std::to_string(size >> 20) +
-                                     " MiB; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
-        }
-        if (no_alloc_) {
-            for (ggml_tensor * t : tensors) {
-                t->buffer = buffer;
-            }
+            place(tensors, buffer);
             buffers.push_back(buffer);
-            continue;
         }
-        ggml_backend_buffer_clear(buffer, 0);  // masked cells must be finite
-        ggml_tallocr alloc = ggml_tallocr_new(buffer);
-        for (ggml_tensor * t : tensors) {
-            ggml_tallocr_alloc(&alloc, t);
-        }
-        buffers.push_back(buffer);
     }
     return buffers;
+}
+
+void Placement::place(const std::vector<ggml_tensor *> & tensors, ggml_backend_buffer_t buffer) const {
+    if (no_alloc_) {
+        for (ggml_tensor * t : tensors) {
+            t->buffer = buffer;
+        }
+        return;
+    }
+    ggml_backend_buffer_clear(buffer, 0);  // masked cells must be finite
+    ggml_tallocr alloc = ggml_tallocr_new(buffer);
+    for (ggml_tensor * t : tensors) {
+        ggml_tallocr_alloc(&alloc, t);
+    }
+}
+
+void check_usable(ggml_cgraph * graph, const std::vector<ggml_backend_t> & backends) {
+    const auto check = [&](const ggml_tensor * t) {
+        const ggml_backend_buffer_t buffer = t->view_src ? t->view_src->buffer : t->buffer;
+        const auto takes = [&](ggml_backend_t backend) {
+            return ggml_backend_supports_buft(backend, ggml_backend_buffer_get_type(buffer)) &&
+                   ggml_backend_supports_op(backend, t);
+        };
+        if (buffer && std::none_of(backends.begin(), backends.end(), takes)) {
+            throw std::runtime_error("out of memory: a tensor of " + std::to_string(ggml_nbytes(t) >> 20) +
+                                     " MiB is more than " + ggml_backend_buffer_name(buffer) +
+                                     " takes as one; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
+        }
+    };
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+        const ggml_tensor * node = ggml_graph_node(graph, i);
+        check(node);
+        for (const ggml_tensor * source : node->src) {
+            if (source) {
+                check(source);
+            }
+        }
+    }
 }
 
 }  // namespace trimode

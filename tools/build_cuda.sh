@@ -30,14 +30,16 @@ export PATH="$toolkit/bin:$directory/bin:$PATH" CUDACXX="$toolkit/bin/nvcc"
 
 # Without a driver there is no libcuda to link to: no virtual memory management by it.
 export CMAKE_ARGS="-DGGML_CUDA=on -DGGML_CUDA_NO_VMM=on -DGGML_NATIVE=off -DCUDAToolkit_ROOT=$toolkit \
--DCMAKE_CUDA_ARCHITECTURES=$architectures -DCMAKE_INSTALL_RPATH=\$ORIGIN;$toolkit/lib -DCMAKE_BUILD_WITH_INSTALL_RPATH=on"
-if ! ls "$directory"/lib/python*/site-packages/llama_cpp/lib/libggml-cuda.so >/dev/null 2>&1; then
+-DCMAKE_CUDA_ARCHITECTURES=$architectures"
+llama_cpp=$(dirname "$(dirname "$toolkit")")/llama_cpp
+if ! ls "$llama_cpp"/lib/libggml-cuda.so >/dev/null 2>&1; then
     [ -d "$directory/source" ] || $pip download -q --no-deps --no-binary :all: --no-build-isolation \
         -d "$directory/download" "$pinned"
     mkdir -p "$directory/source"
     tar -xzf "$directory"/download/*.tar.gz -C "$directory/source" --strip-components 1 --skip-old-files
     $pip install --no-build-isolation -C "build-dir=$directory/build" "$directory/source"
 fi
+ln -sf "$toolkit"/lib/lib{cudart,cublas,cublasLt}.so.13 "$llama_cpp/lib"  # libggml-cuda looks beside itself
 $pip install --no-build-isolation -C "build-dir=$directory/build-pytrimode" "$tree"
 
 cd "$directory"

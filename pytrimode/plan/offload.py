@@ -15,6 +15,8 @@ from pytrimode.plan.planner import DEFAULT_MARGIN
 ALL, AUTO = "all", "auto"
 ALL_LAYERS = -1
 GPU_TYPES = ("gpu", "igpu")
+OUT_OF_MEMORY = "out of memory"
+"""How the engine's errors begin where a device lacks memory."""
 
 
 def parse_gpu_layers(wanted: int | str) -> int | str:
@@ -51,7 +53,12 @@ def resolve_gpu_layers(wanted: int | str, model: Path, *, n_ctx: int, default_ct
     context = n_ctx or min(int(metadata[keys.CONTEXT_LENGTH]), default_ctx)
 
     def fits(n_layers: int) -> bool:
-        needed = _native.plan_memory(str(model), n_gpu_layers=n_layers, n_ctx=context, **options)
+        try:
+            needed = _native.plan_memory(str(model), n_gpu_layers=n_layers, n_ctx=context, **options)
+        except RuntimeError as error:
+            if OUT_OF_MEMORY not in str(error):
+                raise
+            return False
         return all(
             entry["weights"] + entry["kv_cache"] + entry["compute"] + DEFAULT_MARGIN <= free[entry["device"]]
             for entry in needed
@@ -67,12 +74,13 @@ def telling_what_fits(n_gpu_layers: int, model: Path, **options: Any) -> Iterato
     try:
         yield
     except RuntimeError as error:
-        if n_gpu_layers == 0 or ("alloc" not in str(error) and "out of memory" not in str(error)):
+        if n_gpu_layers == 0 or ("alloc" not in str(error) and OUT_OF_MEMORY not in str(error)):
             raise
         fitting = resolve_gpu_layers(AUTO, model, **options)
         if fitting == ALL_LAYERS:
             raise  # it would, by what the backend says is free
-        raise RuntimeError(f"{error} (-ngl {fitting} would fit, and pytrimode plan says what else)") from None
+        layers = f"-ngl {fitting}" if fitting else "no layer"
+        raise RuntimeError(f"{error} ({layers} would fit, and pytrimode plan says what else)") from None
 
 
 def most_that_fit(n_layers: int, fits: Callable[[int], bool]) -> int:
