@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/set.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unordered_map.h>
 #include <nanobind/stl/vector.h>
@@ -303,6 +304,7 @@ void bind_engine(nb::module_ & m) {
                          return std::unordered_map<std::string, size_t>{{"kv_cache", engine.kv_cache_bytes()},
                                                                         {"compute", engine.compute_bytes()}};
                      })
+        .def_prop_ro("left_to_cpu", [](const Engine & engine) { return engine.forward().left_to_cpu(); })
         .def_prop_ro("draft_length", &Engine::draft_length, nb::rv_policy::reference_internal)
         .def("submit", &submit, "tokens"_a, "options"_a)
         .def("wait", &wait, "channel"_a)

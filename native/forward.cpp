@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <stdexcept>
 #include <thread>
 
@@ -124,6 +123,29 @@ bool Forward::device_can_run_alone(const GraphKey & largest) const {
         }
     }
     return true;
+}
+
+std::set<std::string> Forward::left_to_cpu() const {
+    std::set<std::string> found;
+    if (direct_) {
+        return found;
+    }
+    const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(options_.n_batch));
+    for (auto backend = backends_.begin(); backend + 1 != backends_.end(); ++backend) {
+        ggml_backend_dev_t device = ggml_backend_get_device(*backend);
+        const auto holds = [&](const ggml_tensor * t) {
+            const ggml_tensor * root = t && t->view_src ? t->view_src : t;
+            return root && root->buffer && device_of(root) == device;
+        };
+        for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
+            const ggml_tensor * node = ggml_graph_node(graph.graph, i);
+            if (std::any_of(std::begin(node->src), std::end(node->src), holds) &&
+                !ggml_backend_supports_op(*backend, node)) {
+                found.insert(std::string(ggml_op_name(node->op)) + " on " + ggml_backend_dev_name(device));
+            }
+        }
+    }
+    return found;
 }
 
 // Whether the backend of the head finds the highest logits; else rows that want candidates are fetched whole.

@@ -4,6 +4,8 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "batch.h"
@@ -70,6 +72,10 @@ class Forward {
     size_t compute_bytes() const;
     std::vector<std::pair<ggml_backend_dev_t, size_t>> planned_bytes() const;
     const ForwardTimes & times() const { return times_; }
+
+    // Operations on a device's weights or cache that it has no kernel for, such as "FLASH_ATTN_EXT on CUDA0" with some
+    // cache types: the CPU computes them in every pass, from copies.
+    std::set<std::string> left_to_cpu() const;
 
   private:
     struct Ready;

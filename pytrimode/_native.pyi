@@ -320,6 +320,9 @@ class Engine:
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
     @property
+    def left_to_cpu(self) -> set[str]:
+        """Operations on a device's weights or cache that it has no kernel for, such as "FLASH_ATTN_EXT on CUDA0"."""
+    @property
     def draft_length(self) -> DraftLength:
         """The engine's own; for use while no request runs."""
     def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:

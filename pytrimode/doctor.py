@@ -175,11 +175,11 @@ def _threads() -> Finding:
 
 def _self_tests(notice: Callable[[str], None]) -> Iterator[Finding]:
     from pytrimode import _native
-    from pytrimode.self_test import compare, device_logits, patterns_differ
+    from pytrimode.self_test import SELF_TEST_TYPE, compare, device_logits, patterns_differ
     from pytrimode.shipped_model import shipped_gguf
 
     try:
-        gguf = shipped_gguf(notice)
+        gguf = shipped_gguf(notice, SELF_TEST_TYPE)
     except (OSError, RuntimeError) as error:
         yield Finding("self-test", False, str(error), "without the shipped checkpoint nothing can be tested")
         return

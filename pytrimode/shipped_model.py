@@ -38,20 +38,20 @@ def shipped_checkpoint() -> Path:
     )
 
 
-def shipped_gguf(notice: Callable[[str], None] = lambda text: None) -> Path:
-    """The shipped model as Q8_0 GGUF, its drafter LoRA beside it; converted at first use.
+def shipped_gguf(notice: Callable[[str], None] = lambda text: None, outtype: str = OUTTYPE) -> Path:
+    """The shipped model as GGUF of a type of the converter's, its drafter LoRA beside it; converted at first use.
 
     Kept under a name made of the checkpoint's content and pytrimode's version. `notice` is told when a conversion
     starts. Raises FileNotFoundError without a checkpoint, RuntimeError when it cannot be converted.
     """
     checkpoint = shipped_checkpoint()
     cache = Path(platformdirs.user_cache_dir("pytrimode"))
-    directory = cache / f"{NAME}-{version('pytrimode')}-{_content_hash(checkpoint)}"
-    gguf = directory / f"{NAME}-{OUTTYPE.upper()}.gguf"
+    directory = cache / f"{NAME}-{version('pytrimode')}-{_content_hash(checkpoint)}-{outtype}"
+    gguf = directory / f"{NAME}-{outtype.upper()}.gguf"
     if not gguf.is_file():
-        notice(f"converting {NAME} to {OUTTYPE.upper()}, once: {gguf}")
+        notice(f"converting {NAME} to {outtype.upper()}, once: {gguf}")
         cache.mkdir(parents=True, exist_ok=True)
-        _convert_into(checkpoint, directory, gguf.name)
+        _convert_into(checkpoint, gguf, outtype)
     return gguf
 
 
@@ -66,23 +66,24 @@ def _content_hash(checkpoint: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _convert_into(checkpoint: Path, directory: Path, name: str) -> None:
+def _convert_into(checkpoint: Path, gguf: Path, outtype: str) -> None:
     """Fill a new directory out of sight, then give it its name: nobody sees half of it."""
     from pytrimode.convert.conversion import convert
     from pytrimode.convert.errors import ConversionError
 
+    directory = gguf.parent
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{NAME}-", ignore_cleanup_errors=True) as scratch:
         part = Path(scratch) / "new"
         part.mkdir()
         try:
-            convert(checkpoint, part / name, OUTTYPE)
+            convert(checkpoint, part / gguf.name, outtype)
         except ConversionError as error:
             raise RuntimeError(str(error)) from error
-        if not (directory / name).is_file():
+        if not gguf.is_file():
             shutil.rmtree(directory, ignore_errors=True)
         try:
             part.rename(directory)
         except OSError:
             # Another process was faster.
-            if not (directory / name).is_file():
+            if not gguf.is_file():
                 raise

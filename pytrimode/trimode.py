@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from pytrimode._native import DraftLength, Event
     from pytrimode.cache_state import CacheState
     from pytrimode.chat_template import Message
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
@@ -122,6 +125,12 @@ class TriMode(LoadedModel):
                 n_threads=n_threads or 0,
                 exact_reuse=exact_reuse,
                 **sizes,
+            )
+        if engine.left_to_cpu:
+            _log.warning(
+                "%s: no kernel with these types, so the CPU computes it in every pass, which is slow; "
+                "f16 as cache type (type_k, type_v; -ctk, -ctv) has one on every device",
+                ", ".join(sorted(engine.left_to_cpu)),
             )
         super().__init__(model, str(path))
         self.memory = engine.memory

@@ -93,6 +93,12 @@ def test_planned_compute_is_what_is_allocated(model: _native.Model, q8_gguf: Pat
     assert planned[-1]["compute"] == engine(model).memory["compute"]
 
 
+def test_the_cpu_leaves_nothing_to_itself(model: _native.Model) -> None:
+    for cache in ("f32", "q5_1"):
+        options = {"n_ctx": 256, "n_threads": 1, "type_k": cache, "type_v": cache, "use_scheduler": True}
+        assert _native.Engine(model, **options).left_to_cpu == set()
+
+
 SAMPLED = {"mode": "ar", "max_tokens": 24, "temperature": 0.8, "top_k": 40, "seed": 3}
 
 

@@ -29,11 +29,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("ar", "self-spec", "diffusion")
-CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 SAME_ANSWERS = 0.95
 """Share of greedy answers that must be those of the CPU; the others must part at a near-tie."""
 GREEDY_BYTES, SAMPLED_BYTES = 12, 128 * 8
@@ -131,12 +133,11 @@ class Comparison:
                 rows.append(Row(f"logits, {name}, cache {cache}", f"{text} (CPU against f32: {own:.1e})", good))
         return rows
 
-    def answers(self, prompts: list[list[int]], max_tokens: int) -> list[Row]:
+    def answers(self, prompts: list[list[int]], max_tokens: int) -> Iterator[Row]:
         """Greedy answers of each mode: how many are those of the CPU, and whether the others part at a near-tie.
 
         Not of diffusion: there an answer also parts where a confidence comes to lie on the other side of the threshold.
         """
-        rows = []
         for name, n in self.offloads().items():
             cpu, device = self.engine(0), self.engine(n)
             for mode in MODES:
@@ -148,10 +149,9 @@ class Comparison:
                     ties += a != b and mode != "diffusion" and self.near_tie(cpu, prompt, a, b)
                 good = same >= SAME_ANSWERS * len(prompts) and (mode == "diffusion" or same + ties == len(prompts))
                 text = f"{same} of {len(prompts)} equal"
-                rows.append(
-                    Row(f"greedy {mode}, {name}", text if mode == "diffusion" else f"{text}, {ties} at near-ties", good)
+                yield Row(
+                    f"greedy {mode}, {name}", text if mode == "diffusion" else f"{text}, {ties} at near-ties", good
                 )
-        return rows
 
     @staticmethod
     def near_tie(cpu, prompt: list[int], a: list[int], b: list[int]) -> bool:
@@ -210,6 +210,15 @@ class Comparison:
                 text = f"{up:.0f} in, {down:.0f} out, {spent['graphs']:.0f} graphs built"
                 rows.append(Row(f"bytes per row, {mode}, temperature {temperature}", text, down <= 2 * most))
         return rows
+
+    def without_kernel(self) -> Row:
+        """Which operations the CPU has to compute, for each type of the cache. It is said when a model is loaded."""
+        text = "; ".join(
+            f"{cache}: {', '.join(sorted(left))}"
+            for cache in CACHE_TYPES
+            if (left := self.engine(-1, cache).left_to_cpu)
+        )
+        return Row("operations left to the CPU", text or "none, with any cache type")
 
 
 def library(name: str) -> ctypes.CDLL:
@@ -286,6 +295,7 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
         good = True
         for part in (
             Comparison(floats, found[0]["name"]).logits,
+            lambda: [comparison.without_kernel()],
             comparison.memory,
             lambda: comparison.traffic(prompts[0]),
             lambda: [comparison.self_consistency(prompts, max_tokens)],
