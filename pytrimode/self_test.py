@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = 2e-2
 """Root of the mean squared difference of the logits, relative to that of the logits: devices compute with F16."""
-SELF_TEST_TYPE = "f16"
-"""Of the weights. Products with quantized ones round activations in a way of each backend's own (the CPU's to 8 bits),
-which alone makes 2e-2: F16 against Q8_0 weights on the CPU 1.7e-2, Q8_0 weights on Vulkan against the CPU 2.2e-2."""
+SELF_TEST_TYPE = "f32"
+"""Of the weights: every backend has these products, and they leave the tolerance a wide margin (1e-3 at most on Vulkan).
+F16 weights make up to 1.4e-2 there, and quantized ones, for which each backend rounds activations in its own way, 2e-2."""
 PROMPT = b"<|im_start|>user\nSort these numbers: 74, 31, 95, 12, 8, 66<|im_end|>\n<|im_start|>assistant\n"
 BLOCK_START, BLOCK_LENGTH = 32, 16
 ROW_KINDS = {"causal": (-1, False), "block": (BLOCK_START, False), "draft": (BLOCK_START, True)}

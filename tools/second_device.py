@@ -5,7 +5,7 @@ python tools/second_device.py                    # the first GPU that ggml finds
 python tools/second_device.py --device Vulkan0 --prompts 100
 python tools/second_device.py --build DIR        # first make a virtual environment in DIR with ggml's Vulkan backend
 python tools/second_device.py --software         # a device where there is none: Mesa's software driver, lavapipe
-python tools/second_device.py --rpc              # another one: a process of its own behind ggml's RPC backend
+python tools/second_device.py --rpc              # two more: processes of their own behind ggml's RPC backend
 
 A build wants the packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of Debian or Ubuntu, and Vulkan
 headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older); it takes 15 minutes on two cores.
@@ -77,36 +77,46 @@ def difference(found: NDArray, expected: NDArray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-class Comparison:
-    """One model file on a device and on the CPU."""
+@dataclass(frozen=True)
+class Offload:
+    """Which layers are where."""
 
-    def __init__(self, gguf: Path, device: str) -> None:
+    name: str
+    n_gpu_layers: int = 0
+    devices: tuple[str, ...] = ()
+
+
+CPU = Offload("CPU")
+
+
+class Comparison:
+    """One model file on devices and on the CPU."""
+
+    def __init__(self, gguf: Path, devices: list[str]) -> None:
         from pytrimode import _native
         from pytrimode.model_file import find_drafter_lora
 
-        self.native, self.device = _native, device
+        self.native = _native
         self.gguf, self.lora = str(gguf), str(find_drafter_lora(gguf, "auto"))
-        self.models: dict[int, _native.Model] = {}
-        self.n_layer = self.model(0).n_layer
+        self.models: dict[Offload, _native.Model] = {}
+        n_layer = self.model(CPU).n_layer
+        first = tuple(devices[:1])
+        self.whole = Offload("all layers", -1, first)
+        self.offloads = [self.whole, Offload(f"{n_layer // 2} of {n_layer} layers", n_layer // 2, first)]
+        if len(devices) > 1:
+            self.offloads.append(Offload("two devices", -1, tuple(devices[:2])))
 
-    def model(self, n_gpu_layers: int) -> _native.Model:  # noqa: F821
-        """Loaded once for each number of offloaded layers; 0: the CPU."""
-        if n_gpu_layers not in self.models:
-            devices = [self.device] if n_gpu_layers else []
-            self.models[n_gpu_layers] = self.native.Model(
-                self.gguf, lora_path=self.lora, n_gpu_layers=n_gpu_layers, devices=devices
+    def model(self, offload: Offload) -> _native.Model:  # noqa: F821
+        """Loaded once for each offload."""
+        if offload not in self.models:
+            self.models[offload] = self.native.Model(
+                self.gguf, lora_path=self.lora, n_gpu_layers=offload.n_gpu_layers, devices=list(offload.devices)
             )
-        return self.models[n_gpu_layers]
+        return self.models[offload]
 
-    def engine(self, n_gpu_layers: int, cache: str = "f16", n_ctx: int = 1024, **options: object):
+    def engine(self, offload: Offload, cache: str = "f16", n_ctx: int = 1024, **options: object):
         """An engine over it."""
-        return self.native.Engine(
-            self.model(n_gpu_layers), n_ctx=n_ctx, n_threads=1, type_k=cache, type_v=cache, **options
-        )
-
-    def offloads(self) -> dict[str, int]:
-        """Whole, and half of the layers with the rest on the CPU."""
-        return {"all layers": -1, f"{self.n_layer // 2} of {self.n_layer} layers": self.n_layer // 2}
+        return self.native.Engine(self.model(offload), n_ctx=n_ctx, n_threads=1, type_k=cache, type_v=cache, **options)
 
     def logits(self) -> list[Row]:
         """Causal, block and draft rows, below and beyond one page, for every offload and cache type.
@@ -116,21 +126,21 @@ class Comparison:
         """
         from pytrimode.self_test import TOLERANCE
 
-        tokens = np.random.default_rng(1).integers(130, self.model(0).n_vocab, 300).tolist()
+        tokens = np.random.default_rng(1).integers(130, self.model(CPU).n_vocab, 300).tolist()
         kinds = {"causal": (-1, False), "block": (268, False), "draft": (268, True)}
         rows = []
         exact = None
         for cache in CACHE_TYPES:
-            cpu = self.engine(0, cache)
+            cpu = self.engine(CPU, cache)
             expected = {kind: cpu.logits(tokens, *how) for kind, how in kinds.items()}
             exact = exact or expected
             own = max(difference(expected[kind], exact[kind]) for kind in kinds)
-            for name, n in self.offloads().items():
-                device = self.engine(n, cache)
+            for offload in self.offloads:
+                device = self.engine(offload, cache)
                 errors = {kind: difference(device.logits(tokens, *how), expected[kind]) for kind, how in kinds.items()}
                 text = ", ".join(f"{kind} {error:.1e}" for kind, error in errors.items())
                 good = max(errors.values()) <= max(TOLERANCE, own)
-                rows.append(Row(f"logits, {name}, cache {cache}", f"{text} (CPU against f32: {own:.1e})", good))
+                rows.append(Row(f"logits, {offload.name}, cache {cache}", f"{text} (CPU against f32: {own:.1e})", good))
         return rows
 
     def answers(self, prompts: list[list[int]], max_tokens: int) -> Iterator[Row]:
@@ -138,8 +148,8 @@ class Comparison:
 
         Not of diffusion: there an answer also parts where a confidence comes to lie on the other side of the threshold.
         """
-        for name, n in self.offloads().items():
-            cpu, device = self.engine(0), self.engine(n)
+        for offload in self.offloads:
+            cpu, device = self.engine(CPU), self.engine(offload)
             for mode in MODES:
                 same, ties = 0, 0
                 for prompt in prompts:
@@ -149,9 +159,8 @@ class Comparison:
                     ties += a != b and mode != "diffusion" and self.near_tie(cpu, prompt, a, b)
                 good = same >= SAME_ANSWERS * len(prompts) and (mode == "diffusion" or same + ties == len(prompts))
                 text = f"{same} of {len(prompts)} equal"
-                yield Row(
-                    f"greedy {mode}, {name}", text if mode == "diffusion" else f"{text}, {ties} at near-ties", good
-                )
+                text += "" if mode == "diffusion" else f", {ties} at near-ties"
+                yield Row(f"greedy {mode}, {offload.name}", text, good)
 
     @staticmethod
     def near_tie(cpu, prompt: list[int], a: list[int], b: list[int]) -> bool:
@@ -162,7 +171,7 @@ class Comparison:
 
     def self_consistency(self, prompts: list[list[int]], max_tokens: int) -> Row:
         """Greedy self-spec against greedy ar, both on the device."""
-        device, cpu = self.engine(-1), self.engine(0)
+        device, cpu = self.engine(self.whole), self.engine(CPU)
         same, ties = 0, 0
         for prompt in prompts:
             a, b = (
@@ -177,22 +186,19 @@ class Comparison:
     def memory(self) -> list[Row]:
         """Planned and allocated bytes of cache and compute buffers."""
         rows = []
-        for name, n in self.offloads().items():
-            devices = {"devices": [self.device]}
-            plan = self.native.plan_memory(self.gguf, lora_path=self.lora, n_gpu_layers=n, n_ctx=4096, **devices)
-            engine = self.engine(n, n_ctx=4096)
+        for offload in self.offloads:
+            where = {"n_gpu_layers": offload.n_gpu_layers, "devices": list(offload.devices)}
+            plan = self.native.plan_memory(self.gguf, lora_path=self.lora, n_ctx=4096, **where)
+            engine = self.engine(offload, n_ctx=4096)
             engine.logits(list(range(200, 712)))
             for rows_ in (1, 8, 16, 32):
                 engine.logits(list(range(200, 200 + rows_)), 0)
             for part in ("kv_cache", "compute"):
                 planned, found = sum(d[part] for d in plan), engine.memory[part]
-                rows.append(
-                    Row(
-                        f"{part}, {name}",
-                        f"planned {planned / 2**20:.1f} MiB, allocated {found / 2**20:.1f}",
-                        abs(planned - found) <= 0.03 * found if n == -1 or part == "kv_cache" else found <= planned,
-                    )
-                )
+                exact = offload == self.whole or part == "kv_cache"  # else buffers that there can be at the same time
+                good = abs(planned - found) <= 0.03 * found if exact else found <= planned
+                text = f"planned {planned / 2**20:.1f} MiB, allocated {found / 2**20:.1f}"
+                rows.append(Row(f"{part}, {offload.name}", text, good))
         return rows
 
     def traffic(self, prompt: list[int]) -> list[Row]:
@@ -200,7 +206,7 @@ class Comparison:
         rows = []
         for mode in MODES:
             for temperature, most in ((0.0, GREEDY_BYTES), (0.8, GREEDY_BYTES + SAMPLED_BYTES)):
-                engine = self.engine(-1)
+                engine = self.engine(self.whole)
                 options = {"mode": mode, "temperature": temperature, "block_length": 16, "ignore_eos": True}
                 engine.wait_to_end(engine.submit(prompt, max_tokens=1, **options))
                 before = engine.times
@@ -216,7 +222,7 @@ class Comparison:
         text = "; ".join(
             f"{cache}: {', '.join(sorted(left))}"
             for cache in CACHE_TYPES
-            if (left := self.engine(-1, cache).left_to_cpu)
+            if (left := self.engine(self.whole, cache).left_to_cpu)
         )
         return Row("operations left to the CPU", text or "none, with any cache type")
 
@@ -291,10 +297,11 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
         gguf = convert(shipped_checkpoint(), Path(directory) / "tiny.gguf", "q8_0").path
         with TriMode(gguf, n_ctx=1024) as model:
             prompts = chat_prompts(model, shipped_checkpoint(), n_prompts)
-        comparison = Comparison(gguf, found[0]["name"])
+        devices = [d["name"] for d in found]
+        comparison = Comparison(gguf, devices)
         good = True
         for part in (
-            Comparison(floats, found[0]["name"]).logits,
+            Comparison(floats, devices).logits,
             lambda: [comparison.without_kernel()],
             comparison.memory,
             lambda: comparison.traffic(prompts[0]),
@@ -321,7 +328,7 @@ def main() -> None:
     parser.add_argument(
         "--software", action="store_true", help="use Mesa's software driver, which ggml else passes over"
     )
-    parser.add_argument("--rpc", action="store_true", help="start a server of ggml's RPC backend, and use that")
+    parser.add_argument("--rpc", action="store_true", help="start two servers of ggml's RPC backend, and use these")
     args = parser.parse_args()
     if args.software:
         os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"
@@ -330,11 +337,11 @@ def main() -> None:
         options = ["--prompts", args.prompts, "--max-tokens", args.max_tokens]
         options += ["--device", args.device] if args.device else []
         sys.exit(subprocess.run(list(map(str, [python, __file__, *options]))).returncode)
-    server = connect_rpc() if args.rpc else None
+    servers = [connect_rpc() for _ in range(2 * args.rpc)]
     try:
-        good = compare(args.device or ("RPC0" if args.rpc else None), args.prompts, args.max_tokens)
+        good = compare(args.device, args.prompts, args.max_tokens)
     finally:
-        if server:
+        for server in servers:
             server.terminate()
     sys.exit(0 if good else 1)
 
