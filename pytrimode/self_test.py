@@ -19,7 +19,7 @@ TOLERANCE = 2e-2
 """Root of the mean squared difference of the logits, relative to that of the logits: devices compute with F16."""
 SELF_TEST_TYPE = "f32"
 """Of the weights: every backend has these products, and they leave the tolerance a wide margin (1e-3 at most on
-Vulkan). F16 weights make up to 1.4e-2 there; quantized ones, whose activations each backend rounds in its own way, 2e-2."""
+Vulkan). F16 weights make up to 1.4e-2 there; quantized ones 2e-2, as each backend rounds activations in its own way."""
 PROMPT = b"<|im_start|>user\nSort these numbers: 74, 31, 95, 12, 8, 66<|im_end|>\n<|im_start|>assistant\n"
 BLOCK_START, BLOCK_LENGTH = 32, 16
 ROW_KINDS = {"causal": (-1, False), "block": (BLOCK_START, False), "draft": (BLOCK_START, True)}
