@@ -127,7 +127,7 @@ def _passes(report: Report) -> str:
     if not report.pass_seconds:
         return ""
     first = report.pass_seconds[0][1]
-    rows = ([f"{n:g}", f"{1e3 * s:.2f}", f"{s / first:.2f}"] for n, s in report.pass_seconds)
+    rows = ([f"{n:.0f}", f"{1e3 * s:.2f}", f"{s / first:.2f}"] for n, s in report.pass_seconds)
     return "Time of a pass by its rows, other programs' share taken out:\n\n" + markdown_table(
         ["rows", "ms", "x first"], rows
     )
