@@ -89,6 +89,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     largest.candidates = candidates_on_device_;
     direct_ = !options.use_scheduler && (cpu_only || device_can_run_alone(largest));
     if (!direct_) {
+        check_usable(build_graph(model, cache, graph_options_, largest).graph, backends_);
         return;
     }
     allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.front()));
@@ -213,7 +214,6 @@ std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() cons
     for (const auto & [n_rows, times] : {std::pair<int, size_t>{options_.n_batch, 1},
                                          {std::min(SMALL_ROWS, options_.n_batch), MAX_SCHEDULED_GRAPHS - 1}}) {
         const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(n_rows));
-        check_usable(graph.graph, backends_);
         ggml_backend_sched_t scheduler = new_scheduler();
         std::vector<size_t> sizes(backends_.size());
         ggml_backend_sched_reserve_size(scheduler, graph.graph, sizes.data());
@@ -237,7 +237,6 @@ ggml_backend_sched_t Forward::new_scheduler() const {
 
 void Forward::allocate(Ready & ready) {
     if (!direct_) {
-        check_usable(ready.graph.graph, backends_);
         ready.scheduler = new_scheduler();
         if (!ggml_backend_sched_alloc_graph(ready.scheduler, ready.graph.graph)) {
             throw std::runtime_error(

@@ -101,20 +101,26 @@ void check_usable(ggml_cgraph * graph, const std::vector<ggml_backend_t> & backe
             return ggml_backend_supports_buft(backend, ggml_backend_buffer_get_type(buffer)) &&
                    ggml_backend_supports_op(backend, t);
         };
-        if (buffer && std::none_of(backends.begin(), backends.end(), takes)) {
-            throw std::runtime_error("out of memory: a tensor of " + std::to_string(ggml_nbytes(t) >> 20) +
-                                     " MiB is more than " + ggml_backend_buffer_name(buffer) +
-                                     " takes as one; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
+        if (!buffer || std::any_of(backends.begin(), backends.end(), takes)) {
+            return;
         }
+        const std::string device = ggml_backend_buffer_name(buffer);
+        if (t->op == GGML_OP_SET_ROWS) {
+            throw std::runtime_error(device + " cannot write a cache of type " + ggml_type_name(t->type) +
+                                     "; use another type (-ctk, -ctv) or -ngl 0");
+        }
+        throw std::runtime_error("out of memory: a tensor of " + std::to_string(ggml_nbytes(t) >> 20) +
+                                 " MiB is more than " + device +
+                                 " takes as one; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
     };
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
         const ggml_tensor * node = ggml_graph_node(graph, i);
-        check(node);
-        for (const ggml_tensor * source : node->src) {
+        for (const ggml_tensor * source : node->src) {  // first: what is too large cannot be written either
             if (source) {
                 check(source);
             }
         }
+        check(node);
     }
 }
 

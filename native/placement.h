@@ -34,8 +34,8 @@ class Placement {
 // The device of a loaded tensor; nullptr stands for the CPU.
 ggml_backend_dev_t device_of(const ggml_tensor * tensor);
 
-// ggml's scheduler ends the process where a tensor has its place and no backend can use it there, such as one layer's
-// cache that is larger than a device addresses. Throws std::runtime_error in its stead.
+// ggml's scheduler ends the process where a tensor has its place and no backend can use it there: one layer's cache
+// that is larger than a device addresses, or of a type that it cannot write. Throws std::runtime_error in its stead.
 void check_usable(ggml_cgraph * graph, const std::vector<ggml_backend_t> & backends);
 
 }  // namespace trimode

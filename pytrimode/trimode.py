@@ -128,8 +128,8 @@ class TriMode(LoadedModel):
             )
         if engine.left_to_cpu:
             _log.warning(
-                "%s: no kernel with these types, so the CPU computes it in every pass, which is slow; "
-                "f16 as cache type (type_k, type_v; -ctk, -ctv) has one on every device",
+                "%s: no kernel for these types and sizes, so the CPU computes it in every pass, which is slow; "
+                "a cache of type f16 (type_k, type_v; -ctk, -ctv) has one on every device",
                 ", ".join(sorted(engine.left_to_cpu)),
             )
         super().__init__(model, str(path))
