@@ -24,6 +24,9 @@ export CFLAGS := $(CFLAGS) $(NO_AMX)
 export CXXFLAGS := $(CXXFLAGS) $(NO_AMX)
 endif
 
+# The tests take ggml's RPC backend for a device of its own (tools/second_device.py); it is one file more to compile.
+export CMAKE_ARGS := -DGGML_RPC=on $(CMAKE_ARGS)
+
 .PHONY: run test test-page test-clients vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -74,6 +77,9 @@ clean:
 # The tests run from the source tree, so they need an editable installation; it serves `make run` too.
 $(VENV)/.test-installed: $(SOURCES) | $(BIN)/pip
 	$(BIN)/pip install -e ".[test]"
+	@# pip may have taken a build from its cache, made without our options.
+	@ls $(VENV)/lib/python3*/site-packages/llama_cpp/lib/*ggml-rpc* >/dev/null 2>&1 || \
+	    $(BIN)/pip install --force-reinstall --no-deps --no-cache-dir "$$($(BIN)/pip freeze | grep '^llama_cpp_python==')"
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed: $(SOURCES) $(PYTHON_SOURCES) | $(BIN)/pip

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LIBRARY = "llama-cpp-python"
 GPU_DOC = "docs/gpu.md"
 GPU_TYPES = ("gpu", "igpu")
+WITHOUT_DEVICES = ("CPU", "BLAS", "RPC")
+"""Backends that look for no GPU in this machine."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def gpu_finding(backends: list[Backend], devices: list[Device], hardware: dict[s
     if not hardware:
         return Finding("GPU", None, "none found; models run on the CPU")
     seen = ", ".join(f"{maker} ({how})" for maker, how in hardware.items())
-    built = [backend["name"] for backend in backends if backend["name"] != "CPU"]
+    built = [backend["name"] for backend in backends if backend["name"] not in WITHOUT_DEVICES]
     if built:
         advice = f"libllama has {', '.join(built)}, which finds no device: check the driver (nvidia-smi, vulkaninfo)"
     else:

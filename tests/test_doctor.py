@@ -102,6 +102,8 @@ def test_a_gpu_that_is_not_used_is_pointed_out() -> None:
     assert "no GPU backend" in unused.advice and "docs/gpu.md" in unused.advice
     no_device = gpu_finding([*CPU_ONLY, {"name": "CUDA", "devices": 0, "features": {}}], [CPU], {"NVIDIA": "x"})
     assert "CUDA, which finds no device" in no_device.advice
+    rpc_only = gpu_finding([*CPU_ONLY, {"name": "RPC", "devices": 0, "features": {}}], [CPU], {"NVIDIA": "x"})
+    assert "no GPU backend" in rpc_only.advice
     used = gpu_finding(CPU_ONLY, [CPU, {**CPU, "name": "CUDA0", "type": "gpu"}], {"NVIDIA": "x"})
     assert used.ok is True and "CUDA0" in used.found
 
