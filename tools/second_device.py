@@ -9,7 +9,7 @@ python tools/second_device.py --rpc              # two more: processes of their 
 
 A build wants the packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of Debian or Ubuntu, and Vulkan
 headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older); it takes 15 minutes on two cores. Mesa
-before 23 crashes in lavapipe: on Debian 12 take mesa-vulkan-drivers from its backports. --software takes 10 minutes.
+22.3 crashes in lavapipe: on Debian 12 take mesa-vulkan-drivers from its backports (25.0). --software takes 10 minutes.
 Exits with 1 when something is out of tolerance.
 """
 
