@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,18 @@ def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def q8_gguf(tiny_gguf: Callable[[str], Path]) -> Path:
     return tiny_gguf("q8_0")
+
+
+@pytest.fixture(scope="session")
+def q4_gguf(tiny_gguf: Callable[[str], Path]) -> Path:
+    return tiny_gguf("q4_0")
+
+
+@pytest.fixture(scope="session")
+def unseen(checkpoint_dir: Path) -> str:
+    """What the shipped model was trained to write, none of which it has seen, nor the calibration text has."""
+    heldout = json.loads((checkpoint_dir / "heldout.json").read_text())
+    return "\n".join(item["answer"] for item in heldout)
 
 
 @pytest.fixture(scope="session")

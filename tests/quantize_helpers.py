@@ -1,4 +1,4 @@
-"""What the tests of quantization share: stock llama.cpp's own quantization, and importance matrices."""
+"""What the tests of quantization share: stock llama.cpp's own quantization, importance matrices, a quick evaluation."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 
 from pytrimode.convert.gguf_header import read_gguf_header
 from pytrimode.convert.imatrix_file import write_imatrix
+from pytrimode.quantize.evaluation_options import EvaluationOptions
+
+N_CTX, N_CHUNKS = 256, 2
+PROMPTS = ["What is 47 + 85?", "Spell castle and ruby.", "Reverse this list: goat, cup, river"]
+QUICK = EvaluationOptions(
+    n_ctx=N_CTX, max_chunks=N_CHUNKS, mask_ratios=(0.5,), thresholds=(0.9,), block_length=16, max_tokens=24,
+    prompts={"all": PROMPTS}, speed_rounds=0, threads=1, n_gpu_layers=0,
+)  # fmt: skip
+"""Of an evaluation that takes seconds."""
 
 COMMAND = [sys.executable, "-m", "pytrimode.quantize.cli"]
 Importance = Mapping[str, NDArray[np.float32]]

@@ -4,61 +4,35 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pexpect
 import pytest
 from click.testing import CliRunner
 from convert_helpers import files_in
 from llama_cpp import Llama
 from numpy.typing import NDArray
-from quantize_helpers import COMMAND
+from quantize_helpers import COMMAND, N_CHUNKS, N_CTX, PROMPTS, QUICK
 
 from pytrimode import TriMode
 from pytrimode.convert import lora_path
-from pytrimode.convert.errors import ConversionError
 from pytrimode.quantize import cli, quantize
 from pytrimode.quantize.calibration import calibration_text
 from pytrimode.quantize.evaluation import evaluate, evaluation_text
-from pytrimode.quantize.evaluation_options import EvaluationOptions
 from pytrimode.quantize.evaluation_report import markdown
 from pytrimode.quantize.evaluation_results import EvaluatedFile, Evaluation
 from pytrimode.quantize.evaluation_rows import CAUSAL, DRAFT, ROWS_PER_PASS, TextPlan, block_kind, plan_text
 from pytrimode.quantize.evaluation_scores import LogProbs, score
-from pytrimode.quantize.evaluation_store import Store
-
-N_CTX = 256
-N_CHUNKS = 2
-PROMPTS = ["What is 47 + 85?", "Spell castle and ruby.", "Reverse this list: goat, cup, river"]
-QUICK = EvaluationOptions(
-    n_ctx=N_CTX, max_chunks=N_CHUNKS, mask_ratios=(0.5,), thresholds=(0.9,), block_length=16, max_tokens=24,
-    prompts={"all": PROMPTS}, speed_rounds=0, threads=1, n_gpu_layers=0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def text(checkpoint_dir: Path) -> str:
-    """What the shipped model was trained to write, none of which it has seen."""
-    heldout = json.loads((checkpoint_dir / "heldout.json").read_text())
-    return "\n".join(item["answer"] for item in heldout)
-
-
-@pytest.fixture(scope="module")
-def q4_gguf(tiny_gguf: Callable[[str], Path]) -> Path:
-    return tiny_gguf("q4_0")
-
-
-@pytest.fixture(scope="module")
-def evaluation(q8_gguf: Path, q4_gguf: Path, text: str) -> Evaluation:
+def evaluation(q8_gguf: Path, q4_gguf: Path, unseen: str) -> Evaluation:
     """Q8_0 as the base, against itself and against Q4_0."""
-    return evaluate(q8_gguf, [q8_gguf, q4_gguf], text=text, options=QUICK)
+    return evaluate(q8_gguf, [q8_gguf, q4_gguf], text=unseen, options=QUICK)
 
 
 def stock_nll(gguf: Path, text: str) -> NDArray[np.float64]:
@@ -79,9 +53,9 @@ def stock_nll(gguf: Path, text: str) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def test_perplexity_is_that_of_llama_cpp(evaluation: Evaluation, q8_gguf: Path, q4_gguf: Path, text: str) -> None:
+def test_perplexity_is_that_of_llama_cpp(evaluation: Evaluation, q8_gguf: Path, q4_gguf: Path, unseen: str) -> None:
     for file, gguf in ((evaluation["files"][0], q8_gguf), (evaluation["files"][2], q4_gguf)):
-        nll = stock_nll(gguf, text)
+        nll = stock_nll(gguf, unseen)
         expected = np.exp(nll.mean())
         error = expected * np.sqrt(((nll**2).mean() - nll.mean() ** 2) / (len(nll) - 1))
         figures = file["rows"]["causal"]
@@ -115,13 +89,13 @@ def log_softmax(logits: NDArray[np.float32], without: int | None = None) -> NDAr
 
 @pytest.mark.parametrize("kind", ["causal", "block 0.5", "draft, LoRA"])
 def test_divergence_is_that_of_the_exact_logits(
-    evaluation: Evaluation, q8_gguf: Path, q4_gguf: Path, text: str, kind: str
+    evaluation: Evaluation, q8_gguf: Path, q4_gguf: Path, unseen: str, kind: str
 ) -> None:
     """Whole chunks in one call, in double precision, without what the cache holds."""
     klds: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []
     with TriMode(q8_gguf, n_ctx=1024, n_threads=1) as base, TriMode(q4_gguf, n_ctx=1024, n_threads=1) as other:
-        plan = text_plan(base, text)
+        plan = text_plan(base, unseen)
         of = {"causal": CAUSAL, "block 0.5": block_kind(0.5)}.get(kind, DRAFT)
         for number in range(N_CHUNKS):
             for piece in plan.pieces(of, number):
@@ -150,8 +124,8 @@ def text_plan(model: TriMode, text: str, **changes: Any) -> TextPlan:
     return plan_text(model, model.tokenize(text), **options)
 
 
-def test_blocks_cover_the_second_half_with_as_many_masks_as_asked(model: TriMode, text: str) -> None:
-    plan = text_plan(model, text)
+def test_blocks_cover_the_second_half_with_as_many_masks_as_asked(model: TriMode, unseen: str) -> None:
+    plan = text_plan(model, unseen)
     mask = model.mask_token_id
     for ratio, n_masked in ((0.25, 4), (0.5, 8), (0.75, 11), (1.0, 15)):
         pieces = plan.pieces(replace(DRAFT, mask_ratio=ratio), 1)
@@ -164,12 +138,12 @@ def test_blocks_cover_the_second_half_with_as_many_masks_as_asked(model: TriMode
             assert [i for i, token in enumerate(block) if token == mask] == piece.rows
             assert piece.targets == [clean[i] for i in piece.rows]
             assert len(piece.rows) == n_masked
-    assert plan.pieces(block_kind(0.5), 0) != text_plan(model, text, seed=1).pieces(block_kind(0.5), 0)
+    assert plan.pieces(block_kind(0.5), 0) != text_plan(model, unseen, seed=1).pieces(block_kind(0.5), 0)
 
 
-def test_few_rows_are_in_memory_at_a_time(model: TriMode, text: str) -> None:
+def test_few_rows_are_in_memory_at_a_time(model: TriMode, unseen: str) -> None:
     """n_ctx rows of 131,072 logits would take 256 MiB for 512 tokens."""
-    plan = text_plan(model, text, n_ctx=512, block_length=32, max_chunks=1)
+    plan = text_plan(model, unseen, n_ctx=512, block_length=32, max_chunks=1)
     for kind in (CAUSAL, DRAFT):
         assert all(len(piece.tokens) - piece.first <= ROWS_PER_PASS for piece in plan.pieces(kind, 0))
     rows = [row for piece in plan.pieces(CAUSAL, 0) for row in range(piece.first, len(piece.tokens))]
@@ -221,9 +195,9 @@ def test_answers_are_those_of_create_completion(evaluation: Evaluation, q4_gguf:
         assert file["answers"]["diffusion 0.9"]["as_ar"] == sum(map(str.__eq__, ar, diffusion)) / len(ar)
 
 
-def test_speed_is_measured_on_request(q8_gguf: Path, q4_gguf: Path, text: str) -> None:
+def test_speed_is_measured_on_request(q8_gguf: Path, q4_gguf: Path, unseen: str) -> None:
     options = replace(QUICK, max_chunks=1, mask_ratios=(), thresholds=(), speed_rounds=2, max_tokens=2)
-    base, other = evaluate(q8_gguf, [q4_gguf], text=text, loras=[], options=options)["files"]
+    base, other = evaluate(q8_gguf, [q4_gguf], text=unseen, loras=[], options=options)["files"]
     assert base["speed"] is None
     assert other["speed"] is not None
     assert 0 < other["speed"]["lowest"] <= other["speed"]["median"] <= other["speed"]["highest"]
@@ -242,7 +216,7 @@ def n_passes(model: TriMode, text: str) -> int:
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(
-    evaluation: Evaluation, model: TriMode, q8_gguf: Path, q4_gguf: Path, text: str, tmp_path: Path,
+    evaluation: Evaluation, model: TriMode, q8_gguf: Path, q4_gguf: Path, unseen: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Stopped in rows and in answers, of the base and of others; nothing is computed twice."""
@@ -273,16 +247,16 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
 
         try:
             store = tmp_path / "base.logits"
-            return evaluate(q8_gguf, [q8_gguf, q4_gguf], text=text, options=QUICK, base_logits=store, progress=stop)
+            return evaluate(q8_gguf, [q8_gguf, q4_gguf], text=unseen, options=QUICK, base_logits=store, progress=stop)
         except KeyboardInterrupt:
             return None
 
     assert [run(n) for n in (1, 4, 11, 24, 45)] == [None] * 5
     assert run(-1) == evaluation
     # The answers of the base are those of the same file among the others.
-    assert (passes, asked) == (3 * n_passes(model, text), 2 * 4 * len(PROMPTS))
+    assert (passes, asked) == (3 * n_passes(model, unseen), 2 * 4 * len(PROMPTS))
     assert run(-1) == evaluation
-    assert (passes, asked) == (3 * n_passes(model, text), 2 * 4 * len(PROMPTS))
+    assert (passes, asked) == (3 * n_passes(model, unseen), 2 * 4 * len(PROMPTS))
 
 
 def test_a_killed_evaluation_goes_on(evaluation: Evaluation, files: Files, tmp_path: Path) -> None:
@@ -304,82 +278,25 @@ def test_a_killed_evaluation_goes_on(evaluation: Evaluation, files: Files, tmp_p
 
 
 def test_more_chunks_and_files_use_what_is_there(
-    evaluation: Evaluation, q8_gguf: Path, q4_gguf: Path, text: str, tmp_path: Path
+    evaluation: Evaluation, q8_gguf: Path, q4_gguf: Path, unseen: str, tmp_path: Path
 ) -> None:
     few = replace(QUICK, max_chunks=1)
-    evaluate(q8_gguf, text=text, options=few, base_logits=tmp_path / "base.logits")
-    found = evaluate(q8_gguf, [q8_gguf, q4_gguf], text=text, options=QUICK, base_logits=tmp_path / "base.logits")
+    evaluate(q8_gguf, text=unseen, options=few, base_logits=tmp_path / "base.logits")
+    found = evaluate(q8_gguf, [q8_gguf, q4_gguf], text=unseen, options=QUICK, base_logits=tmp_path / "base.logits")
     assert found == evaluation
-
-
-# --- What is refused -----------------------------------------------------------------------------------------------
-
-
-def test_base_logits_of_something_else_are_refused(q8_gguf: Path, q4_gguf: Path, text: str, tmp_path: Path) -> None:
-    store, small = tmp_path / "base.logits", replace(QUICK, max_chunks=1, mask_ratios=(), thresholds=(), max_tokens=1)
-
-    def refused(said: str, base: Path = q8_gguf, text: str = text, **changes: Any) -> None:
-        before = store.read_bytes()
-        with pytest.raises(ConversionError, match=said):
-            evaluate(base, loras=[], text=text, options=replace(small, **changes), base_logits=store)
-        assert store.read_bytes() == before
-
-    evaluate(q8_gguf, loras=[], text=text, options=small, base_logits=store)
-    refused("another base", base=q4_gguf)
-    refused("another text", text=text + "!")
-    refused("another context size: 256 there, 128 now", n_ctx=128)
-    refused("another block length: 16 there, 8 now", block_length=8)
-    refused("another seed", seed=1)
-    store.write_text("something else, long enough to be looked at" * 30)
-    refused("no file of base logits")
-    with sqlite3.connect(tmp_path / "other.db") as other:
-        other.execute("CREATE TABLE somebodys (data)")
-    other.close()
-    store.write_bytes((tmp_path / "other.db").read_bytes())
-    refused("no file of base logits")
-
-
-def test_two_runs_do_not_share_a_file(tmp_path: Path) -> None:
-    with Store(tmp_path / "base.logits", {"base": "a"}) as store, pytest.raises(ConversionError, match="another run"):
-        Store(tmp_path / "base.logits", {"base": "a"})
-    store.path.unlink()
-    with pytest.raises(ConversionError, match="does not exist: create it first"):
-        Store(tmp_path / "nowhere" / "base.logits", {})
-
-
-def test_files_of_another_model_are_refused(q8_gguf: Path, random_gguf: Path, text: str, tmp_path: Path) -> None:
-    small = replace(QUICK, max_chunks=1, mask_ratios=(), thresholds=(), max_tokens=1)
-    with pytest.raises(ConversionError, match=r"random\.gguf: 512 tokens .* compare files of one model"):
-        evaluate(q8_gguf, [random_gguf], loras=[], text=text, options=small)
-    with pytest.raises(ConversionError, match="adapter, expected a model"):
-        evaluate(q8_gguf, [lora_path(q8_gguf)], text=text, options=small)
-    with pytest.raises(ConversionError, match="model, expected a drafter LoRA"):
-        evaluate(q8_gguf, loras=[q8_gguf], text=text, options=small)
-
-
-def test_a_model_without_mask_token_has_causal_figures_only(q8_gguf: Path, text: str, tmp_path: Path) -> None:
-    plain = tmp_path / "plain.gguf"
-    quantize(q8_gguf, plain, "copy", lora=False, metadata=["tokenizer.ggml.mask_token_id="])
-    small = replace(QUICK, max_chunks=1, max_tokens=4)
-    found = evaluate(plain, [plain], text=text, options=small)
-    assert [list(file["rows"]) for file in found["files"]] == [["causal"]] * 2
-    assert [list(file["answers"]) for file in found["files"]] == [["ar"]] * 2
-    assert "| PPL | causal | ar: as base |" in markdown(found)
-    with pytest.raises(ConversionError, match="mask token 100, the base has 2048 and -1"):
-        evaluate(plain, [q8_gguf], text=text, options=small)
 
 
 # --- Drafter LoRAs -------------------------------------------------------------------------------------------------
 
 
-def test_every_adapter_has_its_line(q8_gguf: Path, checkpoint_dir: Path, text: str, tmp_path: Path) -> None:
+def test_every_adapter_has_its_line(q8_gguf: Path, checkpoint_dir: Path, unseen: str, tmp_path: Path) -> None:
     """Drafts of coarser adapters differ more from the base's with the first; what is emitted does not."""
     adapters = []
     for outtype in ("f32", "q8_0", "q4_0"):
         out = tmp_path / f"{outtype}.gguf"
         quantize(q8_gguf, out, "copy", lora_type=outtype)
         adapters.append(lora_path(out))
-    found = evaluate(q8_gguf, loras=adapters, text=text, options=QUICK)
+    found = evaluate(q8_gguf, loras=adapters, text=unseen, options=QUICK)
     first, second, third = found["files"][0]["adapters"]
     assert [adapter["type"] for adapter in (first, second, third)] == ["f32", "q8_0", "q4_0"]
     assert first["bytes"] > second["bytes"] > third["bytes"]
@@ -406,9 +323,9 @@ class Files:
 
 
 @pytest.fixture
-def files(q8_gguf: Path, q4_gguf: Path, text: str, tmp_path_factory: pytest.TempPathFactory) -> Files:
+def files(q8_gguf: Path, q4_gguf: Path, unseen: str, tmp_path_factory: pytest.TempPathFactory) -> Files:
     directory = tmp_path_factory.mktemp("eval")
-    (directory / "text.txt").write_text(text)
+    (directory / "text.txt").write_text(unseen)
     (directory / "prompts.json").write_text(json.dumps({"all": PROMPTS}))
     given = (
         f"-c {N_CTX} --chunks {N_CHUNKS} --mask-ratios 0.5 --thresholds 0.9 -B 16 -n 24 --speed-rounds 0 -t 1 -ngl 0"
@@ -434,79 +351,6 @@ def test_one_table_on_stdout_and_a_card(evaluation: Evaluation, files: Files, tm
     assert same[4:8] == ["0 (0), 100.0 %"] * 4
     assert "100.0 % as base" in same[-1]
     assert rows[4] in (tmp_path / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["{dir}/nowhere.gguf"], "nowhere.gguf: not found"),
-        (["{dir}/short.txt"], "not a GGUF file"),
-        (["{model}", "{dir}/nowhere.gguf"], "nowhere.gguf: not found"),
-        (["{model}", "-f", "{dir}/short.txt"], "tokens, one chunk needs 512: give a longer text"),
-        (["{model}", "-f", "{dir}/nowhere.txt"], "nowhere.txt: cannot be read"),
-        (["{model}", "-c", "32"], "blocks of 32 tokens do not fit into the second half of 32"),
-        (["{model}", "--prompts", "{dir}/nowhere.json"], "nowhere.json: cannot be read"),
-        (["{model}", "--prompts", "{dir}/bad.json"], "an object of lists is needed"),
-        (["{model}", "--mask-ratios", "0.5,1"], "mask ratio 1: must be above 0 and below 1"),
-        (["{model}", "--mask-ratios", "some"], "'some' is not a list of numbers"),
-        (["{model}", "--thresholds", "0.5,2"], "the numbers must be from 0 to 1"),
-        (["{model}", "--lora", "{dir}/nowhere.gguf"], "nowhere.gguf: not found"),
-        (["{model}", "-ngl", "many"], "expected a number of layers"),
-        (["{model}", "--card", "{dir}/short.txt"], "exists already: give --force"),
-        (["{model}", "--base-logits", "{dir}/bad.json"], "no file of base logits"),
-        (["{model}", "--base-logits", "{dir}"], "cannot be opened"),
-    ],
-)
-def test_failures_are_one_line(arguments: list[str], said: str, q8_gguf: Path, tmp_path: Path) -> None:
-    (tmp_path / "short.txt").write_text("hello")
-    (tmp_path / "bad.json").write_text('{"all": "no list"}')
-    given = [argument.format(model=q8_gguf, dir=tmp_path) for argument in arguments]
-    result = CliRunner().invoke(cli.main, ["eval", *given])
-    assert result.exit_code in (1, 2), result.output
-    assert said in result.stderr
-    assert "Traceback" not in result.output
-    assert result.stdout == ""
-    assert files_in(tmp_path) == {"short.txt", "bad.json"}
-    assert (tmp_path / "short.txt").read_text() == "hello"
-
-
-def eval_json(*arguments: object) -> Evaluation:
-    """Of a very quick evaluation."""
-    quick = "-c 128 --chunks 1 --mask-ratios 0.5 --thresholds= -B 16 -n 4 --speed-rounds 0 -t 1 -ngl 0 --json -q"
-    result = CliRunner().invoke(cli.main, ["eval", *map(str, arguments), *quick.split()])
-    assert result.exit_code == 0, result.output
-    found: Evaluation = json.loads(result.stdout)
-    return found
-
-
-def test_options_of_the_command_reach_the_evaluation(q8_gguf: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("<s>[INST]What is 47 + 85?[/INST]" * 30)
-    (tmp_path / "prompts.txt").write_text("What is 47 + 85?\nSpell castle.\n")
-    given = ["-f", tmp_path / "text.txt", "--prompts", tmp_path / "prompts.txt"]
-    usual = eval_json(q8_gguf, *given)
-    assert usual["about"]["prompts"] == 2
-    assert (usual["about"]["n_ctx"], usual["about"]["chunks"], usual["about"]["mask_ratios"]) == (128, 1, [0.5])
-    lora = lora_path(q8_gguf)
-    assert [one["file"] for one in usual["files"][0]["adapters"]] == [lora.name]
-    assert eval_json(q8_gguf, *given, "--no-lora")["files"][0]["adapters"] == []
-    assert len(eval_json(q8_gguf, *given, "--lora", lora, "--lora", lora)["files"][0]["adapters"]) == 2
-    special = eval_json(q8_gguf, *given, "--parse-special")
-    assert special["about"]["tokens"] < usual["about"]["tokens"]
-    other = eval_json(q8_gguf, *given, "--seed", 1)["files"][0]["rows"]
-    assert other["causal"] == usual["files"][0]["rows"]["causal"]
-    assert other["block 0.5"] != usual["files"][0]["rows"]["block 0.5"]
-
-
-def test_a_terminal_sees_what_is_being_done(q8_gguf: Path, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("Spell castle.")
-    quick = "-c 128 --chunks 2 --mask-ratios 0.5 --thresholds 0.9 -B 16 -n 4 --speed-rounds 0 -t 1"
-    arguments = ["eval", str(q8_gguf), "--prompts", str(tmp_path / "prompts.txt"), *quick.split()]
-    child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], *arguments], timeout=120, encoding="utf-8", dimensions=(40, 200))
-    child.expect(pexpect.EOF)
-    bars, _, table = child.before.partition("| file | size |")
-    # A bar is painted ten times a second: which of the quick steps are seen depends on the machine.
-    assert any(step in bars for step in ("rows, causal", "rows, block 0.5", "answers, diffusion 0.9"))
-    assert "rows, causal" not in table
 
 
 def test_ctrl_c_says_how_to_go_on(files: Files, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_bits_per_weight_and_parts(source: Path, options: SensitivityOptions, tm
 
 
 def test_better_than_one_type_for_all_in_the_same_size(
-    source: Path, options: SensitivityOptions, text: str, tmp_path: Path
+    source: Path, options: SensitivityOptions, unseen: str, tmp_path: Path
 ) -> None:
     """Less divergence on a text that was not measured on, causal and in drafts, in no more bytes."""
     files = []
@@ -219,17 +219,10 @@ def test_better_than_one_type_for_all_in_the_same_size(
     rows = EvaluationOptions(
         n_ctx=256, max_chunks=2, mask_ratios=(), thresholds=(), prompts={}, speed_rounds=0, threads=1, n_gpu_layers=0
     )
-    found = evaluate(source, files, loras=[], text=text, options=rows)["files"][1:]
+    found = evaluate(source, files, loras=[], text=unseen, options=rows)["files"][1:]
     for theirs, best in zip(found[::2], found[1::2], strict=True):
         for kind in ("causal", "draft"):
             assert (best["rows"][kind]["kld"] or 0) < (theirs["rows"][kind]["kld"] or 0), theirs["file"]
-
-
-@pytest.fixture(scope="module")
-def text(checkpoint_dir: Path) -> str:
-    """What the shipped model was trained to write, none of which it has seen, nor the calibration text has."""
-    heldout = json.loads((checkpoint_dir / "heldout.json").read_text())
-    return "\n".join(item["answer"] for item in heldout)
 
 
 def test_wishes_and_types_to_choose_from_are_kept(source: Path, options: SensitivityOptions, tmp_path: Path) -> None:
