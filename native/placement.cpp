@@ -35,18 +35,18 @@ size_t padded_bytes(ggml_backend_buffer_type_t type, const std::vector<ggml_tens
 // In buffers that the device can give in one piece; a single tensor that is larger has one of its own, to be refused.
 std::vector<std::vector<ggml_tensor *>> parts(ggml_backend_buffer_type_t type,
                                               const std::vector<ggml_tensor *> & tensors) {
-    std::vector<std::vector<ggml_tensor *>> parts;
+    std::vector<std::vector<ggml_tensor *>> found;
     size_t room = 0;
     for (ggml_tensor * t : tensors) {
         const size_t size = padded_bytes(type, {t});
-        if (parts.empty() || size > room) {
-            parts.emplace_back();
+        if (found.empty() || size > room) {
+            found.emplace_back();
             room = ggml_backend_buft_get_max_size(type);
         }
-        parts.back().push_back(t);
+        found.back().push_back(t);
         room -= std::min(size, room);
     }
-    return parts;
+    return found;
 }
 
 }  // namespace

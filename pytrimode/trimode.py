@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -25,7 +24,7 @@ from pytrimode.generation_options import (
 from pytrimode.loaded_model import LoadedModel
 from pytrimode.logprobs import LogprobWriter
 from pytrimode.modes import AR, DIFFUSION
-from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits
+from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 from pytrimode.response_format import grammar_of
 from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from pytrimode._native import DraftLength, Event
     from pytrimode.cache_state import CacheState
     from pytrimode.chat_template import Message
-
-_log = logging.getLogger(__name__)
 
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
@@ -126,12 +123,7 @@ class TriMode(LoadedModel):
                 exact_reuse=exact_reuse,
                 **sizes,
             )
-        if engine.left_to_cpu:
-            _log.warning(
-                "%s: no kernel for these types and sizes, so the CPU computes it in every pass, which is slow; "
-                "a cache of type f16 (type_k, type_v; -ctk, -ctv) has one on every device",
-                ", ".join(sorted(engine.left_to_cpu)),
-            )
+        warn_of_slow_operations(engine)
         super().__init__(model, str(path))
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from pytrimode import _native
 from pytrimode.convert import keys
 from pytrimode.convert.gguf_header import read_gguf_header
 from pytrimode.plan.planner import DEFAULT_MARGIN
+
+_log = logging.getLogger(__name__)
 
 ALL, AUTO = "all", "auto"
 ALL_LAYERS = -1
@@ -81,6 +84,16 @@ def telling_what_fits(n_gpu_layers: int, model: Path, **options: Any) -> Iterato
             raise  # it would, by what the backend says is free
         layers = f"-ngl {fitting}" if fitting else "no layer"
         raise RuntimeError(f"{error} ({layers} would fit, and pytrimode plan says what else)") from None
+
+
+def warn_of_slow_operations(engine: _native.Engine) -> None:
+    """Log what the CPU computes in every pass, from copies, because a device that holds it has no kernel."""
+    if left := engine.left_to_cpu:
+        _log.warning(
+            "%s: no kernel for these types or sizes, so the CPU computes it in every pass, which is slow. "
+            "Of attention: try a cache of type f16 (type_k, type_v; -ctk, -ctv) or a smaller context",
+            ", ".join(sorted(left)),
+        )
 
 
 def most_that_fit(n_layers: int, fits: Callable[[int], bool]) -> int:
