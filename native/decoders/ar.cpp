@@ -1,4 +1,4 @@
-#include "ar.h"
+#include "decoders/ar.h"
 
 namespace trimode {
 

@@ -1,7 +1,7 @@
 // AR: one token a pass.
 #pragma once
 
-#include "decoder.h"
+#include "decoders/decoder.h"
 
 namespace trimode {
 

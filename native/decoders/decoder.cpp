@@ -1,12 +1,12 @@
-#include "decoder.h"
+#include "decoders/decoder.h"
 
 #include <algorithm>
 #include <stdexcept>
 
-#include "ar.h"
-#include "diffusion.h"
-#include "infill.h"
-#include "self_spec.h"
+#include "decoders/ar.h"
+#include "decoders/diffusion.h"
+#include "decoders/infill.h"
+#include "decoders/self_spec.h"
 
 namespace trimode {
 

@@ -6,11 +6,11 @@
 #include <memory>
 #include <optional>
 
-#include "../forward.h"
-#include "../model.h"
-#include "request.h"
-#include "stop_strings.h"
-#include "thinking.h"
+#include "decoders/request.h"
+#include "decoders/stop_strings.h"
+#include "decoders/thinking.h"
+#include "forward/forward.h"
+#include "model/model.h"
 
 namespace trimode {
 

@@ -1,4 +1,4 @@
-#include "diffusion.h"
+#include "decoders/diffusion.h"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 // With a temperature the candidates are drawn; their confidence is still that of the softmax without temperature.
 #pragma once
 
-#include "decoder.h"
+#include "decoders/decoder.h"
 
 namespace trimode {
 

@@ -1,4 +1,4 @@
-#include "infill.h"
+#include "decoders/infill.h"
 
 namespace trimode {
 

@@ -1,7 +1,7 @@
 // Infill: the middle between a prompt and a suffix, as one block of masks that sees both sides.
 #pragma once
 
-#include "diffusion.h"
+#include "decoders/diffusion.h"
 
 namespace trimode {
 

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "../loop_detector.h"
-#include "../sampling/logprobs.h"
-#include "../sampling/sampler.h"
-#include "../sequence.h"
-#include "../speculation/draft_length.h"
+#include "cache/sequence.h"
+#include "decoders/loop_detector.h"
+#include "sampling/logprobs.h"
+#include "sampling/sampler.h"
+#include "speculation/draft_length.h"
 
 namespace trimode {
 

@@ -1,4 +1,4 @@
-#include "self_spec.h"
+#include "decoders/self_spec.h"
 
 #include <algorithm>
 

@@ -12,7 +12,7 @@
 // verified, a group behind it: a draft pass that emits a token.
 #pragma once
 
-#include "decoder.h"
+#include "decoders/decoder.h"
 
 namespace trimode {
 

@@ -1,4 +1,4 @@
-#include "stop_strings.h"
+#include "decoders/stop_strings.h"
 
 #include <algorithm>
 #include <stdexcept>

@@ -1,4 +1,4 @@
-#include "thinking.h"
+#include "decoders/thinking.h"
 
 namespace trimode {
 

@@ -1,12 +1,12 @@
-#include "distribution.h"
+#include "sampling/distribution.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "../reduce.h"
-#include "../vectorize.h"
-#include "random.h"
-#include "row.h"
+#include "sampling/random.h"
+#include "sampling/row.h"
+#include "util/reduce.h"
+#include "util/vectorize.h"
 
 namespace trimode {
 

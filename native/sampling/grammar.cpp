@@ -1,12 +1,12 @@
-#include "grammar.h"
+#include "sampling/grammar.h"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-#include "../log.h"
-#include "../model.h"
-#include "token_trie.h"
+#include "model/model.h"
+#include "model/token_trie.h"
+#include "util/log.h"
 
 namespace trimode {
 

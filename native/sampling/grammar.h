@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "stock_sampler.h"
+#include "sampling/stock_sampler.h"
 
 namespace trimode {
 

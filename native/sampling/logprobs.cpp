@@ -1,9 +1,9 @@
-#include "logprobs.h"
+#include "sampling/logprobs.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "../reduce.h"
+#include "util/reduce.h"
 
 namespace trimode {
 

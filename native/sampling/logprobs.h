@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "distribution.h"
+#include "sampling/distribution.h"
 
 namespace trimode {
 

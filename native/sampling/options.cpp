@@ -1,4 +1,4 @@
-#include "options.h"
+#include "sampling/options.h"
 
 #include <cmath>
 #include <stdexcept>

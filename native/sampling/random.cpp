@@ -1,8 +1,8 @@
-#include "random.h"
+#include "sampling/random.h"
 
 #include <cmath>
 
-#include "../vectorize.h"
+#include "util/vectorize.h"
 
 namespace trimode {
 

@@ -1,11 +1,11 @@
-#include "row.h"
+#include "sampling/row.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#include "../vectorize.h"
+#include "util/vectorize.h"
 
 namespace trimode {
 

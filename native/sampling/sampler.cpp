@@ -1,12 +1,12 @@
-#include "sampler.h"
+#include "sampling/sampler.h"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-#include "random.h"
-#include "row.h"
-#include "truncation.h"
+#include "sampling/random.h"
+#include "sampling/row.h"
+#include "sampling/truncation.h"
 
 namespace trimode {
 

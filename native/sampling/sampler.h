@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "../model.h"
-#include "distribution.h"
-#include "grammar.h"
-#include "options.h"
-#include "stock_sampler.h"
+#include "model/model.h"
+#include "sampling/distribution.h"
+#include "sampling/grammar.h"
+#include "sampling/options.h"
+#include "sampling/stock_sampler.h"
 
 namespace trimode {
 

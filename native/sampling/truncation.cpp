@@ -1,12 +1,12 @@
-#include "truncation.h"
+#include "sampling/truncation.h"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-#include "../reduce.h"
-#include "row.h"
-#include "stock_sampler.h"
+#include "sampling/row.h"
+#include "sampling/stock_sampler.h"
+#include "util/reduce.h"
 
 namespace trimode {
 

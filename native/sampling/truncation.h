@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "distribution.h"
-#include "options.h"
+#include "sampling/distribution.h"
+#include "sampling/options.h"
 
 namespace trimode {
 

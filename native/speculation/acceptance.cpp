@@ -1,4 +1,4 @@
-#include "acceptance.h"
+#include "speculation/acceptance.h"
 
 #include <algorithm>
 #include <cmath>

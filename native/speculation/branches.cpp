@@ -1,4 +1,4 @@
-#include "branches.h"
+#include "speculation/branches.h"
 
 #include <algorithm>
 

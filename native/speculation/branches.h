@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "acceptance.h"
-#include "cycle.h"
-#include "pass_cost.h"
+#include "speculation/acceptance.h"
+#include "speculation/cycle.h"
+#include "speculation/pass_cost.h"
 
 namespace trimode {
 

@@ -1,4 +1,4 @@
-#include "cycle.h"
+#include "speculation/cycle.h"
 
 #include <stdexcept>
 

@@ -1,4 +1,4 @@
-#include "draft_length.h"
+#include "speculation/draft_length.h"
 
 #include <algorithm>
 #include <cmath>

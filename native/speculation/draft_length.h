@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "acceptance.h"
-#include "branches.h"
-#include "cycle.h"
-#include "pass_cost.h"
+#include "speculation/acceptance.h"
+#include "speculation/branches.h"
+#include "speculation/cycle.h"
+#include "speculation/pass_cost.h"
 
 namespace trimode {
 

@@ -1,4 +1,4 @@
-#include "pass_cost.h"
+#include "speculation/pass_cost.h"
 
 #include <algorithm>
 #include <cmath>

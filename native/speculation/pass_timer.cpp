@@ -1,4 +1,4 @@
-#include "pass_timer.h"
+#include "speculation/pass_timer.h"
 
 #ifdef __linux__
 #include <sys/resource.h>

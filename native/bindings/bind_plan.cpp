@@ -1,0 +1,54 @@
+// plan_memory as Python sees it.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "engine/plan_memory.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace trimode;
+
+namespace {
+
+nb::list memory(const std::string & path, const std::optional<std::string> & lora_path, int n_gpu_layers, int n_ctx,
+                int n_parallel, int n_batch, const std::string & type_k, const std::string & type_v, bool flash_attn,
+                const std::vector<std::string> & devices, const std::string & split_mode, int main_gpu,
+                const std::vector<float> & tensor_split) {
+    std::vector<DeviceMemory> found;
+    {
+        const nb::gil_scoped_release release;
+        ModelOptions model;
+        model.lora_path = lora_path.value_or("");
+        model.n_gpu_layers = n_gpu_layers;
+        model.devices = {devices, split_mode, main_gpu, tensor_split};
+        EngineOptions engine;
+        engine.n_ctx = n_ctx;
+        engine.n_parallel = n_parallel;
+        engine.n_batch = n_batch;
+        engine.type_k = type_k;
+        engine.type_v = type_v;
+        engine.flash_attn = flash_attn;
+        found = plan_memory(path, model, engine);
+    }
+    nb::list result;
+    for (const DeviceMemory & device : found) {
+        nb::dict entry;
+        entry["device"] = device.device;
+        entry["weights"] = device.weights;
+        entry["kv_cache"] = device.kv_cache;
+        entry["compute"] = device.compute;
+        result.append(entry);
+    }
+    return result;
+}
+
+}  // namespace
+
+void bind_plan(nb::module_ & m) {
+    m.def("plan_memory", &memory, "path"_a, nb::kw_only(), "lora_path"_a = nb::none(), "n_gpu_layers"_a = 0, "n_ctx"_a,
+          "n_parallel"_a = 1, "n_batch"_a = 512, "type_k"_a = "f16", "type_v"_a = "f16", "flash_attn"_a = true,
+          "devices"_a = std::vector<std::string>{}, "split_mode"_a = "layer", "main_gpu"_a = 0,
+          "tensor_split"_a = std::vector<float>{});
+}

@@ -1,0 +1,41 @@
+// Engine.save_state and load_state: a cached prompt as numpy arrays.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/vector.h>
+
+#include "engine/engine.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace trimode;
+
+namespace {
+
+using Bytes = nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>;
+using ConstBytes = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+nb::tuple save_state(Engine & engine, const std::vector<llama_token> & tokens) {
+    auto * prefix = new CachedPrefix();
+    const nb::capsule owner(prefix, [](void * p) noexcept { delete static_cast<CachedPrefix *>(p); });
+    {
+        const nb::gil_scoped_release release;
+        *prefix = engine.save_state(tokens);
+    }
+    const auto array = [&](std::vector<uint8_t> & bytes, size_t row) {
+        return Bytes(bytes.data(), {prefix->n_layer, prefix->tokens.size(), row}, owner);
+    };
+    return nb::make_tuple(prefix->tokens, array(prefix->k, prefix->k_bytes), array(prefix->v, prefix->v_bytes));
+}
+
+void load_state(Engine & engine, const std::vector<llama_token> & tokens, const ConstBytes & k, const ConstBytes & v) {
+    const nb::gil_scoped_release release;
+    engine.load_state(tokens, k.data(), k.nbytes(), v.data(), v.nbytes());
+}
+
+}  // namespace
+
+void bind_state(nb::module_ & m) {
+    auto engine = nb::borrow<nb::class_<Engine>>(m.attr("Engine"));
+    engine.def("save_state", &save_state, "tokens"_a);
+    engine.def("load_state", &load_state, "tokens"_a, "k"_a, "v"_a);
+}

@@ -1,0 +1,56 @@
+#include "cache/kv_cache.h"
+
+#include "model/model.h"
+#include "model/placement.h"
+
+namespace trimode {
+
+KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type type_v) {
+    const Hparams & h = model.hparams();
+    ctx_.reset(ggml_init({ggml_tensor_overhead() * 2 * size_t(h.n_layer), nullptr, /*no_alloc=*/true}));
+    Placement placement(model.no_alloc());
+    const int64_t width = int64_t(h.n_head_kv) * h.head_dim;
+    for (const Layer & layer : model.layers()) {
+        k_.push_back(ggml_new_tensor_2d(ctx_.get(), type_k, width, n_cells));
+        v_.push_back(ggml_new_tensor_2d(ctx_.get(), type_v, width, n_cells));
+        placement.add(k_.back(), layer.wk);
+        placement.add(v_.back(), layer.wk);
+    }
+    for (ggml_backend_buffer_t buffer : placement.allocate()) {
+        buffers_.emplace_back(buffer);
+    }
+    bytes_ = placement.bytes();
+}
+
+namespace {
+
+// Calls copy(tensor, bytes, offset, size) for each run of neighbouring cells in each layer: few copies, long ones.
+template <typename Byte, typename Copy>
+void for_each_run(const std::vector<ggml_tensor *> & layers, const std::vector<int32_t> & cells, Byte * bytes,
+                  Copy copy) {
+    for (ggml_tensor * tensor : layers) {
+        const size_t row = tensor->nb[1];
+        for (size_t begin = 0, end; begin < cells.size(); begin = end) {
+            end = begin + 1;
+            while (end < cells.size() && cells[end] == cells[end - 1] + 1) {
+                ++end;
+            }
+            copy(tensor, bytes, cells[begin] * row, (end - begin) * row);
+            bytes += (end - begin) * row;
+        }
+    }
+}
+
+}  // namespace
+
+void KvCache::read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v) const {
+    for_each_run(k_, cells, k, ggml_backend_tensor_get);
+    for_each_run(v_, cells, v, ggml_backend_tensor_get);
+}
+
+void KvCache::write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v) {
+    for_each_run(k_, cells, k, ggml_backend_tensor_set);
+    for_each_run(v_, cells, v, ggml_backend_tensor_set);
+}
+
+}  // namespace trimode

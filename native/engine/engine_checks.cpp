@@ -1,0 +1,73 @@
+// What a request may ask for.
+#include <stdexcept>
+
+#include "engine/engine.h"
+
+namespace trimode {
+
+void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
+    if (tokens.empty()) {
+        throw std::invalid_argument("the prompt has no tokens");
+    }
+    if (static_cast<int>(tokens.size()) > options_.n_ctx) {
+        throw std::invalid_argument("Requested tokens (" + std::to_string(tokens.size()) +
+                                    ") exceed context window of " + std::to_string(options_.n_ctx));
+    }
+    for (const llama_token token : tokens) {
+        if (!model_.is_token(token)) {
+            throw std::invalid_argument("token id " + std::to_string(token) + " is not in the vocabulary of " +
+                                        std::to_string(model_.n_vocab()));
+        }
+    }
+}
+
+void Engine::check_options(const RequestOptions & options) const {
+    if (options.mode != Mode::ar && model_.mask_token() < 0) {
+        throw std::invalid_argument("the model names no mask token (tokenizer.ggml.mask_token_id): only mode ar works");
+    }
+    const int shortest = options.mode == Mode::self_spec ? 0 : 1;
+    if (options.block_length < shortest || options.block_length > options_.n_batch) {
+        throw std::invalid_argument("block_length is " + std::to_string(options.block_length) +
+                                    "; it must be between 1 and n_batch (" + std::to_string(options_.n_batch) + ")");
+    }
+    if (options.mode == Mode::diffusion && !options.sampler.grammar.empty()) {
+        throw std::invalid_argument(
+            "a grammar or response_format needs mode ar or self-spec: diffusion fills its "
+            "blocks in any order and cannot be held to one");
+    }
+    if (options.steps < 0) {
+        throw std::invalid_argument("steps is " + std::to_string(options.steps) +
+                                    "; it must be 0 (by threshold) or more");
+    }
+    if (options.loop_window != 0) {
+        LoopDetector(options.loop_window, options.loop_min_repeats);
+    }
+    if (!(options.threshold >= 0.0f && options.threshold <= 1.0f)) {
+        throw std::invalid_argument("threshold is " + std::to_string(options.threshold) +
+                                    "; it must be between 0 and 1");
+    }
+}
+
+// The middle, what stands before it and the suffix are one block.
+void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
+    if (options.suffix.empty()) {
+        return;
+    }
+    check_tokens(options.suffix);
+    const int n_suffix = static_cast<int>(options.suffix.size());
+    const int block = 1 + options.max_tokens + n_suffix;
+    if (options.mode != Mode::diffusion) {
+        throw std::invalid_argument("a suffix needs mode diffusion: the others see only what comes before");
+    }
+    if (options.logprobs >= 0) {
+        throw std::invalid_argument("logprobs are those of causal rows: there are none in front of a suffix");
+    }
+    if (options.max_tokens < 0 || block > options_.n_batch || n_prompt - 1 + block > options_.n_ctx) {
+        throw std::invalid_argument("max_tokens " + std::to_string(options.max_tokens) + " and a suffix of " +
+                                    std::to_string(n_suffix) + " tokens: the middle and the suffix must fit n_batch (" +
+                                    std::to_string(options_.n_batch) + ") together, and with the prompt n_ctx (" +
+                                    std::to_string(options_.n_ctx) + ")");
+    }
+}
+
+}  // namespace trimode

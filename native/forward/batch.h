@@ -1,0 +1,78 @@
+// The rows of one forward pass. Every mode is expressed in rows: which token at which position, what it sees,
+// whether the drafter LoRA applies, and what is wanted of its logits.
+#pragma once
+
+#include <vector>
+
+#include "cache/sequence.h"
+
+namespace trimode {
+
+constexpr int N_CANDIDATES = 128;
+
+enum class Want {
+    nothing,
+    token,       // argmax
+    confidence,  // argmax and its probability
+    candidates,  // argmax, and a row that holds its N_CANDIDATES highest logits at least; the rest may be -infinity
+    logits,      // argmax, and the full row for whoever samples
+};
+
+// Rows [begin, end) of a batch.
+struct RowRange {
+    int begin, end;
+};
+
+struct Row {
+    llama_token token;
+    int32_t pos;
+    int32_t cell;               // where its keys and values go
+    const Sequence * sequence;  // sees all its committed cells ...
+    RowRange sees;              // ... these rows of the batch ...
+    RowRange group;             // ... and these: the other rows of a branch; empty elsewhere
+    bool lora;
+    bool tiled;  // its attention takes the tiled kernel: see attention_pieces.h
+    Want want;
+};
+
+class Batch {
+  public:
+    explicit Batch(int capacity) : capacity_(capacity) {}
+
+    int capacity() const { return capacity_; }
+    int room() const { return capacity_ - size(); }
+    int size() const { return static_cast<int>(rows_.size()); }
+    const std::vector<Row> & rows() const { return rows_; }
+
+    // The sequence must have pages for what is added: its rows take the cells of their positions, until they are
+    // committed or others take them.
+
+    // Rows that follow `sequence`, each seeing it and this run up to itself (prefill, ar, verify, commit).
+    // Returns the index of the first row; `last` is wanted of the last row, `others` of the rest.
+    // Tiled rows must come before all others.
+    int add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last,
+                   bool tiled = false);
+
+    // Rows that follow `sequence`, each seeing it and the whole block (draft, denoise). `first` is wanted of the
+    // first row, which in a draft is the known seed, `others` of the rest.
+    int add_block(const Sequence & sequence, const std::vector<llama_token> & tokens, Want first, Want others,
+                  bool lora);
+
+    // Rows that branch off behind row `last` of a causal run, the last thing added: masks for the positions behind it,
+    // which see what that row sees and each other. `first` is wanted of the first row, `others` of the rest. Their
+    // positions may be those of other rows, so they take the cells behind all rows of the sequence that were added.
+    int add_branch(int last, const std::vector<llama_token> & tokens, Want first, Want others, bool lora);
+
+    // Appends rows [first, first + n) to the sequence that they follow.
+    void commit(Sequence & sequence, int first, int n) const;
+
+    void clear() { rows_.clear(); }
+
+  private:
+    int add(const Sequence & sequence, const std::vector<llama_token> & tokens, int32_t pos, int32_t cell_pos);
+
+    int capacity_;
+    std::vector<Row> rows_;
+};
+
+}  // namespace trimode

@@ -1,0 +1,348 @@
+#include "forward/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <thread>
+
+#include "cache/kv_cache.h"
+#include "forward/embedding.h"
+#include "ggml-cpu.h"
+#include "model/lora.h"
+#include "model/model.h"
+#include "model/placement.h"
+#include "util/stopwatch.h"
+
+namespace trimode {
+
+namespace {
+
+constexpr size_t MAX_GRAPHS = 64;             // ready graphs kept, all in one buffer
+constexpr size_t MAX_SCHEDULED_GRAPHS = 4;    // with a scheduler each has buffers of its own; of these one at most ...
+constexpr int SMALL_ROWS = RESERVED_OUTPUTS;  // ... has more rows than so many
+
+std::vector<ggml_backend_t> init_backends(const Model & model) {
+    std::set<ggml_backend_dev_t> devices;
+    for (const Layer & layer : model.layers()) {
+        devices.insert(device_of(layer.wk));
+    }
+    devices.insert(device_of(model.output()));
+    devices.erase(nullptr);
+    std::vector<ggml_backend_t> backends;
+    for (ggml_backend_dev_t device : devices) {
+        backends.push_back(ggml_backend_dev_init(device, nullptr));
+    }
+    backends.push_back(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
+    for (ggml_backend_t backend : backends) {
+        if (!backend) {
+            throw std::runtime_error("a compute device could not be initialized");
+        }
+    }
+    return backends;
+}
+
+void set_threads(ggml_backend_t cpu, int n_threads) {
+    ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(cpu));
+    auto * set = reinterpret_cast<ggml_backend_set_n_threads_t>(
+        ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads"));
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    set(cpu, n_threads > 0 ? n_threads : std::max(cores, 1));
+}
+
+// The device that holds all layers and the head, null where there are several or it is the CPU.
+ggml_backend_dev_t only_device(const Model & model) {
+    ggml_backend_dev_t device = device_of(model.output());
+    for (const Layer & layer : model.layers()) {
+        if (device_of(layer.wk) != device || device_of(layer.attn_norm) != device) {
+            return nullptr;
+        }
+    }
+    return device_of(model.output_norm()) == device ? device : nullptr;
+}
+
+}  // namespace
+
+struct Forward::Ready {
+    Graph graph;
+    std::list<GraphKey>::iterator recent;
+    ggml_backend_sched_t scheduler = nullptr;
+    ~Ready() {
+        if (scheduler) {
+            ggml_backend_sched_free(scheduler);
+        }
+    }
+};
+
+Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & options)
+    : model_(model), cache_(cache), options_(options), backends_(init_backends(model)) {
+    const bool cpu_only = backends_.size() == 1;
+    const bool as_device = !cpu_only || options.device_graphs;
+    graph_options_.attention = {options.flash_attn, /*bit_stable=*/!as_device};
+    set_threads(backends_.back(), options.n_threads);
+    if (as_device) {
+        graph_options_.host_embedding = can_embed(model.token_embd());
+        graph_options_.reduce = true;
+        make_token_bias(device_of(model.output()));
+    }
+    GraphKey largest = largest_key(options.n_batch);
+    candidates_on_device_ = as_device && knows_candidates(largest);
+    largest.candidates = candidates_on_device_;
+    direct_ = !options.use_scheduler && (cpu_only || device_can_run_alone(largest));
+    if (!direct_) {
+        check_usable(build_graph(model, cache, graph_options_, largest).graph, backends_);
+        return;
+    }
+    allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.front()));
+    const Graph graph = build_graph(model, cache, graph_options_, largest);
+    ggml_gallocr_reserve_n_size(allocator_, graph.graph, nullptr, nullptr, &planned_);
+    if (!model.no_alloc() && !ggml_gallocr_reserve(allocator_, graph.graph)) {
+        throw std::runtime_error("out of memory: no room for the compute buffer of " + std::to_string(planned_ >> 20) +
+                                 " MiB; use a smaller batch or context, or fewer layers on the GPU (-ngl)");
+    }
+}
+
+GraphKey Forward::largest_key(int n_rows) const {
+    GraphKey key{};
+    key.n_rows = n_rows;
+    key.n_out = std::min(n_rows, RESERVED_OUTPUTS);
+    key.pieces = largest_pieces(n_rows, cache_.n_cells(), graph_options_.attention);
+    key.lora = model_.lora() != nullptr;
+    key.select = true;
+    key.confidence = true;
+    return key;
+}
+
+// Whether one device has all weights and knows all operations.
+bool Forward::device_can_run_alone(const GraphKey & largest) const {
+    if (!only_device(model_) || !graph_options_.host_embedding) {
+        return false;
+    }
+    const Graph graph = build_graph(model_, cache_, graph_options_, largest);
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
+        if (!ggml_backend_supports_op(backends_.front(), ggml_graph_node(graph.graph, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+std::set<std::string> Forward::left_to_cpu() const {
+    std::set<std::string> found;
+    if (direct_) {
+        return found;
+    }
+    const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(options_.n_batch));
+    for (auto backend = backends_.begin(); backend + 1 != backends_.end(); ++backend) {
+        ggml_backend_dev_t device = ggml_backend_get_device(*backend);
+        const auto holds = [&](const ggml_tensor * t) {
+            const ggml_tensor * root = t && t->view_src ? t->view_src : t;
+            return root && root->buffer && device_of(root) == device;
+        };
+        for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
+            const ggml_tensor * node = ggml_graph_node(graph.graph, i);
+            if (std::any_of(std::begin(node->src), std::end(node->src), holds) &&
+                !ggml_backend_supports_op(*backend, node)) {
+                found.insert(std::string(ggml_op_name(node->op)) + " on " + ggml_backend_dev_name(device));
+            }
+        }
+    }
+    return found;
+}
+
+// Whether the backend of the head finds the highest logits; else rows that want candidates are fetched whole.
+bool Forward::knows_candidates(const GraphKey & largest) const {
+    GraphKey key = largest;
+    key.candidates = true;
+    const Graph graph = build_graph(model_, cache_, graph_options_, key);
+    for (ggml_backend_t backend : backends_) {
+        if (ggml_backend_get_device(backend) == device_of(model_.output())) {
+            return ggml_backend_supports_op(backend, graph.candidates);
+        }
+    }
+    return ggml_backend_supports_op(backends_.back(), graph.candidates);
+}
+
+// -inf for the mask id, 0 for all others, beside the head.
+void Forward::make_token_bias(ggml_backend_dev_t device) {
+    if (model_.mask_token() < 0) {
+        return;
+    }
+    bias_context_.reset(ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+    ggml_tensor * bias = ggml_new_tensor_1d(bias_context_.get(), GGML_TYPE_F32, model_.n_vocab());
+    bias_buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(
+        bias_context_.get(), device ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type()));
+    if (!bias_buffer_) {
+        throw std::runtime_error("out of memory: no room for the compute buffer; use fewer layers on the GPU (-ngl)");
+    }
+    std::vector<float> values(model_.n_vocab(), 0.0f);
+    values[model_.mask_token()] = -INFINITY;
+    ggml_backend_tensor_set(bias, values.data(), 0, ggml_nbytes(bias));
+    graph_options_.token_bias = bias;
+}
+
+Forward::~Forward() {
+    graphs_.clear();
+    if (allocator_) {
+        ggml_gallocr_free(allocator_);
+    }
+    for (ggml_backend_t backend : backends_) {
+        ggml_backend_free(backend);
+    }
+}
+
+size_t Forward::compute_bytes() const {
+    if (direct_) {
+        return model_.no_alloc() ? planned_ : ggml_gallocr_get_buffer_size(allocator_, 0);
+    }
+    size_t total = 0;
+    for (const auto & [key, ready] : graphs_) {
+        for (ggml_backend_t backend : backends_) {
+            total += ggml_backend_sched_get_buffer_size(ready->scheduler, backend);
+        }
+    }
+    return total;
+}
+
+std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() const {
+    const auto device = [&](size_t i) {
+        return i + 1 < backends_.size() ? ggml_backend_get_device(backends_[i]) : nullptr;
+    };
+    if (direct_) {
+        return {{device(0), planned_}};
+    }
+    std::vector<size_t> total(backends_.size(), 0);
+    for (const auto & [n_rows, times] : {std::pair<int, size_t>{options_.n_batch, 1},
+                                         {std::min(SMALL_ROWS, options_.n_batch), MAX_SCHEDULED_GRAPHS - 1}}) {
+        const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(n_rows));
+        ggml_backend_sched_t scheduler = new_scheduler();
+        std::vector<size_t> sizes(backends_.size());
+        ggml_backend_sched_reserve_size(scheduler, graph.graph, sizes.data());
+        ggml_backend_sched_free(scheduler);
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            total[i] += sizes[i] * times;
+        }
+    }
+    std::vector<std::pair<ggml_backend_dev_t, size_t>> planned;
+    for (size_t i = 0; i < total.size(); ++i) {
+        planned.emplace_back(device(i), total[i]);
+    }
+    return planned;
+}
+
+ggml_backend_sched_t Forward::new_scheduler() const {
+    std::vector<ggml_backend_t> backends = backends_;
+    return ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), SCHEDULER_NODES,
+                                  /*parallel=*/false, /*op_offload=*/true);
+}
+
+void Forward::allocate(Ready & ready) {
+    if (!direct_) {
+        ready.scheduler = new_scheduler();
+        if (!ggml_backend_sched_alloc_graph(ready.scheduler, ready.graph.graph)) {
+            throw std::runtime_error(
+                "out of memory: no room for the compute buffers; use a smaller batch or context, or fewer layers on "
+                "the GPU (-ngl)");
+        }
+        return;
+    }
+    const size_t before = ggml_gallocr_get_buffer_size(allocator_, 0);
+    if (!ggml_gallocr_alloc_graph(allocator_, ready.graph.graph)) {
+        throw std::runtime_error(
+            "out of memory: no room for the compute buffer; use a smaller batch or context, or fewer layers on the GPU "
+            "(-ngl)");
+    }
+    if (ggml_gallocr_get_buffer_size(allocator_, 0) != before) {
+        graphs_.clear();  // the buffer moved: the addresses in the other ready graphs are void
+        recent_.clear();
+    }
+}
+
+void Forward::drop(std::list<GraphKey>::iterator at) {
+    graphs_.erase(*at);
+    recent_.erase(at);
+}
+
+// For one more ready graph.
+void Forward::make_room(const GraphKey & key) {
+    if (graphs_.size() >= (direct_ ? MAX_GRAPHS : MAX_SCHEDULED_GRAPHS)) {
+        drop(std::prev(recent_.end()));
+    }
+    for (auto at = recent_.begin(); !direct_ && key.n_rows > SMALL_ROWS && at != recent_.end();) {
+        const auto here = at++;
+        if (here->n_rows > SMALL_ROWS) {
+            drop(here);
+        }
+    }
+}
+
+Forward::Ready & Forward::ready(const GraphKey & key) {
+    const auto found = graphs_.find(key);
+    if (found != graphs_.end()) {
+        recent_.splice(recent_.begin(), recent_, found->second->recent);
+        return *found->second;
+    }
+    const Stopwatch watch(times_.build);
+    ++times_.graphs;
+    make_room(key);
+    auto made = std::make_unique<Ready>();
+    made->graph = build_graph(model_, cache_, graph_options_, key);
+    allocate(*made);
+    recent_.push_front(key);
+    made->recent = recent_.begin();
+    return *(graphs_[key] = std::move(made));
+}
+
+// Rows that a pass of n rows really has; the last one is repeated, and writes the same values to the same cell.
+// Float weights on the CPU: two at least, in every product, so that a row's bits do not depend on its company.
+// On a device: the next power of two, so that few graphs serve all passes and the device can replay them.
+int Forward::padded(int n_rows) const {
+    if (graph_options_.attention.bit_stable) {
+        return std::max(n_rows, model_.has_float_weights() ? 2 : 1);
+    }
+    int bucket = 1;
+    while (bucket < n_rows) {
+        bucket *= 2;
+    }
+    return std::max(std::min(bucket, options_.n_batch), n_rows);
+}
+
+void Forward::run(const Batch & batch) {
+    if (batch.size() == 0) {
+        return;
+    }
+    out_rows_.clear();
+    out_index_.assign(batch.size(), -1);
+    GraphKey key{};
+    for (int i = 0; i < batch.size(); ++i) {
+        const Row & row = batch.rows()[i];
+        key.lora |= row.lora && model_.lora();
+        key.candidates |= candidates_on_device_ && row.want == Want::candidates;
+        key.confidence |= key.candidates || (graph_options_.reduce && row.want == Want::confidence);
+        if (row.want != Want::nothing) {
+            out_index_[i] = static_cast<int>(out_rows_.size());
+            out_rows_.push_back(i);
+        }
+    }
+    key.n_rows = padded(batch.size());
+    key.pieces = attention_pieces(batch, key.n_rows, cache_.n_cells(), graph_options_.attention);
+    key.select = static_cast<int>(out_rows_.size()) < batch.size();
+    key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
+
+    Ready & ready = this->ready(key);
+    set_inputs(ready.graph, batch, key);
+    compute(ready);
+    read_outputs(ready.graph, batch);
+    ++times_.passes;
+    times_.rows += batch.size();
+}
+
+void Forward::compute(Ready & ready) {
+    const Stopwatch watch(times_.compute);
+    const ggml_status status = direct_ ? ggml_backend_graph_compute(backends_.front(), ready.graph.graph)
+                                       : ggml_backend_sched_graph_compute(ready.scheduler, ready.graph.graph);
+    if (status != GGML_STATUS_SUCCESS) {
+        throw std::runtime_error(std::string("forward pass failed: ") + ggml_status_to_string(status));
+    }
+}
+
+}  // namespace trimode

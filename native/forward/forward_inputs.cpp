@@ -1,0 +1,126 @@
+// What a pass reads: tokens or embeddings, positions, cells, scales, and the mask.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cache/kv_cache.h"
+#include "forward/embedding.h"
+#include "forward/forward.h"
+#include "model/lora.h"
+#include "util/stopwatch.h"
+
+namespace trimode {
+
+namespace {
+
+// The mask of a sequence's committed cells; `line` begins with cell `first`.
+template <typename T>
+void mark_committed(const Sequence & sequence, int first, T visible, T * line) {
+    for (int begin = 0; begin < sequence.size(); begin += PAGE_CELLS) {
+        std::fill_n(line + (sequence.cell(begin) - first), std::min(PAGE_CELLS, sequence.size() - begin), visible);
+    }
+}
+
+// 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
+template <typename T>
+void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, T visible, T hidden,
+               std::vector<char> & committed, T * line) {
+    const std::vector<Row> & rows = batch.rows();
+    for (const AttentionPiece & piece : pieces) {
+        committed.resize(piece.n_kv * sizeof(T));
+        T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
+        const Sequence * of = nullptr;
+        for (int i = 0; i < piece.padded; ++i, line += piece.n_kv) {
+            const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
+            if (row.sequence != of) {
+                of = row.sequence;
+                std::fill_n(shared, piece.n_kv, hidden);
+                mark_committed(*of, piece.first_kv, visible, shared);
+            }
+            std::memcpy(line, shared, piece.n_kv * sizeof(T));
+            for (const RowRange & range : {row.sees, row.group}) {
+                for (int j = range.begin; j < range.end; ++j) {
+                    line[rows[j].cell - piece.first_kv] = visible;
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void Forward::set_tensor(ggml_tensor * tensor, const void * data) {
+    if (tensor && tensor->buffer) {  // a tensor that no node reads has no memory
+        ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
+        times_.bytes_in += ggml_nbytes(tensor);
+    }
+}
+
+void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    const Stopwatch watch(times_.inputs);
+    set_ints(graph, batch, key);
+    set_floats(graph, batch, key);
+    set_mask(graph, batch, key);
+}
+
+void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    ints_.assign(graph.ints->ne[0], 0);
+    const auto part = [&](const ggml_tensor * view) { return view ? ints_.data() + view->view_offs / 4 : nullptr; };
+    int32_t * tokens = part(graph.tokens);
+    int32_t * positions = part(graph.positions);
+    int32_t * cells = part(graph.cells);
+    int32_t * selected = part(graph.out_rows);
+    for (int i = 0; i < key.n_rows; ++i) {
+        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
+        if (tokens) {
+            tokens[i] = row.token;
+        }
+        positions[i] = row.pos;
+        cells[i] = row.cell;
+    }
+    for (int i = 0; selected && i < key.n_out; ++i) {
+        selected[i] = out_rows_[std::min<size_t>(i, out_rows_.size() - 1)];
+    }
+    set_tensor(graph.ints, ints_.data());
+}
+
+void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    if (!graph.floats) {
+        return;
+    }
+    floats_.assign(graph.floats->ne[0], 0.0f);
+    const auto part = [&](const ggml_tensor * view) { return view ? floats_.data() + view->view_offs / 4 : nullptr; };
+    float * embeddings = part(graph.embeddings);
+    float * query_scale = part(graph.query_scale);
+    float * lora_scale = part(graph.lora_scale);
+    for (int i = 0; i < key.n_rows; ++i) {
+        const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
+        if (embeddings) {
+            embed(model_.token_embd(), row.token, embeddings + size_t(i) * model_.hparams().n_embd);
+        }
+        if (query_scale) {
+            query_scale[i] = model_.hparams().query_scale(row.pos);
+        }
+        if (lora_scale) {
+            lora_scale[i] = row.lora ? model_.lora()->scale() : 0.0f;
+        }
+    }
+    set_tensor(graph.floats, floats_.data());
+}
+
+void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    if (!graph.mask->buffer) {
+        return;
+    }
+    mask_buffer_.resize(ggml_nbytes(graph.mask));
+    if (graph.mask->type == GGML_TYPE_F16) {
+        fill_mask<ggml_fp16_t>(batch, key.pieces, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY), committed_,
+                               reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
+    } else {
+        fill_mask<float>(batch, key.pieces, 0.0f, -INFINITY, committed_,
+                         reinterpret_cast<float *>(mask_buffer_.data()));
+    }
+    set_tensor(graph.mask, mask_buffer_.data());
+}
+
+}  // namespace trimode

@@ -1,0 +1,264 @@
+#include "forward/graph.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cache/kv_cache.h"
+#include "forward/batch.h"
+#include "model/lora.h"
+#include "model/model.h"
+
+namespace trimode {
+
+namespace {
+
+constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
+constexpr size_t NODES_PER_PIECE = 20;
+constexpr int64_t SECTION = 64;  // inputs begin at multiples of so many elements: devices want aligned views
+
+class Builder {
+  public:
+    Builder(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key)
+        : model_(model), h_(model.hparams()), cache_(cache), options_(options), key_(key) {
+        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * key.pieces.size()) * (h_.n_layer + 1);
+        const size_t bytes = ggml_tensor_overhead() * max_nodes + ggml_graph_overhead_custom(max_nodes, false);
+        g_.ctx.reset(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
+        c_ = g_.ctx.get();
+        g_.graph = ggml_new_graph_custom(c_, max_nodes, false);
+    }
+
+    Graph build() {
+        make_inputs();
+        ggml_tensor * x = g_.embeddings ? g_.embeddings : ggml_get_rows(c_, model_.token_embd(), g_.tokens);
+        for (int i = 0; i < h_.n_layer; ++i) {
+            const bool last = i + 1 == h_.n_layer;
+            ggml_tensor * attended = attention(x, i, last && key_.n_out == 0);
+            if (!attended) {
+                return std::move(g_);
+            }
+            if (last && g_.out_rows) {
+                attended = ggml_get_rows(c_, attended, g_.out_rows);
+                x = ggml_get_rows(c_, x, g_.out_rows);
+            }
+            x = feed_forward(ggml_add(c_, attended, x), model_.layers()[i]);
+        }
+        x = norm(x, model_.output_norm());
+        g_.logits = ggml_mul_mat(c_, model_.output(), x);
+        ggml_set_output(g_.logits);
+        ggml_build_forward_expand(g_.graph, g_.logits);
+        if (options_.reduce) {
+            reduce();
+        }
+        return std::move(g_);
+    }
+
+  private:
+    ggml_tensor * input(ggml_tensor * t, const char * name) {
+        ggml_set_input(t);
+        ggml_set_name(t, name);
+        return t;
+    }
+
+    ggml_tensor * output(ggml_tensor * t) {
+        ggml_set_output(t);
+        ggml_build_forward_expand(g_.graph, t);
+        return t;
+    }
+
+    // F32 [k, n_out]: row i's entries at index[0 .. k, i].
+    ggml_tensor * entries_at(ggml_tensor * rows, ggml_tensor * index) {
+        ggml_tensor * entries = ggml_reshape_3d(c_, rows, 1, rows->ne[0], rows->ne[1]);
+        return ggml_reshape_2d(c_, ggml_get_rows(c_, entries, index), index->ne[0], rows->ne[1]);
+    }
+
+    ggml_tensor * at_top(ggml_tensor * rows) {
+        return ggml_reshape_1d(c_, entries_at(rows, ggml_reshape_2d(c_, g_.top, 1, rows->ne[1])), rows->ne[1]);
+    }
+
+    void reduce() {
+        ggml_tensor * logits = options_.token_bias ? ggml_add(c_, g_.logits, options_.token_bias) : g_.logits;
+        g_.top = output(ggml_argmax(c_, logits));
+        g_.top_logit = output(at_top(logits));
+        if (key_.confidence) {
+            g_.top_probability = output(at_top(ggml_soft_max(c_, logits)));
+        }
+        if (key_.candidates) {
+            g_.candidates = output(ggml_top_k(c_, logits, std::min<int>(N_CANDIDATES, logits->ne[0])));
+            g_.candidate_logits = output(entries_at(logits, g_.candidates));
+        }
+    }
+
+    // Takes the next n elements of an input that is being laid out; returns where they begin.
+    static int64_t take(int64_t & used, int64_t n) {
+        const int64_t begin = used;
+        used += GGML_PAD(n, SECTION);
+        return begin;
+    }
+
+    void make_inputs() {
+        const int n = key_.n_rows;
+        make_ints(n);
+        make_floats(n);
+        int64_t size = 0;
+        for (const AttentionPiece & piece : key_.pieces) {
+            size += int64_t(piece.n_kv) * piece.padded;
+        }
+        const ggml_type mask_type = options_.attention.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
+        g_.mask = input(ggml_new_tensor_1d(c_, mask_type, size), "mask");
+    }
+
+    void make_ints(int n) {
+        const bool select = key_.select && key_.n_out > 0;
+        int64_t used = 0;
+        const int64_t tokens = options_.host_embedding ? -1 : take(used, n);
+        const int64_t positions = take(used, n);
+        const int64_t cells = take(used, n);
+        const int64_t out_rows = select ? take(used, key_.n_out) : -1;
+        g_.ints = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, used), "ints");
+        const auto view = [&](int64_t begin, int64_t size) {
+            return begin < 0 ? nullptr : ggml_view_1d(c_, g_.ints, size, begin * sizeof(int32_t));
+        };
+        g_.tokens = view(tokens, n);
+        g_.positions = view(positions, n);
+        g_.cells = view(cells, n);
+        g_.out_rows = view(out_rows, key_.n_out);
+    }
+
+    void make_floats(int n) {
+        int64_t used = 0;
+        const int64_t embeddings = options_.host_embedding ? take(used, int64_t(h_.n_embd) * n) : -1;
+        const int64_t query_scale = h_.temperature_scale != 0.0f ? take(used, n) : -1;
+        const int64_t lora_scale = key_.lora ? take(used, n) : -1;
+        if (used == 0) {
+            return;
+        }
+        g_.floats = input(ggml_new_tensor_1d(c_, GGML_TYPE_F32, used), "floats");
+        const auto view = [&](int64_t begin, int64_t ne0, int64_t ne1, int64_t ne2) {
+            constexpr size_t SIZE = sizeof(float);
+            return begin < 0 ? nullptr
+                             : ggml_view_3d(c_, g_.floats, ne0, ne1, ne2, ne0 * SIZE, ne0 * ne1 * SIZE, begin * SIZE);
+        };
+        g_.embeddings = view(embeddings, h_.n_embd, n, 1);
+        g_.query_scale = view(query_scale, 1, 1, n);
+        g_.lora_scale = view(lora_scale, 1, n, 1);
+    }
+
+    ggml_tensor * norm(ggml_tensor * x, ggml_tensor * weight) {
+        return ggml_mul(c_, ggml_rms_norm(c_, x, h_.rms_eps), weight);
+    }
+
+    ggml_tensor * rope(ggml_tensor * x, int n_head) {
+        const Rope & r = h_.rope;
+        return ggml_rope_ext(c_, ggml_reshape_3d(c_, x, h_.head_dim, n_head, key_.n_rows), g_.positions, nullptr,
+                             r.n_dims, GGML_ROPE_TYPE_NORMAL, r.n_ctx_orig, r.freq_base, r.freq_scale, r.ext_factor,
+                             r.attn_factor, r.beta_fast, r.beta_slow);
+    }
+
+    // [head_dim, n_kv, n_head_kv], read through the result of set_rows: write before read is an edge of the graph.
+    ggml_tensor * cached(ggml_tensor * written, const AttentionPiece & piece) {
+        ggml_tensor * view =
+            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, piece.n_kv, ggml_row_size(written->type, h_.head_dim),
+                         written->nb[1], piece.first_kv * written->nb[1]);
+        return ggml_permute(c_, view, 0, 2, 1, 3);
+    }
+
+    ggml_tensor * store(ggml_tensor * cache, ggml_tensor * rows) {
+        ggml_tensor * flat = ggml_reshape_2d(c_, rows, int64_t(h_.head_dim) * h_.n_head_kv, key_.n_rows);
+        ggml_tensor * written = ggml_set_rows(c_, cache, flat, g_.cells);
+        ggml_build_forward_expand(g_.graph, written);
+        return written;
+    }
+
+    // Returns null when only the keys and values are wanted.
+    ggml_tensor * attention(ggml_tensor * x, int il, bool store_only) {
+        const Layer & layer = model_.layers()[il];
+        ggml_tensor * in = norm(x, layer.attn_norm);
+        ggml_tensor * k = store(cache_.k(il), rope(ggml_mul_mat(c_, layer.wk, in), h_.n_head_kv));
+        ggml_tensor * v = store(cache_.v(il), ggml_mul_mat(c_, layer.wv, in));
+        if (store_only) {
+            return nullptr;
+        }
+        ggml_tensor * q = rope(ggml_mul_mat(c_, layer.wq, in), h_.n_head);
+        if (g_.query_scale) {
+            q = ggml_mul(c_, q, g_.query_scale);
+        }
+        return project(attend(q, k, v), layer.wo, il);
+    }
+
+    // q [head_dim, n_head, n_rows] -> [n_head * head_dim, n_rows]
+    ggml_tensor * attend(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+        ggml_tensor * result = nullptr;
+        int64_t mask_begin = 0;
+        for (const AttentionPiece & piece : key_.pieces) {
+            ggml_tensor * mask = ggml_view_2d(c_, g_.mask, piece.n_kv, piece.padded, piece.n_kv * g_.mask->nb[0],
+                                              mask_begin * g_.mask->nb[0]);
+            ggml_tensor * a = attend_piece(q, cached(k, piece), cached(v, piece), mask, piece);
+            result = result ? ggml_concat(c_, result, a, 1) : a;
+            mask_begin += int64_t(piece.n_kv) * piece.padded;
+        }
+        return result;
+    }
+
+    ggml_tensor * attend_piece(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask,
+                               const AttentionPiece & piece) {
+        if (piece.count < key_.n_rows) {
+            q = ggml_view_3d(c_, q, q->ne[0], q->ne[1], piece.count, q->nb[1], q->nb[2], piece.begin * q->nb[2]);
+        }
+        if (piece.padded > piece.count) {
+            q = ggml_pad(c_, q, 0, 0, piece.padded - piece.count, 0);
+        }
+        q = ggml_permute(c_, q, 0, 2, 1, 3);  // [head_dim, padded, n_head]
+        ggml_tensor * a = options_.attention.flash_attn ? flash(q, k, v, mask) : exact(q, k, v, mask);
+        return piece.padded > piece.count ? ggml_view_2d(c_, a, a->ne[0], piece.count, a->nb[1], 0) : a;
+    }
+
+    float kq_scale() const { return 1.0f / std::sqrt(static_cast<float>(h_.head_dim)); }
+
+    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
+        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, mask, kq_scale(), 0.0f, 0.0f);
+        ggml_prec_set_acc(a, GGML_PREC_F32);
+        return ggml_reshape_2d(c_, a, int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
+    }
+
+    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
+        ggml_tensor * scores = ggml_mul_mat(c_, k, q);
+        ggml_prec_set_acc(scores, GGML_PREC_F32);
+        scores = ggml_soft_max_ext(c_, scores, mask, kq_scale(), 0.0f);
+        ggml_tensor * a = ggml_mul_mat(c_, ggml_cont(c_, ggml_transpose(c_, v)), scores);
+        return ggml_cont_2d(c_, ggml_permute(c_, a, 0, 2, 1, 3), int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
+    }
+
+    // o_proj, with the drafter's delta on the rows whose scale is not 0 (bit-identical to none where it is 0).
+    ggml_tensor * project(ggml_tensor * a, ggml_tensor * wo, int il) {
+        ggml_tensor * out = ggml_mul_mat(c_, wo, a);
+        if (!key_.lora) {
+            return out;
+        }
+        const DrafterLora::Delta & delta = model_.lora()->layer(il);
+        ggml_tensor * low = ggml_mul(c_, ggml_mul_mat(c_, delta.a, a), g_.lora_scale);
+        return ggml_add(c_, out, ggml_mul_mat(c_, delta.b, low));
+    }
+
+    ggml_tensor * feed_forward(ggml_tensor * x, const Layer & layer) {
+        ggml_tensor * in = norm(x, layer.ffn_norm);
+        ggml_tensor * gate = ggml_mul_mat(c_, layer.ffn_gate, in);
+        ggml_tensor * up = ggml_mul_mat(c_, layer.ffn_up, in);
+        return ggml_add(c_, ggml_mul_mat(c_, layer.ffn_down, ggml_swiglu_split(c_, gate, up)), x);
+    }
+
+    const Model & model_;
+    const Hparams & h_;
+    const KvCache & cache_;
+    const GraphOptions & options_;
+    const GraphKey & key_;
+    Graph g_;
+    ggml_context * c_ = nullptr;
+};
+
+}  // namespace
+
+Graph build_graph(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key) {
+    return Builder(model, cache, options, key).build();
+}
+
+}  // namespace trimode

@@ -1,0 +1,74 @@
+// The tri-mode decoder as a ggml graph: Ministral-3 blocks over an explicit cache, the attention pattern an input.
+#pragma once
+
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "forward/attention_pieces.h"
+#include "ggml.h"
+
+namespace trimode {
+
+class KvCache;
+class Model;
+
+struct GraphKey {
+    int n_rows;
+    int n_out;                           // rows whose logits are wanted; 0 leaves out what is behind the last layer's
+                                         // keys and values
+    std::vector<AttentionPiece> pieces;  // of the attention
+    bool lora;
+    bool select;      // logits of some rows only
+    bool confidence;  // with `reduce`: the probability of the highest logit too
+    bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
+
+    bool operator<(const GraphKey & o) const {
+        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates) <
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates);
+    }
+};
+
+struct GraphOptions {
+    AttentionOptions attention;
+    // For a device: rows of the token embedding, which stays in main memory, are an input; argmax and probability are
+    // computed where the logits are.
+    bool host_embedding = false;
+    bool reduce = false;
+    ggml_tensor * token_bias = nullptr;  // F32 [n_vocab], added before reducing: -inf for the mask id; null: none
+};
+
+struct Graph {
+    struct Free {
+        void operator()(ggml_context * p) const { ggml_free(p); }
+    };
+    std::unique_ptr<ggml_context, Free> ctx;
+    ggml_cgraph * graph = nullptr;
+
+    // Inputs, in three tensors: a step's inputs go to a device in three copies. Those below are views of them.
+    ggml_tensor * ints = nullptr;    // I32
+    ggml_tensor * floats = nullptr;  // F32; null when there are none
+    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention): 0 visible, -inf not; of each piece
+                                     // [n_kv, padded], one behind the other
+
+    ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
+    ggml_tensor * positions = nullptr;    // I32 [n_rows]
+    ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go
+    ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
+    ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
+    ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
+    ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
+
+    // Outputs, null when n_out is 0
+    ggml_tensor * logits = nullptr;            // F32 [n_vocab, n_out]
+    ggml_tensor * top = nullptr;               // with `reduce`: I32 [n_out], argmax of the logits with token_bias
+    ggml_tensor * top_logit = nullptr;         // F32 [n_out]
+    ggml_tensor * top_probability = nullptr;   // F32 [n_out]; softmax without temperature; null without `confidence`
+    ggml_tensor * candidates = nullptr;        // I32 [N_CANDIDATES, n_out], in no order; null without `candidates`
+    ggml_tensor * candidate_logits = nullptr;  // F32 [N_CANDIDATES, n_out]
+};
+
+// Builds without allocating.
+Graph build_graph(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key);
+
+}  // namespace trimode
