@@ -2,7 +2,7 @@
 # make test   sets up .venv with the test tools, runs linters, type checks and all tests
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   litellm, LangChain, llm and openai, in an environment of their own, against the server
-# make vendor      fetches the page's third-party modules anew, as page/package-lock.json has them
+# make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
 #
 # A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
 # CMAKE_ARGS="-DGGML_CUDA=on" builds for a GPU (README.md).
@@ -14,10 +14,11 @@ CHECKPOINT ?= models/trimode-tiny
 MODEL := build/$(notdir $(CHECKPOINT))-Q8_0.gguf
 CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
+VENDORING := pytrimode/server/page/vendoring
 PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
 
 # The tests compare with stock llama.cpp, which dies in its AMX kernels if GCC before 12.4 or 13.3 compiled them
-# (native/model_params.h): leave them out.
+# (native/model/model_params.h): leave them out.
 NO_AMX := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
 ifneq ($(shell $${CXX:-c++} $(NO_AMX) -x c++ -fsyntax-only /dev/null 2>/dev/null && echo known),)
 export CFLAGS := $(CFLAGS) $(NO_AMX)
@@ -45,8 +46,8 @@ test: $(VENV)/.test-installed lint
 
 test-page: $(VENV)/.test-installed
 	$(BIN)/pip install "playwright>=1.50"
-	cd page && npm ci --ignore-scripts && node vendor.mjs --check
-	$(BIN)/pytest tests/page_in_browser.py
+	cd $(VENDORING) && npm ci --ignore-scripts && node vendor.mjs --check
+	$(BIN)/pytest tests/server/page_in_browser.py
 
 # Their requirements are not those of the tests: litellm and langchain-openai want an openai of their own.
 test-clients: $(VENV)/.test-installed
@@ -55,7 +56,7 @@ test-clients: $(VENV)/.test-installed
 	$(VENV)/clients/bin/python tools/client_check.py --server $(BIN)/pytrimode
 
 vendor:
-	cd page && npm run vendor
+	cd $(VENDORING) && npm run vendor
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 
 import common  # isort: skip
-from coupled_text import random_prompts
-from decoding import chat_prompts, decode
-from joint_distribution import load_agreeing_model
-from sampling_reference import RULES, Distributions, FreshNoise, Rule, expected_acceptance, self_spec
+from support.coupled_text import random_prompts
+from support.decoding import chat_prompts, decode
+from support.joint_distribution import load_agreeing_model
+from support.sampling_reference import RULES, Distributions, FreshNoise, Rule, expected_acceptance, self_spec
 
 from pytrimode import TriMode
-from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
+from pytrimode.options.sampling import REJECTION, SAMPLERS, Sampling
 
 OPTIONS = {"no truncation": {"top_k": 0, "top_p": 1.0, "min_p": 0.0}, "defaults": {}}
 

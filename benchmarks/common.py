@@ -16,7 +16,7 @@ from rich.progress import track
 
 from pytrimode import TriMode
 from pytrimode.convert import convert
-from pytrimode.shipped_model import shipped_checkpoint, shipped_gguf
+from pytrimode.files.shipped_model import shipped_checkpoint, shipped_gguf
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def tiny_model(n_ctx: int = 1024) -> tuple[TriMode, Path]:
 @contextmanager
 def random_model(n_ctx: int = 1024) -> Iterator[TriMode]:
     """A model of random weights, which emits any token there is."""
-    from synthetic import make_checkpoint
+    from support.synthetic import make_checkpoint
 
     with tempfile.TemporaryDirectory() as root:
         source = make_checkpoint(Path(root) / "random", hidden=256)

@@ -15,9 +15,9 @@ from itertools import product
 from pathlib import Path
 
 import common  # isort: skip
-from coupled_text import BLOCK_LENGTHS, MAX_TOKENS, SEEDS, TEMPERATURES, TOP_PS, compare, random_prompts
-from decoding import chat_prompts
-from joint_distribution import load_agreeing_model
+from support.coupled_text import BLOCK_LENGTHS, MAX_TOKENS, SEEDS, TEMPERATURES, TOP_PS, compare, random_prompts
+from support.decoding import chat_prompts
+from support.joint_distribution import load_agreeing_model
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 import common  # isort: skip
-from json_tasks import SCHEMAS, TEMPERATURES, Generation, generations
+from support.json_tasks import SCHEMAS, TEMPERATURES, Generation, generations
 
 
 def main() -> None:

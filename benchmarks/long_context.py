@@ -21,7 +21,7 @@ from llama_cpp import Llama
 from numpy.typing import NDArray
 
 from pytrimode import TriMode
-from pytrimode.shipped_model import shipped_gguf
+from pytrimode.files.shipped_model import shipped_gguf
 
 CACHES = ("f16", "q8_0", "q5_1", "q4_0")
 COMPARED = 512

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 
 import common  # isort: skip
-from decoding import chat_prompts
+from support.decoding import chat_prompts
 
 from pytrimode import TriMode
-from pytrimode.generation_options import GenerationOptions
-from pytrimode.modes import AR, DIFFUSION, SELF_SPEC
-from pytrimode.sampling import Sampling
-from pytrimode.shipped_model import shipped_checkpoint, shipped_gguf
+from pytrimode.files.shipped_model import shipped_checkpoint, shipped_gguf
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.modes import AR, DIFFUSION, SELF_SPEC
+from pytrimode.options.sampling import Sampling
 
 MODES = (AR, DIFFUSION, SELF_SPEC)
 BLOCK_LENGTH, MAX_TOKENS, N_CTX = 16, 160, 8192

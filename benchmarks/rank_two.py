@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import common  # isort: skip
-from decoding import chat_prompts, decode
+from support.decoding import chat_prompts, decode
 
 from pytrimode import TriMode
 

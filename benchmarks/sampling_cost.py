@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import common  # isort: skip
-from decoding import decode
-from synthetic import N_SPECIAL, byte_alphabet, make_checkpoint
+from support.decoding import decode
+from support.synthetic import N_SPECIAL, byte_alphabet, make_checkpoint
 
 from pytrimode import TriMode
 from pytrimode.convert import convert
-from pytrimode.response_format import grammar_of
-from pytrimode.sampling import Sampling
+from pytrimode.formats.response_format import grammar_of
+from pytrimode.options.sampling import Sampling
 
 PROMPT = [1, *range(300, 316)]
 EVERYTHING: dict[str, Any] = {

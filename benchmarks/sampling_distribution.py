@@ -25,7 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import common  # isort: skip
-from joint_distribution import (
+from support.joint_distribution import (
     PROMPTS,
     SIGNIFICANCE,
     TEMPERATURES,
@@ -36,10 +36,10 @@ from joint_distribution import (
     load_agreeing_model,
     simulate_many,
 )
-from sampling_reference import WRONG_RULES, Distributions
+from support.sampling_reference import WRONG_RULES, Distributions
 
 from pytrimode import TriMode
-from pytrimode.sampling import REJECTION, SAMPLERS, Sampling
+from pytrimode.options.sampling import REJECTION, SAMPLERS, Sampling
 
 BLOCK_LENGTHS = (2, 4, 16)
 WRONG_PROMPT, WRONG_BLOCK_LENGTH = 0, 4

@@ -28,8 +28,8 @@ from typing import Any
 
 import common  # isort: skip
 from pytrimode import TriMode
-from pytrimode.modes import AUTO, MODES
-from pytrimode.shipped_model import shipped_gguf
+from pytrimode.files.shipped_model import shipped_gguf
+from pytrimode.options.modes import AUTO, MODES
 
 N_SLOTS, N_CTX, N_TOKENS, N_QUESTIONS = 8, 512, 24, 48
 """The slots together need more than the context holds: now and then an answer pauses."""

@@ -29,8 +29,8 @@ from typing import Any
 
 import common  # isort: skip
 from pytrimode.bench.prompts import PROMPTS
-from pytrimode.modes import AR, AUTO, SELF_SPEC
-from pytrimode.shipped_model import shipped_gguf
+from pytrimode.files.shipped_model import shipped_gguf
+from pytrimode.options.modes import AR, AUTO, SELF_SPEC
 
 PATIENCE = 300.0
 EVENT = re.compile(rb"^data: (\{.*\})\r?$", re.MULTILINE)

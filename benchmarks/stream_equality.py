@@ -10,7 +10,7 @@ import argparse
 import sys
 
 import common  # isort: skip
-from streaming import cases, fault
+from support.streaming import cases, fault
 
 from pytrimode import MODES
 

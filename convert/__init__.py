@@ -8,8 +8,8 @@ The life of a conversion: `checkpoint` (files, tensors) -> `names`, `hparams`, `
 drafter LoRA, `conversion` holds it together. `model_output` is what trimode-quantize shares.
 """
 
-from .conversion import ConversionResult, convert, lora_path
-from .errors import ConversionError
-from .type_selection import TypeOptions
+from pytrimode.convert.conversion import ConversionResult, convert, lora_path
+from pytrimode.convert.type_selection import TypeOptions
+from pytrimode.gguf.errors import ConversionError
 
 __all__ = ["ConversionError", "ConversionResult", "TypeOptions", "convert", "lora_path"]

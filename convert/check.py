@@ -8,19 +8,19 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 
-from . import keys
-from .checkpoint import Checkpoint
-from .conversion import checkpoint_metadata, source_files
-from .encode import SourceTensor, checkpoint_tensor, encode_tensor
-from .errors import ConversionError
-from .ggml import OUTPUT_TYPES
-from .gguf_input import GgufInput
-from .hparams import Hyperparameters
-from .imatrix_file import ImportanceMatrix
-from .metadata import Metadata, decode_strings
-from .names import match_weights, vision_weights
-from .provenance import SourceHashes
-from .vocab import Vocab
+from pytrimode.convert.checkpoint.checkpoint import Checkpoint
+from pytrimode.convert.checkpoint.hparams import Hyperparameters
+from pytrimode.convert.checkpoint.names import match_weights, vision_weights
+from pytrimode.convert.checkpoint.vocab import Vocab
+from pytrimode.convert.conversion import checkpoint_metadata, source_files
+from pytrimode.convert.encode import SourceTensor, checkpoint_tensor, encode_tensor
+from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.imatrix_file import ImportanceMatrix
+from pytrimode.convert.provenance import SourceHashes
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.metadata import Metadata, decode_strings
+from pytrimode.gguf.types import OUTPUT_TYPES
 
 # They describe the file, not the checkpoint.
 OF_THE_FILE = (keys.GENERAL_FILE_TYPE, keys.GENERAL_QUANTIZATION_VERSION, "trimode.source.", "quantize.")

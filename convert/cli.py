@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from .check import check
-from .cli_options import library_arguments, output_options
-from .cli_run import byte_progress, clean_errors, report
-from .conversion import convert
-from .ggml import OUTPUT_TYPES
-from .restore import restore
+from pytrimode.convert.check import check
+from pytrimode.convert.cli_options import library_arguments, output_options
+from pytrimode.convert.cli_run import byte_progress, clean_errors, report
+from pytrimode.convert.conversion import convert
+from pytrimode.convert.restore.restore import restore
+from pytrimode.gguf.types import OUTPUT_TYPES
 
 DEFAULT_OUTTYPE = "q8_0"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from .ggml import WEIGHT_TYPES, GgmlType
-from .lora import LORA_TYPES
-from .sizes import parse_size
-from .type_selection import TypeOptions
+from pytrimode.convert.lora import LORA_TYPES
+from pytrimode.convert.type_selection import TypeOptions
+from pytrimode.gguf.sizes import parse_size
+from pytrimode.gguf.types import WEIGHT_TYPES, GgmlType
 
 Command = Callable[..., Any]
 TYPE_METAVAR = "TYPE"

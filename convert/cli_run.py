@@ -12,10 +12,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from .conversion import ConversionResult
-from .errors import ConversionError
-from .model_output import PlannedTensor, total_bits_per_weight
-from .sizes import shown_size
+from pytrimode.convert.conversion import ConversionResult
+from pytrimode.convert.model_output import PlannedTensor, total_bits_per_weight
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.sizes import shown_size
 
 INTERRUPTED = 128 + signal.SIGINT
 

@@ -10,22 +10,22 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 
-from .checkpoint import CONFIG, TOKENIZER, Checkpoint
-from .encode import checkpoint_tensor
-from .general import add_general
-from .ggml import OUTPUT_TYPES, OutputType
-from .hparams import Hyperparameters
-from .lora import LORA_TYPES, DrafterLora
-from .metadata import Metadata
-from .model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
-from .names import match_weights, vision_weights
-from .output import check_output
-from .provenance import SourceHashes
-from .safetensors_file import StoredTensor
-from .sizes import shown_size
-from .split import whole_name
-from .type_selection import TypeOptions
-from .vocab import Vocab
+from pytrimode.convert.checkpoint.checkpoint import CONFIG, TOKENIZER, Checkpoint
+from pytrimode.convert.checkpoint.hparams import Hyperparameters
+from pytrimode.convert.checkpoint.names import match_weights, vision_weights
+from pytrimode.convert.checkpoint.safetensors_file import StoredTensor
+from pytrimode.convert.checkpoint.vocab import Vocab
+from pytrimode.convert.encode import checkpoint_tensor
+from pytrimode.convert.general import add_general
+from pytrimode.convert.lora import LORA_TYPES, DrafterLora
+from pytrimode.convert.model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
+from pytrimode.convert.provenance import SourceHashes
+from pytrimode.convert.type_selection import TypeOptions
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.output import check_output
+from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.split import whole_name
+from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
 
 
 @dataclass(frozen=True)

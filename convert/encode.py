@@ -10,12 +10,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _native
-from .checkpoint import Weights
-from .errors import ConversionError
-from .ggml import GgmlType
-from .mapped_file import MappedFile
-from .names import Weight
+from pytrimode import _native
+from pytrimode.convert.checkpoint.checkpoint import Weights
+from pytrimode.convert.checkpoint.names import Weight
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.mapped_file import MappedFile
+from pytrimode.gguf.types import GgmlType
 
 CHUNK_BYTES = 16 << 20
 """Bytes encoded at a time, of the source or as F32 where that is more. Bounds the memory of a conversion: some three

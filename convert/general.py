@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from . import keys
-from .checkpoint import LORA_DIR, Checkpoint
-from .ggml import QUANTIZATION_VERSION, OutputType
-from .metadata import Metadata
+from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint
+from pytrimode.gguf import keys
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.types import QUANTIZATION_VERSION, OutputType
 
 TAGS = ["text-generation", "diffusion", "self-speculation", "tri-mode"]
 MODEL_CARD = "README.md"

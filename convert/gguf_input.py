@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from . import keys
-from .encode import SourceTensor
-from .errors import ConversionError
-from .ggml import GgmlType
-from .gguf_header import GgufHeader, read_gguf_header
-from .mapped_file import MappedFile
-from .metadata import Metadata
-from .split import part_path, whole_name
+from pytrimode.convert.encode import SourceTensor
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.header import GgufHeader, read_gguf_header
+from pytrimode.gguf.mapped_file import MappedFile
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.split import part_path, whole_name
+from pytrimode.gguf.types import GgmlType
 
 SPLIT_KEYS = "split."
 

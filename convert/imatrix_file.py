@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import keys
-from .encode import SourceTensor
-from .errors import ConversionError
-from .ggml import GgmlType
-from .gguf_header import GgufHeader, read_gguf_header
-from .metadata import Metadata, decode_strings
-from .names import EMBEDDING, HEAD
-from .output import OutputFile
-from .writer import MAGIC, OutputTensor, write_gguf
+from pytrimode.convert.checkpoint.names import EMBEDDING, HEAD
+from pytrimode.convert.encode import SourceTensor
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.header import GgufHeader, read_gguf_header
+from pytrimode.gguf.metadata import Metadata, decode_strings
+from pytrimode.gguf.output import OutputFile
+from pytrimode.gguf.types import GgmlType
+from pytrimode.gguf.writer import MAGIC, OutputTensor, write_gguf
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 MAX_NAME = 64

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import keys
-from .checkpoint import LORA_DIR, Checkpoint, Weights
-from .encode import checkpoint_tensor, encode_tensor
-from .errors import ConversionError
-from .general import add_adapter_general
-from .ggml import OUTPUT_TYPES, GgmlType
-from .hparams import Hyperparameters
-from .json_file import JsonObject
-from .metadata import Metadata
-from .names import Weight
-from .writer import OutputTensor
+from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint, Weights
+from pytrimode.convert.checkpoint.hparams import Hyperparameters
+from pytrimode.convert.checkpoint.json_file import JsonObject
+from pytrimode.convert.checkpoint.names import Weight
+from pytrimode.convert.encode import checkpoint_tensor, encode_tensor
+from pytrimode.convert.general import add_adapter_general
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType
+from pytrimode.gguf.writer import OutputTensor
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

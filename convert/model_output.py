@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
-from . import keys
-from .encode import SourceTensor, encode_tensor
-from .ggml import QUANTIZATION_VERSION, GgmlType, OutputType
-from .imatrix_file import ImportanceMatrix
-from .metadata import Metadata
-from .metadata_edit import edit_metadata
-from .names import EMBEDDING, HEAD
-from .output import OutputFile
-from .provenance import SourceHashes
-from .split import split_by_size, split_files
-from .type_selection import TypeOptions, select_types
-from .writer import OutputTensor, encode_header, write_gguf
+from pytrimode.convert.checkpoint.names import EMBEDDING, HEAD
+from pytrimode.convert.encode import SourceTensor, encode_tensor
+from pytrimode.convert.imatrix_file import ImportanceMatrix
+from pytrimode.convert.provenance import SourceHashes
+from pytrimode.convert.type_selection import TypeOptions, select_types
+from pytrimode.gguf import keys
+from pytrimode.gguf.edit import edit_metadata
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.output import OutputFile
+from pytrimode.gguf.split import split_by_size, split_files
+from pytrimode.gguf.types import QUANTIZATION_VERSION, GgmlType, OutputType
+from pytrimode.gguf.writer import OutputTensor, encode_header, write_gguf
 
 Progress = Callable[[int, int], None]
 """Called with the bytes written so far and the bytes in all."""

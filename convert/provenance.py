@@ -7,9 +7,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import keys
-from .errors import ConversionError
-from .metadata import Metadata
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.metadata import Metadata
 
 PIECE_BYTES = 1 << 20
 PLACEHOLDER = "0" * 64

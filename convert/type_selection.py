@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .. import _native
-from .errors import ConversionError
-from .ggml import GgmlType, OutputType
-from .gguf_header import read_gguf_header
-from .metadata import Metadata
-from .names import EMBEDDING, HEAD
-from .output import OutputFile
-from .writer import OutputTensor, write_gguf
+from pytrimode import _native
+from pytrimode.convert.checkpoint.names import EMBEDDING, HEAD
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.header import read_gguf_header
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.output import OutputFile
+from pytrimode.gguf.types import GgmlType, OutputType
+from pytrimode.gguf.writer import OutputTensor, write_gguf
 
 Rows = list[tuple[str, int]]
 """Names and row lengths of the tensors that have an importance matrix."""

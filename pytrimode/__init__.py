@@ -43,7 +43,7 @@ try:
     _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
     from pytrimode._native import QueueFullError
     from pytrimode.async_trimode import AsyncTriMode
-    from pytrimode.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
+    from pytrimode.options.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
     from pytrimode.trimode import TriMode
 except ImportError as error:
     if _sys.argv[1:2] != ["doctor"]:

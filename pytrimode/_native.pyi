@@ -19,7 +19,7 @@ def set_log_verbose(verbose: bool) -> None:
     """Show llama.cpp's log on stderr (warnings and errors are always shown)."""
 
 def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int, imatrix: Any | None = None) -> bytes:
-    """Encode rows of weights with ggml's own quantizers; `imatrix`: n_cols float32. See `native/encode.h`."""
+    """Encode rows of weights with ggml's own quantizers; `imatrix`: n_cols float32. See `native/weights/encode.h`."""
 
 def quantize_file(
     src: str,
@@ -33,13 +33,13 @@ def quantize_file(
     tensor_types: Sequence[tuple[str, str]] = (),
     imatrix: Sequence[tuple[str, int]] = (),
 ) -> None:
-    """libllama's own quantization of a GGUF file. See `native/quantize_file.h`. Raises RuntimeError with its reason."""
+    """Quantize a GGUF file as libllama does (`native/weights/quantize_file.h`). Raises RuntimeError with its reason."""
 
 def requires_imatrix(type: str) -> bool:
     """Whether ggml cannot quantize to the type without an importance matrix."""
 
 class Activations:
-    """Squares of what goes into each weight matrix, summed up over passes. See `native/activations.h`."""
+    """Squares of what goes into each weight matrix, summed up over passes. See `native/weights/activations.h`."""
 
     def __init__(
         self, path: str, *, lora_path: str = "", n_ctx: int = 512, n_threads: int = 0, n_gpu_layers: int = 0
@@ -364,7 +364,7 @@ class Engine:
         above 0, causal rows before it may come from the cache and stay there."""
 
 class LoopDetector:
-    """Finds an output that has become an endless repetition. See `native/loop_detector.h`; exposed for tests."""
+    """Finds an endless repetition in an output (`native/decoders/loop_detector.h`); exposed for tests."""
 
     def __init__(self, window: int = 900, min_repeats: int = 4) -> None:
         """Raises ValueError for a window below 3 or min_repeats below 2."""
@@ -423,7 +423,7 @@ def plan_memory(
     main_gpu: int = 0,
     tensor_split: Sequence[float] = (),
 ) -> list[DeviceMemory]:
-    """What the engine would take, the CPU last; nothing is loaded. See `native/plan_memory.h`.
+    """What the engine would take, the CPU last; nothing is loaded. See `native/engine/plan_memory.h`.
 
     Raises as `Model` and `Engine` do.
     """

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pytrimode.completion import Chunk, Job, Result, Step, StepMaker
-from pytrimode.generation_options import GenerationOptions, ResolvedOptions
+from pytrimode.answers.completion import Chunk, Job, Result, Step, StepMaker
+from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions
 from pytrimode.trimode import TriMode
 
 if TYPE_CHECKING:
     from pytrimode._native import Event
-    from pytrimode.chat_template import Message
-    from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion
+    from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
+    from pytrimode.formats.chat_template import Message
 
 
 class AsyncTriMode:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
-from pytrimode.generation_options import ResolvedOptions
+from pytrimode.options.generation_options import ResolvedOptions
 
 if TYPE_CHECKING:
     import numpy as np

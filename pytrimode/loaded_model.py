@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytrimode import _native
-from pytrimode.convert import keys
-from pytrimode.deep_stack import call_deep
-from pytrimode.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
-from pytrimode.tool_calls import TAGS
+from pytrimode.formats.deep_stack import call_deep
+from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
+from pytrimode.formats.tool_calls import TAGS
+from pytrimode.gguf import keys
 
 if TYPE_CHECKING:
-    from pytrimode.chat_template import ChatTemplate, Message
+    from pytrimode.formats.chat_template import ChatTemplate, Message
 
 
 class LoadedModel:
@@ -89,7 +89,7 @@ class LoadedModel:
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """The file's chat template. Raises ValueError if it has none."""
-        from pytrimode.chat_template import ChatTemplate
+        from pytrimode.formats.chat_template import ChatTemplate
 
         source = self._metadata.get(keys.CHAT_TEMPLATE)
         if not source:

@@ -10,10 +10,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pytrimode import _native, completion, model_file
-from pytrimode.completion import ChatChunks, CompletionChunks, Job, Step, StepMaker
+from pytrimode import _native
+from pytrimode.answers import completion
+from pytrimode.answers.completion import ChatChunks, CompletionChunks, Job, Step, StepMaker
+from pytrimode.answers.logprobs import LogprobWriter
+from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
 from pytrimode.engine_loop import Cancellation, EngineLoop
-from pytrimode.generation_options import (
+from pytrimode.files import model_file
+from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
+from pytrimode.formats.response_format import grammar_of
+from pytrimode.loaded_model import LoadedModel
+from pytrimode.options.generation_options import (
     DEFAULT_MAX_TOKENS,
     DecodingArguments,
     GenerationOptions,
@@ -21,14 +28,9 @@ from pytrimode.generation_options import (
     RequestArguments,
     ResolvedOptions,
 )
-from pytrimode.loaded_model import LoadedModel
-from pytrimode.logprobs import LogprobWriter
-from pytrimode.modes import AR, DIFFUSION
+from pytrimode.options.modes import AR, DIFFUSION
+from pytrimode.options.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
 from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
-from pytrimode.reasoning import REASONING_DEEPSEEK, check_reasoning_format
-from pytrimode.response_format import grammar_of
-from pytrimode.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
-from pytrimode.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pytrimode._native import DraftLength, Event
-    from pytrimode.cache_state import CacheState
-    from pytrimode.chat_template import Message
+    from pytrimode.files.cache_state import CacheState
+    from pytrimode.formats.chat_template import Message
 
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
@@ -438,8 +440,8 @@ class TriMode(LoadedModel):
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """What keys and values of this model and cache depend on; see `pytrimode.cache_state.origin_of`."""
-        from pytrimode.cache_state import origin_of
+        """What keys and values of this model and cache depend on; see `pytrimode.files.cache_state.origin_of`."""
+        from pytrimode.files.cache_state import origin_of
 
         return origin_of(self._model, self._file, *self._cache_types, exact_reuse=self._exact_reuse)
 
@@ -450,7 +452,7 @@ class TriMode(LoadedModel):
         """
         import numpy as np
 
-        from pytrimode.cache_state import CacheState
+        from pytrimode.files.cache_state import CacheState
 
         held, k, v = self._loop.save_state(tokens)
         return CacheState(np.asarray(held, np.int32), k, v, self.origin)
@@ -462,7 +464,7 @@ class TriMode(LoadedModel):
         Raises ValueError, and changes nothing, when the state comes from other weights or another cache type, or has
         more tokens than the context; RuntimeError while requests leave no slot or no room.
         """
-        from pytrimode.cache_state import difference
+        from pytrimode.files.cache_state import difference
 
         if other := difference(state.origin, self.origin):
             raise ValueError(f"the state was saved with {other}")

@@ -4,7 +4,7 @@ from pytrimode.quantize import quantize
 quantize("model-f16.gguf", "model-q4_k_m.gguf", "q4_k_m")
 """
 
-from .calibration import calibrate
-from .quantization import quantize
+from pytrimode.quantize.importance.calibration import calibrate
+from pytrimode.quantize.quantization import quantize
 
 __all__ = ["calibrate", "quantize"]

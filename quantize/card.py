@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytrimode import modes
 from pytrimode.bench.report import markdown_table
-from pytrimode.convert import keys, lora_path
-from pytrimode.convert.errors import ConversionError
+from pytrimode.convert import lora_path
 from pytrimode.convert.general import HUB
 from pytrimode.convert.gguf_input import GgufInput
-from pytrimode.convert.metadata import decode_strings
-from pytrimode.convert.output import OutputFile
-from pytrimode.convert.sizes import shown_size
-from pytrimode.file_info import file_info
-
-from .evaluation_files import FileFacts, file_facts
-from .evaluation_report import LEGEND, about_lines, table
-from .evaluation_results import Evaluation
+from pytrimode.files.file_info import file_info
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.metadata import decode_strings
+from pytrimode.gguf.output import OutputFile
+from pytrimode.gguf.sizes import shown_size
+from pytrimode.options import modes
+from pytrimode.quantize.evaluation.files import FileFacts, file_facts
+from pytrimode.quantize.evaluation.report import LEGEND, about_lines, table
+from pytrimode.quantize.evaluation.results import Evaluation
 
 TAGS = ("gguf", "llama.cpp", "pytrimode")
 IMATRIX = {"file": keys.IMATRIX_FILE, "text": keys.IMATRIX_DATASET, "chunks": keys.IMATRIX_CHUNKS}

@@ -11,14 +11,13 @@ import click
 
 from pytrimode.convert.cli_options import Size, WeightTypes, library_arguments, output_options
 from pytrimode.convert.cli_run import byte_progress, clean_errors, report
-from pytrimode.convert.ggml import ALIASES, OUTPUT_TYPES
-
-from .calibration import DEFAULT_CONTEXT, calibrate
-from .cli_run import model_errors, named_progress, read_text, step_progress
-from .evaluation_cli import card_command, eval_command
-from .quantization import COPY, quantize
-from .sensitivity import DEFAULT_CHUNKS, SensitivityOptions
-from .target import AUTO, Target
+from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES
+from pytrimode.quantize.cli_run import model_errors, named_progress, read_text, step_progress
+from pytrimode.quantize.evaluation.cli import card_command, eval_command
+from pytrimode.quantize.importance.calibration import DEFAULT_CONTEXT, calibrate
+from pytrimode.quantize.quantization import COPY, quantize
+from pytrimode.quantize.target.sensitivity import DEFAULT_CHUNKS, SensitivityOptions
+from pytrimode.quantize.target.target import AUTO, Target
 
 TYPES = [*OUTPUT_TYPES, *ALIASES, COPY, AUTO]
 

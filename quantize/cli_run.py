@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pytrimode.convert.errors import ConversionError
+from pytrimode.gguf.errors import ConversionError
 
 
 @contextmanager

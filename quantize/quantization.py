@@ -9,21 +9,20 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 
-from pytrimode.convert import keys
 from pytrimode.convert.conversion import ConversionResult, lora_path, output_path
 from pytrimode.convert.encode import SourceTensor, encode_tensor
-from pytrimode.convert.errors import ConversionError
-from pytrimode.convert.ggml import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
 from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.convert.lora import LORA_TYPES, stored_kind
-from pytrimode.convert.metadata import Metadata
 from pytrimode.convert.model_output import GgufOutput, ModelPlan, OutputOptions, Progress, plan_model, write_files
-from pytrimode.convert.output import check_output
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
-from pytrimode.convert.writer import OutputTensor
-
-from .target import AUTO, Target, plan_within
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.output import check_output
+from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
+from pytrimode.gguf.writer import OutputTensor
+from pytrimode.quantize.target.target import AUTO, Target, plan_within
 
 COPY = "copy"
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import Served, loader, served
-from synthetic import make_checkpoint
+from support.serving import Served, loader, served
+from support.synthetic import make_checkpoint
 
 from pytrimode import TriMode
 from pytrimode.convert import convert
-from pytrimode.shipped_model import shipped_checkpoint
+from pytrimode.files.shipped_model import shipped_checkpoint
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

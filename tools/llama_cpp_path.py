@@ -11,8 +11,8 @@ import struct
 import sys
 from pathlib import Path
 
-from pytrimode.convert.ggml import OUTPUT_TYPES
-from pytrimode.convert.gguf_header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.gguf.types import OUTPUT_TYPES
 
 OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 PIECE_BYTES = 16 << 20

@@ -18,18 +18,18 @@ from rich.progress import Progress
 
 from pytrimode.bench.report import markdown_table
 from pytrimode.convert import convert, lora_path
-from pytrimode.convert.ggml import OUTPUT_TYPES
 from pytrimode.convert.lora import LORA_TYPES
+from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.plan import Option, plan
 from pytrimode.plan.model_shape import BUILT_IN
 from pytrimode.plan.sizes import size_text
 from pytrimode.quantize import quantize
-from pytrimode.quantize.calibration import calibrate
-from pytrimode.quantize.evaluation import evaluate
-from pytrimode.quantize.evaluation_options import EvaluationOptions
-from pytrimode.quantize.evaluation_report import about_lines, table
-from pytrimode.quantize.sensitivity import SensitivityOptions
-from pytrimode.quantize.target import Target
+from pytrimode.quantize.evaluation.evaluation import evaluate
+from pytrimode.quantize.evaluation.options import EvaluationOptions
+from pytrimode.quantize.evaluation.report import about_lines, table
+from pytrimode.quantize.importance.calibration import calibrate
+from pytrimode.quantize.target.sensitivity import SensitivityOptions
+from pytrimode.quantize.target.target import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/quantization.md"

@@ -33,7 +33,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from llama_cpp_path import agreement, convert_command, ministral_checkpoint, quantize_command
-from synthetic import make_checkpoint
+from support.synthetic import make_checkpoint
 
 SHAPES = {
     "3B": {"hidden": 3072, "layers": 26, "ffn": 9216, "rope_theta": 1e6, "shards": 2},

@@ -95,7 +95,7 @@ class Comparison:
 
     def __init__(self, gguf: Path, devices: list[str]) -> None:
         from pytrimode import _native
-        from pytrimode.model_file import find_drafter_lora
+        from pytrimode.files.model_file import find_drafter_lora
 
         self.native = _native
         self.gguf, self.lora = str(gguf), str(find_drafter_lora(gguf, "auto"))
@@ -125,7 +125,7 @@ class Comparison:
         Of a file with F16 weights: products with quantized ones round activations in a way of each backend's own,
         which alone makes 2e-2. A cache type that itself changes the logits of the CPU by more may differ by as much.
         """
-        from pytrimode.self_test import TOLERANCE
+        from pytrimode.checks.self_test import TOLERANCE
 
         tokens = np.random.default_rng(1).integers(130, self.model(CPU).n_vocab, 300).tolist()
         kinds = {"causal": (-1, False), "block": (268, False), "draft": (268, True)}
@@ -282,11 +282,11 @@ def refusal(gguf: Path) -> Row:
 def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
     """Print the table; whether all is well."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from decoding import chat_prompts
+    from support.decoding import chat_prompts
 
     from pytrimode import TriMode, _native
     from pytrimode.convert import convert
-    from pytrimode.shipped_model import shipped_checkpoint
+    from pytrimode.files.shipped_model import shipped_checkpoint
 
     found = [d for d in _native.devices() if (d["name"] == device if device else d["type"] in ("gpu", "igpu"))]
     if not found:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytrimode import TriMode
-from pytrimode.shipped_model import shipped_gguf
+from pytrimode.files.shipped_model import shipped_gguf
 
 HERE = Path(__file__).resolve().parent
 MAX_TOKENS = 250

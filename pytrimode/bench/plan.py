@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytrimode import modes
-from pytrimode.generation_options import GenerationOptions
-from pytrimode.sampling import Sampling
+from pytrimode.options import modes
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.sampling import Sampling
 
 STOCK = "llama-cpp-python"
 DEFAULT_BLOCK_LENGTHS = (4, 8, 16, 32)
@@ -18,7 +18,7 @@ class Setting:
     """A mode and a block length."""
 
     mode: str
-    """One of `pytrimode.modes`, or `STOCK`."""
+    """One of `pytrimode.options.modes`, or `STOCK`."""
     block_length: int | None = None
     use_lora: bool = True
     fused: bool = False

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytrimode.convert import keys
+from pytrimode.gguf import keys
 from pytrimode.trimode import TriMode
 
 PROMPTS: Mapping[str, Sequence[str]] = {

@@ -13,7 +13,7 @@ from pytrimode.bench.plan import STOCK
 from pytrimode.bench.runner import Results
 from pytrimode.bench.samples import total
 from pytrimode.bench.summary import AutoLine, Line, Spread, auto_lines, lines
-from pytrimode.modes import AR
+from pytrimode.options.modes import AR
 
 POSITIONS = (1, 2, 3, 4, 5, 6, 7, 11, 15, 23, 31)
 """Draft positions in the table of acceptance."""

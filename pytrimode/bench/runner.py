@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pytrimode.bench.plan import STOCK, Setting, Workload
 from pytrimode.bench.samples import Sample, total
 from pytrimode.bench.stock import Stock
-from pytrimode.generation_options import ResolvedOptions
-from pytrimode.sampling import Sampling
+from pytrimode.options.generation_options import ResolvedOptions
+from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 Tokens = Sequence[int]

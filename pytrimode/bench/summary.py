@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pytrimode.bench.plan import STOCK, Setting, Workload
 from pytrimode.bench.runner import Results
 from pytrimode.bench.samples import Sample, ratio, total
-from pytrimode.modes import AR, AUTO
+from pytrimode.options.modes import AR, AUTO
 
 ALL = "all"
 """The category of all prompts together."""

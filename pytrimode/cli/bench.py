@@ -16,7 +16,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pytrimode import modes
 from pytrimode.bench.chart import check_matplotlib, write_chart
 from pytrimode.bench.plan import STOCK, Setting, Workload, settings_of
 from pytrimode.bench.prompts import PROMPTS, read_prompts, tokenize
@@ -25,7 +24,8 @@ from pytrimode.bench.runner import Results, Runner, collect, turns
 from pytrimode.bench.stock import Stock
 from pytrimode.cli.load import load
 from pytrimode.cli.options import Loading, loading_options, model_argument
-from pytrimode.sampling import Sampling
+from pytrimode.options import modes
+from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pytrimode.chat_session import ChatSession
 from pytrimode.cli.chat_commands import ChatCommands, LeaveChat
 from pytrimode.cli.conversation import Conversation, LocalConversation
 from pytrimode.cli.interrupt import Interrupt
@@ -31,7 +30,8 @@ from pytrimode.cli.options import (
 from pytrimode.cli.remote import RemoteConversation
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
-from pytrimode.sampling import Sampling
+from pytrimode.conversation.chat_session import ChatSession
+from pytrimode.options.sampling import Sampling
 
 
 class Chat:

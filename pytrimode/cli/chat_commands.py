@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pytrimode.cli.conversation import Conversation, check_mode_name
 from pytrimode.cli.stats_line import Totals
-from pytrimode.modes import MODE_HELP
+from pytrimode.options.modes import MODE_HELP
 
 T = TypeVar("T")
 

@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pytrimode.chat_session import ChatSession
-from pytrimode.completion import Step
-from pytrimode.live_pass import BlockToken, LivePasses
-from pytrimode.modes import MODE_NAMES, check_mode
-from pytrimode.results import FinishDetails, Timings
+from pytrimode.answers.completion import Step
+from pytrimode.answers.results import FinishDetails, Timings
+from pytrimode.conversation.chat_session import ChatSession
+from pytrimode.conversation.live_pass import BlockToken, LivePasses
+from pytrimode.options.modes import MODE_NAMES, check_mode
 from pytrimode.trimode import TriMode
 
 

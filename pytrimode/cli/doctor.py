@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
+from pytrimode.checks.doctor import Finding, diagnose
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.doctor import Finding, diagnose
 
 MARKS = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("", None)}
 LABEL_WIDTH, MARK_WIDTH = 18, 7

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from pytrimode import completion
+from pytrimode.answers import completion
+from pytrimode.answers.completion import Step
+from pytrimode.answers.results import ChatCompletion, Completion, ResultWriter
 from pytrimode.cli.conversation import parts_of
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
@@ -28,11 +30,9 @@ from pytrimode.cli.options import (
 )
 from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
-from pytrimode.completion import Step
-from pytrimode.generation_options import GenerationOptions
-from pytrimode.modes import DIFFUSION, resolve_mode
-from pytrimode.results import ChatCompletion, Completion, ResultWriter
-from pytrimode.sampling import Sampling
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.modes import DIFFUSION, resolve_mode
+from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 

@@ -11,7 +11,7 @@ import click
 
 from pytrimode.cli.options import model_argument
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.file_info import file_info
+from pytrimode.files.file_info import file_info
 from pytrimode.plan.sizes import size_text
 
 Row = tuple[str, str]
@@ -99,7 +99,7 @@ def command(model: str | None, as_json: bool) -> None:
     Reads the header only: size, quantization, shapes, modes and why others are missing, drafter LoRA.
     """
     if model is None:
-        from pytrimode.shipped_model import shipped_gguf
+        from pytrimode.files.shipped_model import shipped_gguf
 
         model = str(shipped_gguf(notice=lambda text: click.echo(text, err=True)))
     info = file_info(Path(model))

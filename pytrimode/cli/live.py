@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pytrimode.cli.conversation import Part
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.live_pass import BlockToken
+from pytrimode.conversation.live_pass import BlockToken
 
 MASK = "▒"
 FRESH = "bold green"

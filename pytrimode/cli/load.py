@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pytrimode.cli.options import Loading
-from pytrimode.shipped_model import shipped_gguf
+from pytrimode.files.shipped_model import shipped_gguf
 from pytrimode.trimode import TriMode
 
 

@@ -8,11 +8,18 @@ from typing import Any, TypeVar
 
 import click
 
-from pytrimode import modes
 from pytrimode._native import LOOP_WINDOW
-from pytrimode.generation_options import GenerationOptions
+from pytrimode.options import modes
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.sampling import (
+    COUPLED,
+    DEFAULT_CHAT_TEMPERATURE,
+    DEFAULT_TEMPERATURE,
+    REJECTION,
+    SAMPLERS,
+    Sampling,
+)
 from pytrimode.plan.offload import ALL, AUTO, parse_gpu_layers
-from pytrimode.sampling import COUPLED, DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, REJECTION, SAMPLERS, Sampling
 from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"

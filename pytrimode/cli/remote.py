@@ -9,9 +9,9 @@ from collections.abc import Generator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytrimode.answers.results import FinishDetails
 from pytrimode.cli.conversation import Part, check_mode_name
-from pytrimode.modes import ALIASES, AUTO
-from pytrimode.results import FinishDetails
+from pytrimode.options.modes import ALIASES, AUTO
 
 LOADING_SECONDS = 600.0
 """How long a server may load its model before the chat begins."""

@@ -8,12 +8,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from pytrimode.answers.results import FinishDetails, Timings
 from pytrimode.cli.conversation import Part
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.live import BlockView
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.modes import DIFFUSION
-from pytrimode.results import FinishDetails, Timings
+from pytrimode.options.modes import DIFFUSION
 
 
 @dataclass

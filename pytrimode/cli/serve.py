@@ -17,10 +17,10 @@ from pytrimode.cli.options import (
     sampling_options,
     thinking_option,
 )
-from pytrimode.model_file import check_model_file
-from pytrimode.reasoning import REASONING_FORMATS
-from pytrimode.sampling import Sampling
-from pytrimode.server_settings import ServerSettings
+from pytrimode.files.model_file import check_model_file
+from pytrimode.formats.reasoning import REASONING_FORMATS
+from pytrimode.options.sampling import Sampling
+from pytrimode.server.settings import ServerSettings
 
 _DEFAULT = ServerSettings()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytrimode.results import Timings
+from pytrimode.answers.results import Timings
 
 
 def stats_line(timings: Timings, finish_note: str = "") -> str:

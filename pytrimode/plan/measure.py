@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytrimode import _native
-from pytrimode.convert import keys
-from pytrimode.convert.ggml import OUTPUT_TYPES, GgmlType
+from pytrimode.convert.checkpoint.names import Weight, expected_weights
 from pytrimode.convert.lora import drafter_pairs
-from pytrimode.convert.metadata import Metadata
-from pytrimode.convert.names import Weight, expected_weights
-from pytrimode.convert.writer import OutputTensor, encode_header
+from pytrimode.gguf import keys
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType
+from pytrimode.gguf.writer import OutputTensor, encode_header
 from pytrimode.plan.model_shape import ModelShape
 from pytrimode.plan.weights import chosen_types
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert import ConversionError, keys, lora_path
-from pytrimode.convert.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
-from pytrimode.convert.gguf_header import GgufHeader, TensorInfo, read_gguf_header
-from pytrimode.convert.hparams import DEFAULT_BLOCK_LENGTH, Hyperparameters, Rope
-from pytrimode.convert.json_file import JsonObject
+from pytrimode.convert import ConversionError, lora_path
+from pytrimode.convert.checkpoint.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
+from pytrimode.convert.checkpoint.hparams import DEFAULT_BLOCK_LENGTH, Hyperparameters, Rope
+from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.convert.lora import ADAPTER_CONFIG
-from pytrimode.model_file import check_model_file
+from pytrimode.files.model_file import check_model_file
+from pytrimode.gguf import keys
+from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
 
 FAMILY = "Nemotron-Labs-Diffusion"
 FAMILY_LORA_RANK = 128

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode import _native
-from pytrimode.convert import keys
-from pytrimode.convert.gguf_header import read_gguf_header
+from pytrimode.gguf import keys
+from pytrimode.gguf.header import read_gguf_header
 from pytrimode.plan.planner import DEFAULT_MARGIN
 
 _log = logging.getLogger(__name__)

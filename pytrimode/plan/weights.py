@@ -8,14 +8,14 @@ from functools import cache
 from math import prod
 from typing import NamedTuple
 
-from pytrimode.convert import keys
-from pytrimode.convert.errors import ConversionError
-from pytrimode.convert.ggml import OUTPUT_TYPES, GgmlType
-from pytrimode.convert.hparams import Hyperparameters
+from pytrimode.convert.checkpoint.hparams import Hyperparameters
+from pytrimode.convert.checkpoint.names import EMBEDDING, expected_weights
 from pytrimode.convert.lora import drafter_pairs
-from pytrimode.convert.metadata import Metadata
-from pytrimode.convert.names import EMBEDDING, expected_weights
 from pytrimode.convert.type_selection import TypeOptions, select_types
+from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType
 from pytrimode.plan.model_shape import ModelShape
 
 AS_STORED = "as stored"

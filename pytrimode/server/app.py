@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from pytrimode.server import errors, routes_openai, routes_page, routes_status, routes_text
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import REQUEST_ID, BodyCheck, HostCheck, KeyCheck, RequestLog
-from pytrimode.server_settings import ServerSettings, is_loopback
+from pytrimode.server.settings import ServerSettings, is_loopback
 from pytrimode.trimode import TriMode
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pytrimode.completion import Step
+from pytrimode.answers.completion import Step
 from pytrimode.server.errors import ApiError
 
 CAPACITY = 64

@@ -16,8 +16,8 @@ from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.metrics import Metrics
 from pytrimode.server.prompts import Prompts
 from pytrimode.server.runner import Runner
+from pytrimode.server.settings import ServerSettings
 from pytrimode.server.threads import deep_pool
-from pytrimode.server_settings import ServerSettings
 from pytrimode.trimode import TriMode
 
 T = TypeVar("T")

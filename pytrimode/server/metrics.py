@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from pytrimode.results import Measured
+from pytrimode.answers.results import Measured
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SUMMED: tuple[Literal["prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "forward_passes", "draft_n",

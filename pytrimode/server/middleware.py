@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pytrimode.server.errors import ApiError, from_exception
+from pytrimode.server.settings import is_loopback
 from pytrimode.server.time_limit import within
-from pytrimode.server_settings import is_loopback
 
 REQUEST_ID = "X-Request-Id"
 BODY_SECONDS = 30.0

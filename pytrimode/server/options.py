@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from pytrimode.generation_options import GenerationOptions
-from pytrimode.response_format import grammar_of
+from pytrimode.formats.response_format import grammar_of
+from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError, not_supported
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields, SamplingFields
 from pytrimode.server.threads import CHARS_HELD

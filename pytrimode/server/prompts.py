@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from pytrimode.conversation.live_pass import LivePasses
 from pytrimode.engine_loop import Cancellation
-from pytrimode.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
-from pytrimode.live_pass import LivePasses
-from pytrimode.modes import DIFFUSION
-from pytrimode.reasoning import REASONING_NONE, check_reasoning_format
+from pytrimode.formats.reasoning import REASONING_NONE, check_reasoning_format
+from pytrimode.options.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
+from pytrimode.options.modes import DIFFUSION
 from pytrimode.server.errors import ApiError
 from pytrimode.server.options import generation_options, of_choice
 from pytrimode.server.runner import Run
@@ -23,10 +23,10 @@ from pytrimode.server.schema import (
     TemplateFields,
     TokenizeRequest,
 )
+from pytrimode.server.settings import ServerSettings
 from pytrimode.server.shapes import Reading
 from pytrimode.server.threads import CHARS_HELD
 from pytrimode.server.tools import Tools, template_message
-from pytrimode.server_settings import ServerSettings
 from pytrimode.trimode import TriMode
 
 _SET_BY_SERVER = {"messages", "tools", "tool_choice", "add_generation_prompt", "bos_token", "eos_token", "self"}

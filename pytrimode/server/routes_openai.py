@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pytrimode.results import ResultWriter
+from pytrimode.answers.results import ResultWriter
 from pytrimode.server.answers import answer
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host, Ready

@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from pytrimode.convert import keys
-from pytrimode.generation_options import GenerationOptions
-from pytrimode.modes import AR, AUTO, MODES, resolve_mode
+from pytrimode.gguf import keys
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.modes import AR, AUTO, MODES, resolve_mode
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
 from pytrimode.server.metrics import CONTENT_TYPE

@@ -12,7 +12,7 @@ import uvicorn
 
 from pytrimode.server import logs
 from pytrimode.server.app import create_app
-from pytrimode.server_settings import ServerSettings
+from pytrimode.server.settings import ServerSettings
 from pytrimode.trimode import TriMode
 
 _LAST_WORDS = 5

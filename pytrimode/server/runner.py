@@ -12,9 +12,9 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from pytrimode.completion import Step
+from pytrimode.answers.completion import Step
 from pytrimode.engine_loop import Cancellation
-from pytrimode.generation_options import GenerationOptions
+from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.generation import Generation, Piece
 from pytrimode.server.metrics import Metrics

@@ -35,7 +35,7 @@ class JsonSchemaFormat(Body):
 
 
 class ResponseFormat(Body):
-    """See `pytrimode.response_format`."""
+    """See `pytrimode.formats.response_format`."""
 
     type: Literal["text", "json_object", "json_schema"]
     schema_: dict[str, Any] | None = Field(None, alias="schema")
@@ -43,7 +43,7 @@ class ResponseFormat(Body):
 
 
 class SamplingFields(Body):
-    """See `pytrimode.sampling`; None: the server's default."""
+    """See `pytrimode.options.sampling`; None: the server's default."""
 
     temperature: Factor | None = None
     top_k: Int32 | None = None
@@ -93,7 +93,7 @@ class GenerationFields(SamplingFields):
     trim_loop: bool | None = None
     """Without `stream`: of a loop leave one copy."""
     live: bool | None = None
-    """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.live_pass`)."""
+    """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.conversation.live_pass`)."""
     best_of: Int32 | None = None
     mirostat: Int32 | None = None
     xtc_probability: float | None = None

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from pytrimode.completion import Step
-from pytrimode.live_pass import LivePasses
-from pytrimode.logprobs import LogprobWriter
-from pytrimode.reasoning import Parts, ReasoningSplit
-from pytrimode.results import Ending, Measured, ResultWriter
+from pytrimode.answers.completion import Step
+from pytrimode.answers.logprobs import LogprobWriter
+from pytrimode.answers.results import Ending, Measured, ResultWriter
+from pytrimode.conversation.live_pass import LivePasses
+from pytrimode.formats.reasoning import Parts, ReasoningSplit
+from pytrimode.formats.tool_calls import Pieces, ToolCallParser
 from pytrimode.server.timings import server_timings
-from pytrimode.tool_calls import Pieces, ToolCallParser
 
 Object = dict[str, Any]
 """A JSON object on its way out."""

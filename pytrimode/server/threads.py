@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from pytrimode.deep_stack import BYTES_PER_CHAR
+from pytrimode.formats.deep_stack import BYTES_PER_CHAR
 
 CHARS_HELD = 1 << 16
 """Characters that may be tokenized, or parsed as a grammar, on a thread of `deep_pool`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from pytrimode.results import Measured, Timings, Usage
+from pytrimode.answers.results import Measured, Timings, Usage
 
 
 class ServerTimings(Timings):

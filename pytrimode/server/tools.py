@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytrimode.chat_template import ChatTemplate
-from pytrimode.generation_options import GenerationOptions
+from pytrimode.formats.chat_template import ChatTemplate
+from pytrimode.formats.tool_calls import ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
+from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError
 from pytrimode.server.schema import TemplateFields
 from pytrimode.server.threads import CHARS_HELD
-from pytrimode.tool_calls import ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
 
 
 @dataclass(frozen=True)

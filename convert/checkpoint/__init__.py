@@ -1,0 +1,1 @@
+"""Reading a checkpoint: its files, tensor names, hyperparameters and vocabulary."""

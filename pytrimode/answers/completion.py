@@ -1,0 +1,290 @@
+"""One request from engine events to text: `steps` is what streaming, the result dictionaries and the CLI stand on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from pytrimode.answers.logprobs import LogprobWriter
+from pytrimode.answers.results import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatDelta,
+    ChatMessage,
+    Completion,
+    Ending,
+    FinishDetails,
+    ResultWriter,
+    timings_of,
+    usage_of,
+)
+from pytrimode.engine_loop import Cancellation, EngineLoop, checked
+from pytrimode.formats.reasoning import Parts, ReasoningSplit
+from pytrimode.formats.text_stream import TextStream
+from pytrimode.options.generation_options import ResolvedOptions
+
+if TYPE_CHECKING:
+    from pytrimode._native import Event, Model, PositionLogprobs, Stats
+
+Chunk = TypeVar("Chunk", covariant=True)
+Result = TypeVar("Result", covariant=True)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass brought for a request."""
+
+    text: str
+    """Text that became final; whole characters, nothing of a stop string."""
+    tokens: list[int]
+    """Tokens that became final and make up the text so far; without an end-of-generation token."""
+    block: list[int]
+    """Mode diffusion: the block being denoised, mask ids where nothing is decided yet; else empty."""
+    confidence: list[float]
+    """Probability of each decided token of `block`, 0 where masked."""
+    logprobs: list[PositionLogprobs]
+    """Of each of `tokens`, if the request wants them; else empty."""
+    ending: Ending | None = None
+    """On the last step; None while more follow."""
+    trimmed: int | None = None
+    """At the end of a loop: how many characters of the whole text are left without its repetitions."""
+    draft: list[int] = field(default_factory=list)
+    """Mode self-spec: what this pass proposed, for the next one to verify; else empty."""
+
+
+class _Text:
+    """The text of one request, token by token, so that the result does not depend on how many tokens a step emits."""
+
+    def __init__(self, model: Model, options: ResolvedOptions, visible: Collection[int]) -> None:
+        self._model = model
+        self._visible = visible
+        self._stream = TextStream(options.stop)
+        self._skip_eog = not options.ignore_eos
+        self._ends = [0]  # characters given out after so many tokens
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self._ends) - 1
+
+    @property
+    def stop_string(self) -> str | None:
+        return self._stream.matched
+
+    def take(self, tokens: Sequence[int]) -> tuple[list[int], str]:
+        """The tokens up to an end of generation or a stop string, and the text that became final."""
+        kept: list[int] = []
+        text = ""
+        for token in tokens:
+            if self._skip_eog and self._model.is_eog(token):
+                break
+            kept.append(token)
+            new = self._stream.feed(self._model.token_to_piece(token, token in self._visible))
+            text += new
+            self._ends.append(self._ends[-1] + len(new))
+            if self._stream.stopped:
+                break
+        return kept, text
+
+    def finish(self) -> str:
+        return self._stream.finish()
+
+    def length_without(self, n_last: int) -> int:
+        """Characters given out before the last tokens."""
+        return self._ends[max(0, self.n_tokens - n_last)]
+
+
+class StepMaker:
+    """Makes the steps of one request from its events.
+
+    `visible`: special tokens that are part of the text.
+    """
+
+    def __init__(self, model: Model, options: ResolvedOptions, visible: Collection[int] = ()) -> None:
+        self._text = _Text(model, options, visible)
+
+    def step(self, event: Event) -> Step:
+        """Raises RuntimeError for a request that was cancelled or has failed."""
+        return _step(checked(event), event.stats, self._text)
+
+
+def steps(
+    loop: EngineLoop,
+    tokens: Sequence[int],
+    options: ResolvedOptions,
+    maker: StepMaker,
+    cancellation: Cancellation | None = None,
+) -> Generator[Step, None, None]:
+    """Run a request. Closing the generator, or an exception in it, cancels the request."""
+    with contextlib.closing(loop.run(tokens, options, cancellation)) as events:
+        for event, _ in events:
+            step = maker.step(event)
+            yield step
+            if step.ending:
+                return
+
+
+def _step(event: Event, stats: Stats, text: _Text) -> Step:
+    kept, new = text.take(event.tokens)
+    logprobs = event.logprobs[: len(kept)]
+    if text.stop_string is None and not event.finish_reason:
+        return Step(new, kept, event.block, event.confidence, logprobs, draft=event.draft)
+    if event.finish_reason == "cancelled":
+        raise RuntimeError("the request was cancelled")
+    # The last characters can complete a stop string only here, when the decoder gives up on a broken one.
+    new += text.finish()
+    ending = Ending(
+        _details(event, stats, text.stop_string),
+        {"usage": usage_of(stats, text.n_tokens), "timings": timings_of(stats)},
+    )
+    trimmed = text.length_without(stats.loop_repeated) if ending.details["type"] == "loop" else None
+    return Step(new, kept, event.block, event.confidence, logprobs, ending, trimmed)
+
+
+def _details(event: Event, stats: Stats, stop_string: str | None) -> FinishDetails:
+    if stop_string is not None or event.finish_reason == "stop":
+        return {"type": "stop", "stop": stop_string}
+    if event.finish_reason == "loop":
+        return {"type": "loop", "period": stats.loop_period, "repeated_tokens": stats.loop_repeated}
+    return {"type": "length"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A request run to its end."""
+
+    text: str
+    logprobs: list[PositionLogprobs]
+    ending: Ending
+
+
+def join(run: Iterable[Step], *, trim_loop: bool = False) -> Outcome:
+    """Run to the end: the whole text, why it ended, and what it cost."""
+    text, logprobs = "", []
+    for step in run:
+        text += step.text
+        logprobs += step.logprobs
+        if step.ending:
+            if trim_loop and step.trimmed is not None:
+                text = text[: step.trimmed]
+                logprobs = logprobs[: len(logprobs) - step.ending.details["repeated_tokens"]]
+            return Outcome(text, logprobs, step.ending)
+    raise RuntimeError("the engine ended a request without a finish reason")
+
+
+def completion_result(
+    outcome: Outcome, writer: ResultWriter, echo: str, logprobs: LogprobWriter | None = None
+) -> Completion:
+    """What `create_completion` returns."""
+    return writer.completion(
+        echo + outcome.text, outcome.ending, logprobs.completion(outcome.logprobs) if logprobs else None
+    )
+
+
+@dataclass(frozen=True)
+class CompletionChunks:
+    """The stream of `create_completion`: a chunk per piece of text, then one with the ending."""
+
+    writer: ResultWriter
+    echo: str
+    logprobs: LogprobWriter | None = None
+
+    def first(self) -> Iterator[Completion]:
+        """What comes before any step."""
+        if self.echo:
+            yield self.writer.completion(self.echo)
+
+    def of(self, step: Step) -> Iterator[Completion]:
+        """What comes of a step."""
+        if step.text or step.logprobs:
+            logprobs = self.logprobs.completion(step.logprobs) if self.logprobs else None
+            yield self.writer.completion(step.text, None, logprobs)
+        if step.ending:
+            yield self.writer.completion("", step.ending)
+
+
+def chat_result(
+    outcome: Outcome,
+    writer: ResultWriter,
+    split: ReasoningSplit | None = None,
+    logprobs: LogprobWriter | None = None,
+) -> ChatCompletion:
+    """What `create_chat_completion` returns; with `split`, the reasoning is kept apart."""
+    message: ChatMessage = {"role": "assistant", "content": outcome.text}
+    if split:
+        parts, rest = split.feed(outcome.text), split.finish()
+        message["content"] = parts.content + rest.content
+        if reasoning := parts.reasoning + rest.reasoning:
+            message["reasoning_content"] = reasoning
+    return writer.chat(message, outcome.ending, logprobs.chat(outcome.logprobs) if logprobs else None)
+
+
+@dataclass(frozen=True)
+class ChatChunks:
+    """The stream of `create_chat_completion`: first the role, then as `CompletionChunks`."""
+
+    writer: ResultWriter
+    split: ReasoningSplit | None = None
+    logprobs: LogprobWriter | None = None
+
+    def first(self) -> Iterator[ChatCompletionChunk]:
+        """What comes before any step."""
+        yield self.writer.chat_chunk({"role": "assistant"})
+
+    def of(self, step: Step) -> Iterator[ChatCompletionChunk]:
+        """What comes of a step."""
+        delta = _delta(self.split.feed(step.text) if self.split else Parts("", step.text))
+        if delta or step.logprobs:
+            logprobs = self.logprobs.chat(step.logprobs) if self.logprobs else None
+            yield self.writer.chat_chunk(delta, None, logprobs)
+        if step.ending:
+            if self.split and (rest := _delta(self.split.finish())):
+                yield self.writer.chat_chunk(rest)
+            yield self.writer.chat_chunk({}, step.ending)
+
+
+class Chunks(Protocol[Chunk]):
+    """How the steps of a request become the chunks of its stream."""
+
+    def first(self) -> Iterator[Chunk]:
+        """What comes before any step."""
+
+    def of(self, step: Step) -> Iterator[Chunk]:
+        """What comes of a step."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[Result, Chunk]):
+    """A request that was checked and has not begun."""
+
+    tokens: Sequence[int]
+    options: ResolvedOptions
+    maker: StepMaker
+    chunks: Chunks[Chunk]
+    result: Callable[[Outcome], Result]
+    trim_loop: bool
+
+    def run(self, loop: EngineLoop) -> Result:
+        """Run it to its end: without Python between its passes."""
+        return self.finish([self.maker.step(loop.complete(self.tokens, self.options))])
+
+    def finish(self, run: Iterable[Step]) -> Result:
+        """The result of all its steps."""
+        return self.result(join(run, trim_loop=self.trim_loop))
+
+    def stream(self, loop: EngineLoop) -> Iterator[Chunk]:
+        """Run it chunk by chunk. Closing the generator cancels it."""
+        with contextlib.closing(steps(loop, self.tokens, self.options, self.maker)) as run:
+            yield from self.chunks.first()
+            for step in run:
+                yield from self.chunks.of(step)
+
+
+def _delta(parts: Parts) -> ChatDelta:
+    delta: ChatDelta = {}
+    if parts.reasoning:
+        delta["reasoning_content"] = parts.reasoning
+    if parts.content:
+        delta["content"] = parts.content
+    return delta

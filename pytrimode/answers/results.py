@@ -1,0 +1,263 @@
+"""The result dictionaries: llama-cpp-python's, plus `timings` and what a tri-mode model adds to `usage`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from pytrimode.answers.logprobs import ChatLogprobs, CompletionLogprobs
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired, Required
+
+    from pytrimode._native import Stats
+
+FinishReason = Literal["stop", "length"]
+"""OpenAI's. A loop counts as "stop" there: `finish_details` tells."""
+
+
+class FinishDetails(TypedDict, total=False):
+    """Why a request ended. `stop`: the stop string, None for an end-of-generation token. Of a loop: the shortest
+    period, and how many tokens at the end only repeat what came before."""
+
+    type: Required[Literal["stop", "length", "loop"]]
+    stop: str | None
+    period: int
+    repeated_tokens: int
+
+
+class PromptTokensDetails(TypedDict):
+    """Part of `usage`."""
+
+    cached_tokens: int
+
+
+class Usage(TypedDict):
+    """Token counts of one request. `completion_tokens` leaves out the end-of-generation token (as llama-cpp-python)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    forward_passes: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class Timings(TypedDict):
+    """Speed of one request; names as llama-server's where they mean the same.
+
+    `prompt_n`: prompt tokens computed (those found in the cache are not). `predicted_n`: tokens emitted, an
+    end-of-generation token included. `forward_passes`: passes after the prefill; `fused_passes`: of these, those that
+    verified a draft and made the next one. `draft_n`, `draft_n_accepted`: tokens drafted and accepted (self-spec).
+    `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per block (diffusion); 0 in ar.
+    """
+
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+    tokens_per_forward: float
+    forward_passes: int
+    fused_passes: int
+    draft_n: int
+    draft_n_accepted: int
+    acceptance_length: float
+
+
+class CompletionChoice(TypedDict):
+    """One text of a completion."""
+
+    text: str
+    index: int
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+    finish_details: NotRequired[FinishDetails]
+
+
+class _Head(TypedDict):
+    id: str
+    created: int
+    model: str
+
+
+class Measured(TypedDict, total=False):
+    """What a finished request adds to its result, or to the last chunk of its stream."""
+
+    usage: Usage
+    timings: Timings
+
+
+class Completion(_Head, Measured):
+    """What `create_completion` returns, and each chunk of its stream; the last chunk has `usage` and `timings`."""
+
+    object: Literal["text_completion"]
+    choices: list[CompletionChoice]
+
+
+class ChatMessage(TypedDict):
+    """The assistant's answer; `reasoning_content` where it reasoned and `reasoning_format` keeps that apart."""
+
+    role: Literal["assistant"]
+    content: str
+    reasoning_content: NotRequired[str]
+
+
+class ChatChoice(TypedDict):
+    """One answer of a chat completion."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+    finish_details: NotRequired[FinishDetails]
+
+
+class ChatCompletion(_Head, Measured):
+    """What `create_chat_completion` returns."""
+
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+
+
+class ChatDelta(TypedDict, total=False):
+    """What a chunk adds to the answer."""
+
+    role: Literal["assistant"]
+    content: str
+    reasoning_content: str
+
+
+class ChatChunkChoice(TypedDict):
+    """Part of a chunk."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+    finish_details: NotRequired[FinishDetails]
+
+
+class ChatCompletionChunk(_Head, Measured):
+    """A chunk of a streamed chat completion; the last one has `usage` and `timings`."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else 0.0
+
+
+def _acceptance_length(stats: Stats) -> float:
+    """Tokens per cycle. The first token of all comes from the prefill, not from a cycle."""
+    if stats.drafted:
+        return 1.0 + stats.accepted / stats.cycles
+    return _ratio(max(0, stats.completion_tokens - 1), stats.cycles)
+
+
+def timings_of(stats: Stats) -> Timings:
+    """The `timings` object of one request."""
+    computed = stats.prompt_tokens - stats.cached_tokens
+    return {
+        "prompt_n": computed,
+        "prompt_ms": stats.prompt_seconds * 1e3,
+        "prompt_per_second": _ratio(computed, stats.prompt_seconds),
+        "predicted_n": stats.completion_tokens,
+        "predicted_ms": stats.generation_seconds * 1e3,
+        "predicted_per_second": _ratio(stats.completion_tokens, stats.generation_seconds),
+        "tokens_per_forward": _ratio(stats.completion_tokens, stats.forward_passes),
+        "forward_passes": stats.forward_passes,
+        "fused_passes": stats.fused_passes,
+        "draft_n": stats.drafted,
+        "draft_n_accepted": stats.accepted,
+        "acceptance_length": _acceptance_length(stats),
+    }
+
+
+def usage_of(stats: Stats, completion_tokens: int) -> Usage:
+    """The `usage` object of one request whose text is made of `completion_tokens` tokens."""
+    return {
+        "prompt_tokens": stats.prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": stats.prompt_tokens + completion_tokens,
+        "forward_passes": stats.forward_passes,
+        "prompt_tokens_details": {"cached_tokens": stats.cached_tokens},
+    }
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a request ended and what it cost."""
+
+    details: FinishDetails
+    measured: Measured
+
+    @property
+    def reason(self) -> FinishReason:
+        """OpenAI's finish reason."""
+        return "length" if self.details["type"] == "length" else "stop"
+
+
+@dataclass(frozen=True)
+class ResultWriter:
+    """Writes the dictionaries of one request: same id, time and model name in all of them."""
+
+    model: str
+    request: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4()}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def completion(
+        self, text: str, ending: Ending | None = None, logprobs: CompletionLogprobs | None = None
+    ) -> Completion:
+        """A whole completion, or a chunk of one; the last chunk has the ending."""
+        choice: CompletionChoice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": None}
+        result: Completion = {
+            "id": self.request,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [choice],
+        }
+        if ending:
+            choice["finish_reason"], choice["finish_details"] = ending.reason, ending.details
+            result.update(ending.measured)  # type: ignore[typeddict-item]
+        return result
+
+    def chat(self, message: ChatMessage, ending: Ending, logprobs: ChatLogprobs | None = None) -> ChatCompletion:
+        """A whole chat completion."""
+        return {
+            "id": "chat" + self.request,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": message,
+                    "logprobs": logprobs,
+                    "finish_reason": ending.reason,
+                    "finish_details": ending.details,
+                }
+            ],
+            **ending.measured,
+        }
+
+    def chat_chunk(
+        self, delta: ChatDelta, ending: Ending | None = None, logprobs: ChatLogprobs | None = None
+    ) -> ChatCompletionChunk:
+        """A chunk of a chat completion; the last one has the ending."""
+        choice: ChatChunkChoice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+        result: ChatCompletionChunk = {
+            "id": "chat" + self.request,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": [choice],
+        }
+        if ending:
+            choice["finish_reason"], choice["finish_details"] = ending.reason, ending.details
+            result.update(ending.measured)  # type: ignore[typeddict-item]
+        return result

@@ -1,0 +1,143 @@
+"""A conversation: its messages, and the next answer as a stream of steps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytrimode.options.generation_options import GenerationOptions
+
+if TYPE_CHECKING:
+    from pytrimode.answers.completion import Step
+    from pytrimode.trimode import TriMode
+
+REPLY_SHARE = 4
+"""1 / REPLY_SHARE of the context is kept free for a reply of no stated length."""
+
+
+class Loaded(NamedTuple):
+    """What came of loading a conversation."""
+
+    cached_tokens: int
+    """Tokens whose keys and values are in the cache again."""
+    notice: str
+    """Why the saved cache could not be used; "" when it could."""
+
+
+class ChatSession:
+    """Messages so far, with the model that answers them. The engine computes only what the last turn added."""
+
+    def __init__(
+        self, model: TriMode, *, system: str | None = None, options: GenerationOptions, enable_thinking: bool = False
+    ) -> None:
+        self.model = model
+        self.options = options
+        self.enable_thinking = enable_thinking
+        self.system = system
+        self.turns: list[dict[str, str]] = []
+        self.dropped_turns = 0
+        """How many of the oldest turns the last `send` left out because the context was full."""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation, the system message first."""
+        return self._messages(self.turns)
+
+    def _messages(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+        head = [{"role": "system", "content": self.system}] if self.system else []
+        return head + turns
+
+    def check(self) -> None:
+        """Raise ValueError if the file has no chat template, before anybody has typed anything."""
+        _ = self.model.chat_template
+
+    def reset(self) -> None:
+        """Forget the turns; the system message stays."""
+        self.turns.clear()
+
+    def send(self, text: str) -> Generator[Step, None, None]:
+        """Add a user turn and stream the answer. What has come of an answer that was left early is kept as it is.
+
+        When the conversation leaves too little of the context for the reply (`max_tokens`, or a quarter of the context
+        where none is given or none would ever fit), its oldest turns are left out: `dropped_turns` tells how many. They
+        are gone from `turns` when the answer is there. The system message stays.
+
+        Raises ValueError at the call if this turn alone does not fit the context, or if the template refuses it; the
+        turn is not added then.
+        """
+        user = {"role": "user", "content": text}
+        tokens, kept_from, dropped = self._fit(user)
+        run = self.model.steps(tokens, self.options)
+        self.dropped_turns = dropped
+        return self._answer(user, kept_from, run)
+
+    def _answer(
+        self, user: dict[str, str], kept_from: int, run: Generator[Step, None, None]
+    ) -> Generator[Step, None, None]:
+        answer = ""
+        try:
+            with contextlib.closing(run):
+                for step in run:
+                    answer += step.text
+                    if step.trimmed is not None:  # repetitions kept in the history would invite more of them
+                        answer = answer[: step.trimmed]
+                    yield step
+        finally:
+            if answer:
+                del self.turns[:kept_from]
+                self.turns += [user, {"role": "assistant", "content": answer}]
+
+    def _prompt(self, turns: list[dict[str, str]]) -> list[int]:
+        return self.model.chat_tokens(self._messages(turns), enable_thinking=self.enable_thinking)
+
+    def _fit(self, user: dict[str, str]) -> tuple[list[int], int, int]:
+        """The prompt, the index of the first message it keeps, and how many turns it leaves out."""
+        n_ctx = self.model.n_ctx
+        alone = self._prompt([user])
+        reply = self.options.max_tokens or -1
+        if reply == -1 or len(alone) + reply > n_ctx:
+            reply = n_ctx // REPLY_SHARE
+        begins = [i for i, message in enumerate(self.turns) if i == 0 or message["role"] == "user"]
+        for dropped, begin in enumerate(begins):
+            tokens = self._prompt([*self.turns[begin:], user])
+            if len(tokens) + reply <= n_ctx:
+                return tokens, begin, dropped
+        return alone, len(self.turns), len(begins)
+
+    def save(self, path: str | Path) -> int:
+        """Write the conversation and what the cache holds of it to a file; returns how many tokens that is.
+
+        An answer that is still being streamed is not part of it.
+        Raises FileExistsError for a file that is no conversation, OSError where it cannot be written.
+        """
+        from pytrimode.files.conversation_file import SavedConversation, write_conversation
+
+        # Up to where the next turn begins to differ from any other.
+        cache = self.model.save_state(self._prompt([*self.turns, {"role": "user", "content": ""}]))
+        saved = SavedConversation(self.system, self.turns, self.enable_thinking, self.options, cache)
+        write_conversation(Path(path).expanduser(), saved)
+        return len(cache.tokens)
+
+    def load(self, path: str | Path) -> Loaded:
+        """Go on with a saved conversation: its messages and options take the place of this session's.
+
+        A cache that this model cannot use, of other weights or another type or longer than the context, is left out:
+        the next turn computes everything anew.
+        Raises ValueError, and changes nothing, for a file that is damaged, or no conversation, or one with another
+        model; OSError where it cannot be read.
+        """
+        from pytrimode.files.cache_state import MODEL_FIELDS, difference
+        from pytrimode.files.conversation_file import read_conversation
+
+        saved = read_conversation(Path(path).expanduser())
+        if other := difference(saved.cache.origin, self.model.origin, MODEL_FIELDS):
+            raise ValueError(f"{path}: a conversation with another model: {other}")
+        self.system, self.enable_thinking, self.options = saved.system, saved.enable_thinking, saved.options
+        self.turns[:] = saved.turns
+        try:
+            self.model.load_state(saved.cache)
+        except (ValueError, RuntimeError) as error:
+            return Loaded(0, str(error))
+        return Loaded(len(saved.cache.tokens), "")

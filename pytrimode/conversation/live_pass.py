@@ -1,0 +1,73 @@
+"""What a forward pass did, in words that can be shown: the live views of the terminal, the server and its page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from pytrimode.answers.completion import Step
+    from pytrimode.trimode import TriMode
+
+
+class BlockToken(TypedDict):
+    """A decided token of a block; `p`: its probability; `end`: it ends the generation."""
+
+    text: str
+    p: float
+    end: bool
+
+
+class LivePass(TypedDict, total=False):
+    """One pass, with the fields that say something.
+
+    `tokens`: what it made final. `block` (diffusion): the whole block as it stands, None where masked; its first token
+    is the last one of what came before. `draft` (self-spec): what it proposed. `accepted`: how many of the draft of the
+    pass before it kept; the rest was rejected. A fused pass has both.
+    """
+
+    tokens: list[str]
+    block: list[BlockToken | None]
+    draft: list[str]
+    accepted: int
+
+
+class LivePasses:
+    """Describes one answer, step after step."""
+
+    def __init__(self, model: TriMode) -> None:
+        self._model = model
+        self._draft: list[int] = []
+
+    def of(self, step: Step) -> LivePass | None:
+        """None for a pass that shows nothing, as those over the prompt."""
+        shown: LivePass = {}
+        if step.tokens:
+            shown["tokens"] = self._texts(step.tokens)
+        if step.block:
+            shown["block"] = [self._decided(t, p) for t, p in zip(step.block, step.confidence, strict=True)]
+        if step.draft:
+            shown["draft"] = self._texts(step.draft)
+        if self._draft:
+            shown["accepted"] = self._n_accepted(step)
+        self._draft = step.draft
+        return shown or None
+
+    def _decided(self, token: int, p: float) -> BlockToken | None:
+        if token == self._model.mask_token_id:
+            return None
+        return {"text": self._text(token), "p": round(p, 4), "end": self._model.is_eog(token)}
+
+    def _n_accepted(self, step: Step) -> int:
+        """A draft that is rejected is followed by another token than its own."""
+        n = 0
+        while n < min(len(self._draft), len(step.tokens)) and self._draft[n] == step.tokens[n]:
+            n += 1
+        # An end of generation is no part of the tokens.
+        ended = step.ending is not None and step.ending.details == {"type": "stop", "stop": None}
+        return n + (ended and n == len(step.tokens) < len(self._draft) and self._model.is_eog(self._draft[n]))
+
+    def _texts(self, tokens: list[int]) -> list[str]:
+        return [self._text(token) for token in tokens]
+
+    def _text(self, token: int) -> str:
+        return self._model.detokenize([token], special=True).decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Files that are read or written: models, saved conversations, cache states, and the shipped model."""

@@ -1,0 +1,79 @@
+"""Keys and values of a prompt outside the engine, and what they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytrimode.gguf import keys
+from pytrimode.gguf.header import read_gguf_header
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pytrimode._native import Model
+
+MODEL_FIELDS = ("architecture", "name", "n_layer", "n_vocab", "kv_width")
+"""Fields of an origin that tell models apart; the others tell apart what the same model leaves in a cache."""
+
+_SAMPLE_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """What the cache holds of the first tokens of a prompt, as it is stored there: any cache type, no conversion."""
+
+    tokens: NDArray[np.int32]
+    """[n]"""
+    k: NDArray[np.uint8]
+    """Keys, after RoPE: [n_layer, n, bytes of a row]."""
+    v: NDArray[np.uint8]
+    """Values: [n_layer, n, bytes of a row]."""
+    origin: Mapping[str, Any]
+    """Of the model and the cache: see `origin_of`."""
+
+
+def origin_of(model: Model, file: Path, type_k: str, type_v: str, *, exact_reuse: bool) -> dict[str, Any]:
+    """What keys and values depend on, as JSON: the model, its RoPE and other hyperparameters, weights, cache types."""
+    metadata = model.metadata
+    architecture = metadata[keys.GENERAL_ARCHITECTURE]
+    return {
+        "architecture": architecture,
+        "name": metadata.get(keys.GENERAL_NAME, ""),
+        "n_layer": model.n_layer,
+        "n_vocab": model.n_vocab,
+        "kv_width": model.n_head_kv * model.head_dim,
+        "hyperparameters": {k: v for k, v in sorted(metadata.items()) if k.startswith(f"{architecture}.")},
+        "weights": weights_digest(file),
+        "type_k": type_k,
+        "type_v": type_v,
+        "exact_reuse": exact_reuse,
+    }
+
+
+def weights_digest(*files: Path) -> str:
+    """SHA-256 of the tensor table and the beginning of every tensor, of a file or of the parts of a split one: differs
+    for other types and after any training."""
+    digest = hashlib.sha256()
+    for file in files:
+        header = read_gguf_header(file)
+        with file.open("rb") as stream:
+            for tensor in header.tensors:
+                stream.seek(header.data_start + tensor.offset)
+                digest.update(repr((tensor.name, tensor.shape, tensor.type)).encode())
+                digest.update(stream.read(min(_SAMPLE_BYTES, tensor.n_bytes or 0)))
+    return digest.hexdigest()
+
+
+def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], fields: tuple[str, ...] | None = None) -> str:
+    """The first of `fields` (default: all) in which two origins differ, in words; "" where there is none."""
+    for field in fields or ours:
+        if theirs.get(field) != ours[field]:
+            if isinstance(ours[field], Mapping) or field == "weights":
+                return f"other {field}"
+            return f"{field} {theirs.get(field)}, not {ours[field]}"
+    return ""

@@ -1,0 +1,42 @@
+"""Is this path a model, and where is its drafter LoRA? Answers before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytrimode.convert import lora_path
+from pytrimode.gguf.writer import MAGIC
+
+
+def check_model_file(path: str | Path) -> Path:
+    """The path, if a GGUF file is there.
+
+    Raises FileNotFoundError, or ValueError that says what to do.
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if file.is_dir():
+        if (file / "config.json").exists():
+            raise ValueError(
+                f"{path} is a checkpoint directory; convert it first: trimode-convert {path} out.gguf --q8_0"
+            )
+        raise ValueError(f"{path} is a directory; a GGUF file is needed")
+    with file.open("rb") as stream:
+        magic = stream.read(len(MAGIC))
+    if magic != MAGIC:
+        raise ValueError(f'{path}: not a GGUF file (it does not start with "GGUF")')
+    return file
+
+
+def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
+    """The drafter LoRA to load: "auto" looks beside the model, None means none, a path must exist.
+
+    Raises FileNotFoundError or ValueError for a path that is no GGUF file.
+    """
+    if wanted is None:
+        return None
+    if wanted == "auto":
+        beside = lora_path(model)
+        return beside if beside.is_file() else None
+    return check_model_file(wanted)

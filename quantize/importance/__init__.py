@@ -1,0 +1,1 @@
+"""Importance matrices: which weights count, measured in both attention patterns."""

@@ -1,0 +1,152 @@
+"""Exactness is the product: greedy self-speculation emits exactly what greedy AR emits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llama_cpp import Llama
+from support.decoding import chat_prompts, decode
+from support.reference import argmax, diffusion
+
+from pytrimode import TriMode
+
+N_PROMPTS = 100
+MAX_TOKENS = {2: 24, 3: 24, 4: 24, 8: 24, 16: 24, 32: 36}
+"""By block length: enough for one block of full length at least, and another that is cut."""
+NEAR_TIE = 1e-3
+
+
+def load(path: Path, **options: object) -> TriMode:
+    return TriMode(path, n_ctx=1024, n_threads=1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("part", [0, 1], ids=["first-half", "second-half"])
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
+def test_greedy_self_spec_equals_greedy_ar(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str, part: int
+) -> None:
+    """In two parts, for the balance between workers."""
+    drafted = accepted = crossing = 0
+    with load(tiny_gguf(outtype)) as model:
+        assert model.has_lora
+        for prompt in chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=470)[part * 50 : part * 50 + 50]:
+            expected, _ = decode(model, prompt, mode="ar", max_tokens=max(MAX_TOKENS.values()))
+            crossing += len(prompt) < 512 < len(prompt) + min(len(expected), min(MAX_TOKENS.values()))
+            for block_length, max_tokens in MAX_TOKENS.items():
+                for use_lora in (True, False):
+                    tokens, stats = decode(
+                        model, prompt, mode="self-spec", max_tokens=max_tokens, block_length=block_length,
+                        use_lora=use_lora,
+                    )  # fmt: skip
+                    assert tokens == expected[:max_tokens], (
+                        f"B {block_length}, LoRA {use_lora}, prompt of {len(prompt)} tokens"
+                    )
+                    drafted += stats.drafted
+                    accepted += stats.accepted
+    assert crossing >= 5, "some contexts must cross 512 cells, where ggml changes kernels"
+    assert accepted > 0.2 * drafted, "the drafts must matter, or equality proves nothing"
+
+
+@pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q4_1", "q5_0", "q5_1"])
+def test_other_types_differ_only_at_near_ties(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
+) -> None:
+    differences = runs = 0
+    with load(tiny_gguf(outtype)) as model:
+        for prompt in chat_prompts(model, checkpoint_dir, 40, long_tokens=490):
+            expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
+            for block_length in (3, 8, 16):
+                tokens, _ = decode(model, prompt, mode="self-spec", max_tokens=24, block_length=block_length)
+                runs += 1
+                if tokens != expected:
+                    differences += 1
+                    same = next(i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b)
+                    row = np.sort(model.logits([*prompt, *expected[:same]])[-1])
+                    assert row[-1] - row[-2] <= NEAR_TIE
+    assert differences <= 0.01 * runs
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
+def test_the_first_token_follows_the_last_of_the_prompt(tiny_gguf: Callable[[str], Path], outtype: str) -> None:
+    """However few rows the last pass of the prefill has, from nothing and behind a cached prefix."""
+    prompt = [1, *range(130, 140)]
+    with load(tiny_gguf(outtype)) as model:
+        expected = [argmax(model.logits(prompt[:n])[-1], model.mask_token_id) for n in range(1, len(prompt) + 1)]
+        for rows in range(1, 5):
+            for n in range(rows, len(prompt) + 1):
+                decode(model, [*prompt[: n - rows], 0], mode="ar", max_tokens=1)
+                tokens, stats = decode(model, prompt[:n], mode="ar", max_tokens=1)
+                assert stats.prompt_tokens - stats.cached_tokens <= max(rows, 1)
+                assert tokens == [expected[n - 1]]
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0"])
+def test_the_same_prompt_again_gives_the_same_bits(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
+) -> None:
+    """The second time the prompt is found in the cache; the kernels that ran on it must have been the same."""
+    with load(tiny_gguf(outtype)) as model:
+        for prompt in chat_prompts(model, checkpoint_dir, 20, long_tokens=600):
+            model.clear_cache()
+            first, cold = decode(model, prompt, mode="ar", max_tokens=16)
+            again, warm = decode(model, prompt, mode="ar", max_tokens=16)
+            assert (cold.cached_tokens, warm.cached_tokens) == (0, len(prompt) - 1)
+            assert again == first
+
+
+def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -> None:
+    stock = Llama(str(q8_gguf), n_ctx=512, n_batch=512, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False)
+    with load(q8_gguf) as model:
+        for prompt in chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=300):
+            expected: list[int] = []
+            for token in stock.generate(prompt, temp=0.0, reset=True):
+                expected.append(token)
+                if model.is_eog(token) or len(expected) == 30:
+                    break
+            assert decode(model, prompt, mode="ar", max_tokens=30)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "threshold", "options"),
+    [
+        (8, 0.9, {}),
+        (16, 0.9, {}),
+        (16, 0.5, {}),
+        (32, 0.99, {}),
+        (5, 1.0, {}),
+        (1, 0.9, {}),
+        (16, 0.9, {"reveal": "leftmost"}),
+        (16, 0.9, {"steps": 4}),
+        (8, 0.9, {"steps": 3, "reveal": "leftmost"}),
+    ],
+)
+def test_diffusion_equals_the_plain_python_algorithm(
+    f32_gguf: Path, checkpoint_dir: Path, block: int, threshold: float, options: dict[str, Any]
+) -> None:
+    # Exact attention: the reference computes everything anew in one pass, with other kernels under flash attention.
+    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
+        ends = {t for t in range(model.n_vocab) if model.is_eog(t)}
+        for prompt in chat_prompts(model, checkpoint_dir, 6):
+            expected = diffusion(
+                model.logits, prompt, block=block, threshold=threshold, max_tokens=30, mask=model.mask_token_id,
+                ends=ends, **options,
+            )  # fmt: skip
+            tokens, stats = decode(
+                model, prompt, mode="diffusion", max_tokens=30, block_length=block, threshold=threshold, **options
+            )
+            assert (tokens, stats.forward_passes) == expected
+
+
+def test_ar_equals_argmax_over_logits(f32_gguf: Path, checkpoint_dir: Path) -> None:
+    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
+        for prompt in chat_prompts(model, checkpoint_dir, 3):
+            tokens, stats = decode(model, prompt, mode="ar", max_tokens=20)
+            known = list(prompt)
+            for token in tokens:
+                assert token == argmax(model.logits(known)[-1], model.mask_token_id)
+                known.append(token)
+            assert stats.forward_passes == len(tokens) - 1

@@ -1,0 +1,145 @@
+"""A client that leaves while others go on: its slot is free within two forward passes, whatever it was doing."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.serving import LONG, LONG_CONTEXT, PATIENCE, Served, loader, served, until
+from support.synthetic import make_checkpoint
+
+from pytrimode.convert import convert
+from pytrimode.options.modes import AUTO, MODES
+from pytrimode.server.runner import Slot
+
+COMPLETIONS = "/v1/completions"
+ENDLESS = LONG | {"stream": True, "loop_window": 0}
+MOST_PASSES = 2
+
+
+@pytest.fixture(scope="module")
+def slow_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights whose passes take many times as long as the news of a client that has left."""
+    directory = tmp_path_factory.mktemp("slow")
+    source = make_checkpoint(directory / "slow", hidden=1024, layers=4, ffn=4096)
+    return convert(source, directory / "slow.gguf", "f16").path
+
+
+@pytest.fixture(scope="module")
+def slow(slow_gguf: Path) -> Iterator[Served]:
+    with served(loader(slow_gguf, LONG_CONTEXT, n_parallel=3), n_parallel=3) as running:
+        yield running
+
+
+@contextmanager
+def neighbour(server: Served, mode: str) -> Iterator[Slot]:
+    """The slot of an answer that goes on until the end of the block, read by a client of its own."""
+    ended = threading.Event()
+
+    def read() -> None:
+        with server.client.stream("POST", COMPLETIONS, json=ENDLESS | {"mode": mode}) as response:
+            for _ in response.iter_lines():
+                if ended.is_set():
+                    return
+
+    before = busy(server)
+    thread = threading.Thread(target=read)
+    thread.start()
+    until(lambda: len(busy(server)) > len(before))
+    (slot,) = (slot for slot in busy(server) if slot not in before)
+    try:
+        yield slot
+    finally:
+        ended.set()
+        thread.join(PATIENCE)
+        until(lambda: slot.run is None)
+
+
+def busy(server: Served) -> list[Slot]:
+    return [slot for slot in server.host.runner.slots if slot.run]
+
+
+def on_a_busy_machine(test: Callable[..., int]) -> Callable[..., None]:
+    """Up to three attempts: what else runs may keep the server's thread waiting for longer than a pass takes."""
+
+    @wraps(test)
+    def best_of_three(*args: Any, **kwargs: Any) -> None:
+        passes = [test(*args, **kwargs)]
+        while passes[-1] > MOST_PASSES and len(passes) < 3:
+            passes.append(test(*args, **kwargs))
+        assert min(passes) <= MOST_PASSES, passes
+
+    return best_of_three
+
+
+def passes_until_free(witness: Slot, left: Slot) -> int:
+    """Forward passes from now on; the witness is in mode ar: a token is a pass."""
+    before = witness.n_decoded
+    end = time.monotonic() + PATIENCE
+    while left.run is not None:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return witness.n_decoded - before
+
+
+@pytest.mark.parametrize("mode", (*MODES, AUTO))
+@on_a_busy_machine
+def test_a_client_that_leaves_a_stream(slow: Served, mode: str) -> int:
+    with neighbour(slow, "ar") as witness, neighbour(slow, "self-spec") as other:
+        until(lambda: witness.n_decoded > 0 and other.n_decoded > 0)
+        with slow.client.stream("POST", COMPLETIONS, json=ENDLESS | {"mode": mode}) as response:
+            lines = response.iter_lines()
+            for _ in range(6):
+                next(lines)
+            (left,) = (slot for slot in busy(slow) if slot not in (witness, other))
+        passes = passes_until_free(witness, left)
+        assert busy(slow) == [slot for slot in slow.host.runner.slots if slot in (witness, other)]
+        described = {slot["id"]: slot for slot in slow.get("/slots").json()}
+        assert not described[left.id]["is_processing"] and described[witness.id]["is_processing"]
+    return passes
+
+
+@contextmanager
+def waiting_client(server: Served, body: dict[str, Any]) -> Iterator[Slot]:
+    """The slot of a request whose client has sent it, and waits for the first byte until the end of the block."""
+    before = busy(server)
+    data = json.dumps(body).encode()
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        until(lambda: len(busy(server)) > len(before))
+        (slot,) = (slot for slot in busy(server) if slot not in before)
+        yield slot
+
+
+@pytest.mark.parametrize("mode", (*MODES, AUTO))
+@on_a_busy_machine
+def test_a_client_that_leaves_while_its_prompt_is_read(slow: Served, mode: str) -> int:
+    body = {**ENDLESS, "mode": mode, "prompt": [20 + n % 90 for n in range(6000)]}
+    with neighbour(slow, "ar") as witness:
+        with waiting_client(slow, body) as left:
+            begun = witness.n_decoded
+            until(lambda: witness.n_decoded > begun + 1)
+        passes = passes_until_free(witness, left)
+        assert left.n_decoded == 0
+    return passes
+
+
+@on_a_busy_machine
+def test_a_client_that_leaves_while_its_answer_pauses_for_lack_of_cells(slow_gguf: Path) -> int:
+    with served(loader(slow_gguf, 512, n_parallel=2), n_parallel=2) as small:
+        engine = small.host.ready.model._loop._open()
+        with neighbour(small, "ar") as witness:
+            with waiting_client(small, {**ENDLESS, "stream": False, "prompt": [20] * 400}) as left:
+                until(lambda: engine.state["n_suspended"] == 1)
+            passes = passes_until_free(witness, left)
+            assert witness.run, "the other goes on"
+    return passes

@@ -1,0 +1,1 @@
+"""What tests, benchmarks and tools share: checkpoints, references, servers under test."""
