@@ -1,4 +1,4 @@
-# pytrimode serve on the CPU. From the root of a clone: docker build -f docs/Dockerfile -t pytrimode .
+# pytrimode serve on the CPU. From the root of a clone: docker build -t pytrimode .
 FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential git && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/pytrimode
