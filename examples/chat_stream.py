@@ -1,6 +1,6 @@
 """Stream an answer in each mode, and show how many tokens a forward pass gave.
 
-    python examples/chat_stream.py [MODEL.gguf]
+python examples/chat_stream.py [MODEL.gguf]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fill in what stands between a beginning and an end: block diffusion sees both sides.
 
-    python examples/fill_the_middle.py [MODEL.gguf]
+python examples/fill_the_middle.py [MODEL.gguf]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ask for an answer that follows a JSON schema.
 
-    python examples/json_answer.py [MODEL.gguf]
+python examples/json_answer.py [MODEL.gguf]
 """
 
 from __future__ import annotations

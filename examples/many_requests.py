@@ -1,6 +1,6 @@
 """Run eight requests side by side over one context: a request's answer never depends on its company.
 
-    python examples/many_requests.py [MODEL.gguf]
+python examples/many_requests.py [MODEL.gguf]
 """
 
 from __future__ import annotations

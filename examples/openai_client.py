@@ -1,6 +1,6 @@
-"""Start `pytrimode serve` and ask it with the openai package (`pip install openai`; the server needs the extra [server]).
+"""Start `pytrimode serve` and ask it with the openai package (needs `openai` and the extra [server]).
 
-    python examples/openai_client.py [MODEL.gguf]
+python examples/openai_client.py [MODEL.gguf]
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ from pathlib import Path
 import llama_cpp
 
 from pytrimode import TriMode
-from pytrimode.shipped_model import shipped_gguf
+from pytrimode.files.shipped_model import shipped_gguf
 
 library = next(Path(llama_cpp.__file__).parent.glob("lib/libggml-cuda.so"))
 print(f"{library}: {library.stat().st_size / 1e6:.0f} MB")

@@ -29,8 +29,8 @@ SMALL = 256
 LOAD_AND_ASK = """
 import json, sys
 from pytrimode import TriMode
-from pytrimode.chat_session import ChatSession
-from pytrimode.generation_options import GenerationOptions
+from pytrimode.conversation.chat_session import ChatSession
+from pytrimode.options.generation_options import GenerationOptions
 
 model_file, first, second, question = sys.argv[1:]
 with TriMode(model_file, n_ctx=1024, n_threads=1) as model:

@@ -22,7 +22,7 @@ from pytrimode.gguf.output import OutputFile, output_directory
 # Converts, and stands still in the middle of the model's tensors until it is killed.
 STALL = """
 import sys, time
-import pytrimode.convert.output as output
+import pytrimode.gguf.output as output
 from pytrimode.convert import cli, conversion
 kind = sys.argv.pop()
 if kind == "named":

@@ -78,7 +78,7 @@ def test_commands_in_a_document_take_the_options_that_it_gives_them(document: Pa
     """Lines of fenced blocks and inline code that begin with one of our commands."""
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
     wrong = []
-    for line in re.findall(r"(?:^|[`(])\s*((?:pytrimode|trimode-convert|trimode-quantize) [^`\n]*)", text, re.MULTILINE):
+    for line in re.findall(rf"(?:^|[`(])\s*((?:{'|'.join(COMMANDS)}) [^`\n]*)", text, re.MULTILINE):
         program, *words = line.split("#")[0].split(" -- ")[0].split()
         flags = [word.split("=")[0].rstrip(",.;:)") for word in words if re.match(r"-{1,2}[a-zA-Z]", word)]
         wrong += [f"{line.strip()}: {flag}" for flag in flags if flag not in KNOWN[program]]
