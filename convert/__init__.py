@@ -8,8 +8,9 @@ The life of a conversion: `checkpoint` (files, tensors) -> `names`, `hparams`, `
 drafter LoRA, `conversion` holds it together. `model_output` is what trimode-quantize shares.
 """
 
-from pytrimode.convert.conversion import ConversionResult, convert, lora_path
+from pytrimode.convert.conversion import ConversionResult, convert
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 
 __all__ = ["ConversionError", "ConversionResult", "TypeOptions", "convert", "lora_path"]

@@ -21,10 +21,10 @@ from pytrimode.convert.lora import LORA_TYPES, DrafterLora
 from pytrimode.convert.model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.sizes import shown_size
-from pytrimode.gguf.split import whole_name
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
 
 
@@ -172,11 +172,6 @@ def convert(
 def output_path(path: str | PathLike[str], outtype: str) -> Path:
     """The file to write: `{ftype}` in its name stands for the type."""
     return Path(str(Path(path)).replace("{ftype}", outtype))
-
-
-def lora_path(out: Path) -> Path:
-    """Where the drafter LoRA of a GGUF file, or of its parts, lies: `model.gguf` -> `model-drafter-lora.gguf`."""
-    return out.with_name(f"{whole_name(out.name).removesuffix('.gguf')}-drafter-lora.gguf")
 
 
 def checkpoint_metadata(

@@ -8,10 +8,10 @@ from pathlib import Path
 from pytrimode.convert.encode import SourceTensor
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import part_path, whole_name
 from pytrimode.gguf.header import GgufHeader, read_gguf_header
 from pytrimode.gguf.mapped_file import MappedFile
 from pytrimode.gguf.metadata import Metadata
-from pytrimode.gguf.split import part_path, whole_name
 from pytrimode.gguf.types import GgmlType
 
 SPLIT_KEYS = "split."

@@ -19,14 +19,13 @@ from pytrimode.convert.encode import SourceTensor
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.header import GgufHeader, read_gguf_header
+from pytrimode.gguf.layout import MAGIC, MAX_NAME
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.types import GgmlType
-from pytrimode.gguf.writer import MAGIC, OutputTensor, write_gguf
+from pytrimode.gguf.writer import OutputTensor, write_gguf
 
 SUMS, COUNTS = ".in_sum2", ".counts"
-MAX_NAME = 64
-"""GGML_MAX_NAME."""
 
 
 @dataclass(frozen=True)

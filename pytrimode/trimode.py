@@ -28,9 +28,9 @@ from pytrimode.options.generation_options import (
     RequestArguments,
     ResolvedOptions,
 )
+from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
-from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 
 if TYPE_CHECKING:
     import numpy as np

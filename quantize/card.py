@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode.bench.report import markdown_table
-from pytrimode.convert import lora_path
 from pytrimode.convert.general import HUB
 from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.files.file_info import file_info
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.metadata import decode_strings
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.sizes import shown_size

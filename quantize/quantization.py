@@ -9,7 +9,7 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 
-from pytrimode.convert.conversion import ConversionResult, lora_path, output_path
+from pytrimode.convert.conversion import ConversionResult, output_path
 from pytrimode.convert.encode import SourceTensor, encode_tensor
 from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.convert.lora import LORA_TYPES, stored_kind
@@ -18,6 +18,7 @@ from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pytrimode.bench.report import markdown_table
-from pytrimode.convert import convert, lora_path
+from pytrimode.convert import convert
 from pytrimode.convert.lora import LORA_TYPES
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.plan import Option, plan
 from pytrimode.plan.model_shape import BUILT_IN

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.gguf import keys
+from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH, DEFAULT_THRESHOLD
 from pytrimode.gguf.metadata import Metadata
-
-DEFAULT_BLOCK_LENGTH = 32
-DEFAULT_THRESHOLD = 0.9
-"""Confidence from which block diffusion commits a token; the model card's value."""
 
 
 @dataclass(frozen=True)

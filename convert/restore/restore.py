@@ -18,13 +18,13 @@ from pytrimode.convert import lora
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, WEIGHTS
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
 from pytrimode.convert.checkpoint.names import Weight, expected_weights
-from pytrimode.convert.conversion import lora_path
 from pytrimode.convert.encode import SourceTensor, encode_tensor, rope_row_order
 from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.convert.restore.config import config_of, hyperparameters_of
 from pytrimode.convert.restore.tokenizer import tokenizer_files
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.output import check_space, output_directory
 from pytrimode.gguf.types import GgmlType
 

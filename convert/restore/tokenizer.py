@@ -13,7 +13,8 @@ from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.convert.restore.config import SPECIAL_TOKENS
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.metadata import STRING, decode_string, decode_strings
+from pytrimode.gguf.layout import STRING
+from pytrimode.gguf.metadata import decode_string, decode_strings
 
 _PADDING = re.compile(r"\[PAD\d+\]")
 

@@ -11,6 +11,7 @@ import click
 from pytrimode._native import LOOP_WINDOW
 from pytrimode.options import modes
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.gpu_layers import ALL, AUTO, parse_gpu_layers
 from pytrimode.options.sampling import (
     COUPLED,
     DEFAULT_CHAT_TEMPERATURE,
@@ -19,7 +20,6 @@ from pytrimode.options.sampling import (
     SAMPLERS,
     Sampling,
 )
-from pytrimode.plan.offload import ALL, AUTO, parse_gpu_layers
 from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"

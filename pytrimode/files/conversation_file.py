@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pytrimode.convert import ConversionError
 from pytrimode.files.cache_state import CacheState
+from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.output import OutputFile
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling

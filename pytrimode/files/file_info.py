@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert import lora_path
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.options import modes
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytrimode.convert import lora_path
-from pytrimode.gguf.writer import MAGIC
+from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.layout import MAGIC
 
 
 def check_model_file(path: str | Path) -> Path:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.metadata import BOOL, F32, I32, STRING, U16, U32, Metadata
+from pytrimode.gguf.layout import BOOL, F32, I32, STRING, U16, U32
+from pytrimode.gguf.metadata import Metadata
 
 _KINDS = {"u16": U16, "u32": U32, "i32": I32, "f32": F32, "bool": BOOL, "str": STRING}
 _RANGES = {U16: (0, 2**16 - 1), U32: (0, 2**32 - 1), I32: (-(2**31), 2**31 - 1)}

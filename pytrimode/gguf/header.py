@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pytrimode.gguf import keys
+from pytrimode.gguf.layout import ALIGNMENT, MAGIC
 from pytrimode.gguf.types import BY_NUMBER
-from pytrimode.gguf.writer import ALIGNMENT, MAGIC
 
 VERSIONS = (2, 3)
 MAX_DIMENSIONS = 4

@@ -61,7 +61,11 @@ DIFFUSION_SHIFT_LOGITS: Final = "diffusion.shift_logits"
 """False: in a block pass the logits of row i predict the token at i, not at i + 1."""
 
 TRIMODE_BLOCK_LENGTH: Final = "trimode.block_length"
+DEFAULT_BLOCK_LENGTH: Final = 32
+"""What block diffusion takes where a checkpoint names none."""
 TRIMODE_THRESHOLD: Final = "trimode.threshold"
+DEFAULT_THRESHOLD: Final = 0.9
+"""Confidence from which block diffusion commits a token; the model card's value."""
 TRIMODE_SOURCE_MODEL: Final = "trimode.source_model"
 TRIMODE_SOURCE_FILES: Final = "trimode.source.files"
 TRIMODE_SOURCE_SHA256: Final = "trimode.source.sha256"

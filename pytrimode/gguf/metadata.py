@@ -11,8 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from pytrimode.gguf.errors import ConversionError
-
-U16, U32, I32, F32, BOOL, STRING, ARRAY = 2, 4, 5, 6, 7, 8, 9
+from pytrimode.gguf.layout import ARRAY, BOOL, F32, I32, STRING, U16, U32
 
 
 class Metadata:

@@ -6,28 +6,16 @@ Source: llama.cpp `tools/gguf-split/gguf-split.cpp`, `src/llama-model-loader.cpp
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import part_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.writer import OutputTensor
 
 MAX_PARTS = 99_999
-_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)?")
-
-
-def part_path(out: Path, number: int, count: int) -> Path:
-    """The name of a part, numbers from 1: `model.gguf` -> `model-00001-of-00003.gguf`."""
-    return out.with_name(f"{out.name.removesuffix('.gguf')}-{number:05d}-of-{count:05d}.gguf")
-
-
-def whole_name(name: str) -> str:
-    """The name of a file without the numbers of a part."""
-    match = _PART.fullmatch(name)
-    return f"{match[1]}{match[4] or ''}" if match else name
 
 
 def split_by_size(tensors: Sequence[OutputTensor], max_bytes: int | None) -> list[list[OutputTensor]]:

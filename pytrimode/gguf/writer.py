@@ -9,14 +9,10 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from pytrimode.gguf.layout import MAGIC, VERSION, padded
 from pytrimode.gguf.metadata import Metadata, encode_string
 from pytrimode.gguf.output import OutputFile, check_space
 from pytrimode.gguf.types import GgmlType
-
-MAGIC = b"GGUF"
-VERSION = 3
-ALIGNMENT = 32
-"""GGUF's default: data of a tensor starts at a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,6 @@ def encode_header(metadata: Metadata, tensors: Sequence[OutputTensor]) -> bytes:
         offset += padded(tensor.n_bytes)
     header = b"".join(parts)
     return header + bytes(padded(len(header)) - len(header))
-
-
-def padded(n_bytes: int) -> int:
-    """What so many bytes take in a file, alignment included."""
-    return (n_bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
 def _append(output: OutputFile, data: bytes, progress: Callable[[int], None]) -> None:

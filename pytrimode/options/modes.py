@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytrimode.convert.checkpoint.hparams import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 from pytrimode.gguf import keys
+from pytrimode.gguf.keys import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 
 AR = "ar"
 DIFFUSION = "diffusion"

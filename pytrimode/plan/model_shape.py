@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert import ConversionError, lora_path
 from pytrimode.convert.checkpoint.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
-from pytrimode.convert.checkpoint.hparams import DEFAULT_BLOCK_LENGTH, Hyperparameters, Rope
+from pytrimode.convert.checkpoint.hparams import Hyperparameters, Rope
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.convert.lora import ADAPTER_CONFIG
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
+from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 
 FAMILY = "Nemotron-Labs-Diffusion"
 FAMILY_LORA_RANK = 128

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytrimode.options.gpu_layers import DEFAULT_MARGIN
 from pytrimode.plan.cards import CARDS, Card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
@@ -13,9 +14,8 @@ from pytrimode.plan.speed import Load, Speeds, speeds
 from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, WeightBytes, lora_bytes, weight_bytes
 
 GIB = 1 << 30
+GIB = 1 << 30
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
-DEFAULT_MARGIN = GIB
-"""Left free on a device: its driver's context, the desktop."""
 ESTIMATE_CONTEXT = 2048
 """Cached tokens that a pass of the speed estimates reads."""
 PREFERRED_CACHES = (("f16", "q8_0"), ("q4_0",))

@@ -20,9 +20,9 @@ from os import PathLike
 from pathlib import Path
 
 from pytrimode.bench.prompts import tokenize
-from pytrimode.convert.checkpoint.hparams import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.quantize.evaluation.answers import speed_ratio
 from pytrimode.quantize.evaluation.files import FileFacts, LazyModel, ModelFile, model_file
 from pytrimode.quantize.evaluation.options import EvaluationOptions

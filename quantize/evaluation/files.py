@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert import lora_path
 from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.files.cache_state import weights_digest
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.trimode import TriMode
 

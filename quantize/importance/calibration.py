@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from pytrimode import _native
-from pytrimode.convert import lora_path
-from pytrimode.convert.checkpoint.hparams import DEFAULT_BLOCK_LENGTH
 from pytrimode.convert.checkpoint.names import HEAD
 from pytrimode.convert.imatrix_file import write_imatrix
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import read_gguf_header
+from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import check_output
 
 DEFAULT_CONTEXT = 512

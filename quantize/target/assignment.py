@@ -21,8 +21,8 @@ from pytrimode.convert.encode import SourceTensor
 from pytrimode.convert.imatrix_file import ImportanceMatrix
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.layout import padded
 from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType, OutputType
-from pytrimode.gguf.writer import padded
 from pytrimode.quantize.target.knapsack import best_choices
 from pytrimode.quantize.target.sensitivity import probe_of
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from pytrimode import _native
-from pytrimode.convert import lora_path
-from pytrimode.convert.checkpoint.hparams import DEFAULT_BLOCK_LENGTH
 from pytrimode.convert.encode import SourceTensor, encode_tensor
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.types import GgmlType
 from pytrimode.quantize.evaluation.files import file_facts

@@ -16,14 +16,15 @@ from support.synthetic import make_checkpoint
 
 from pytrimode import TriMode, _native
 from pytrimode.cli import run
-from pytrimode.convert import convert, lora_path
+from pytrimode.convert import convert
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
+from pytrimode.options.gpu_layers import most_that_fit, parse_gpu_layers
 from pytrimode.plan import plan
 from pytrimode.plan.cards import CARDS, find_card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, model_shape
-from pytrimode.plan.offload import most_that_fit, parse_gpu_layers
 from pytrimode.plan.planner import CACHE_TYPES, GIB, layers_that_fit
 from pytrimode.plan.published import Comparison, comparisons
 from pytrimode.plan.sizes import parse_size, size_text

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from support.convert_helpers import files_in
 from support.synthetic import make_checkpoint
 
-from pytrimode.convert import convert, lora_path
+from pytrimode.convert import convert
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.sizes import shown_size
 from pytrimode.quantize import cli, quantize
 from pytrimode.quantize.evaluation.evaluation import evaluate

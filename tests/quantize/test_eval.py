@@ -19,7 +19,7 @@ from support.convert_helpers import files_in
 from support.quantize_helpers import COMMAND, N_CHUNKS, N_CTX, PROMPTS, QUICK
 
 from pytrimode import TriMode
-from pytrimode.convert import lora_path
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.quantize import cli, quantize
 from pytrimode.quantize.evaluation.evaluation import evaluate, evaluation_text
 from pytrimode.quantize.evaluation.report import markdown

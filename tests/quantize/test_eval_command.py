@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from support.convert_helpers import files_in
 from support.quantize_helpers import COMMAND, QUICK
 
-from pytrimode.convert import lora_path
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import lora_path
 from pytrimode.quantize import cli, quantize
 from pytrimode.quantize.evaluation.evaluation import evaluate
 from pytrimode.quantize.evaluation.report import markdown

@@ -11,10 +11,11 @@ from typing import Any
 from pytrimode import _native
 from pytrimode.gguf import keys
 from pytrimode.gguf.header import read_gguf_header
-from pytrimode.plan.planner import DEFAULT_MARGIN
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_MARGIN = 1 << 30
+"""Bytes left free on a device: its driver's context, the desktop."""
 ALL, AUTO = "all", "auto"
 ALL_LAYERS = -1
 GPU_TYPES = ("gpu", "igpu")
