@@ -35,6 +35,9 @@ def quantize_file(
 ) -> None:
     """Quantize a GGUF file as libllama does (`native/weights/quantize_file.h`). Raises RuntimeError with its reason."""
 
+def tensor_type(number: int) -> tuple[str, int, int]:
+    """Name, elements per block and bytes per block of a tensor type (enum ggml_type). Raises ValueError without one."""
+
 def requires_imatrix(type: str) -> bool:
     """Whether ggml cannot quantize to the type without an importance matrix."""
 

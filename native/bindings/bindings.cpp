@@ -23,6 +23,7 @@ using namespace trimode;
 void bind_activations(nb::module_ & m);
 void bind_devices(nb::module_ & m);
 void bind_encode(nb::module_ & m);
+void bind_gguf(nb::module_ & m);
 void bind_plan(nb::module_ & m);
 void bind_quantize(nb::module_ & m);
 void bind_speculation(nb::module_ & m);
@@ -337,6 +338,7 @@ NB_MODULE(_native, m) {
     m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
     bind_activations(m);
     bind_encode(m);
+    bind_gguf(m);
     bind_quantize(m);
     bind_model(m);
     bind_results(m);

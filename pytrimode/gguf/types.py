@@ -2,8 +2,7 @@
 
 Which type each tensor of a file gets is not here: libllama decides, see `type_selection`.
 
-Sources: llama.cpp `ggml/include/ggml.h` (enum ggml_type), `ggml/src/ggml-common.h` (block sizes), `include/llama.h`
-(enum llama_ftype).
+Sources: llama.cpp `ggml/include/ggml.h` (enum ggml_type), `include/llama.h` (enum llama_ftype).
 """
 
 from __future__ import annotations
@@ -12,50 +11,59 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
+from pytrimode import _native
+
 
 class GgmlType(Enum):
-    """A tensor type: its number in a GGUF file, elements per block, bytes per block."""
+    """A tensor type, its value the number in a GGUF file; what a block holds and takes is asked of ggml.
 
-    F32 = (0, 1, 4)
-    F16 = (1, 1, 2)
-    Q4_0 = (2, 32, 18)
-    Q4_1 = (3, 32, 20)
-    Q5_0 = (6, 32, 22)
-    Q5_1 = (7, 32, 24)
-    Q8_0 = (8, 32, 34)
-    Q8_1 = (9, 32, 36)
-    Q2_K = (10, 256, 84)
-    Q3_K = (11, 256, 110)
-    Q4_K = (12, 256, 144)
-    Q5_K = (13, 256, 176)
-    Q6_K = (14, 256, 210)
-    Q8_K = (15, 256, 292)
-    IQ2_XXS = (16, 256, 66)
-    IQ2_XS = (17, 256, 74)
-    IQ3_XXS = (18, 256, 98)
-    IQ1_S = (19, 256, 50)
-    IQ4_NL = (20, 32, 18)
-    IQ3_S = (21, 256, 110)
-    IQ2_S = (22, 256, 82)
-    IQ4_XS = (23, 256, 136)
-    I8 = (24, 1, 1)
-    I16 = (25, 1, 2)
-    I32 = (26, 1, 4)
-    I64 = (27, 1, 8)
-    F64 = (28, 1, 8)
-    IQ1_M = (29, 256, 56)
-    BF16 = (30, 1, 2)
-    TQ1_0 = (34, 256, 54)
-    TQ2_0 = (35, 256, 66)
-    MXFP4 = (39, 32, 17)
-    NVFP4 = (40, 64, 36)
-    Q1_0 = (41, 128, 18)
-    Q2_0 = (42, 64, 18)
+    The names and sizes of the package `gguf` are not used: 0.19 lacks Q2_0 and gives Q8_1 40 bytes, ggml 36.
 
-    def __init__(self, number: int, block: int, block_bytes: int) -> None:
+    Attributes:
+        number: in a GGUF file.
+        block: elements of a block.
+        block_bytes: bytes of a block.
+    """
+
+    F32 = 0
+    F16 = 1
+    Q4_0 = 2
+    Q4_1 = 3
+    Q5_0 = 6
+    Q5_1 = 7
+    Q8_0 = 8
+    Q8_1 = 9
+    Q2_K = 10
+    Q3_K = 11
+    Q4_K = 12
+    Q5_K = 13
+    Q6_K = 14
+    Q8_K = 15
+    IQ2_XXS = 16
+    IQ2_XS = 17
+    IQ3_XXS = 18
+    IQ1_S = 19
+    IQ4_NL = 20
+    IQ3_S = 21
+    IQ2_S = 22
+    IQ4_XS = 23
+    I8 = 24
+    I16 = 25
+    I32 = 26
+    I64 = 27
+    F64 = 28
+    IQ1_M = 29
+    BF16 = 30
+    TQ1_0 = 34
+    TQ2_0 = 35
+    MXFP4 = 39
+    NVFP4 = 40
+    Q1_0 = 41
+    Q2_0 = 42
+
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.block = block
-        self.block_bytes = block_bytes
+        _, self.block, self.block_bytes = _native.tensor_type(number)
 
     @property
     def is_quantized(self) -> bool:
