@@ -66,6 +66,9 @@ lint: $(VENV)/.test-installed
 	@rm -rf build/types && mkdir -p build/types/pytrimode
 	@ln -s $(CURDIR)/pytrimode/* $(CURDIR)/convert $(CURDIR)/quantize build/types/pytrimode/
 	cd build/types && $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p pytrimode
+	@# -S: without site-packages' .pth files an editable installation does not stand before that tree.
+	cd build/types && PYTHONPATH=.:"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	    $(BIN)/python -S $(BIN)/lint-imports --no-logo --cache-dir $(CURDIR)/.import_linter_cache $(CURDIR)/pyproject.toml
 
 format: $(VENV)/.test-installed
 	$(BIN)/ruff check --fix .
@@ -73,7 +76,7 @@ format: $(VENV)/.test-installed
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist .mypy_cache .import_linter_cache .pytest_cache .ruff_cache
 
 # The tests run from the source tree, so they need an editable installation; it serves `make run` too.
 $(VENV)/.test-installed: $(SOURCES) | $(BIN)/pip

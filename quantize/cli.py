@@ -12,8 +12,8 @@ import click
 from pytrimode.convert.cli_options import Size, WeightTypes, library_arguments, output_options
 from pytrimode.convert.cli_run import byte_progress, clean_errors, report
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES
+from pytrimode.quantize.cli_evaluation import card_command, eval_command
 from pytrimode.quantize.cli_run import model_errors, named_progress, read_text, step_progress
-from pytrimode.quantize.evaluation.cli import card_command, eval_command
 from pytrimode.quantize.importance.calibration import DEFAULT_CONTEXT, calibrate
 from pytrimode.quantize.quantization import COPY, quantize
 from pytrimode.quantize.target.sensitivity import DEFAULT_CHUNKS, SensitivityOptions
