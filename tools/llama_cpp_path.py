@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import sys
 from pathlib import Path
 
+import numpy as np
+import safetensors
+
+from pytrimode.convert.checkpoint.safetensors_file import SafetensorsFile
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.gguf.types import OUTPUT_TYPES
 
 OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 PIECE_BYTES = 16 << 20
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 # The script tells tokenizers apart by a checksum of what they do to a text. A made-up tokenizer has another one.
 CONVERT = """
@@ -82,13 +86,17 @@ def _ministral_name(name: str) -> str:
 
 
 def _rename_tensors(source: Path, target: Path) -> None:
-    with source.open("rb") as file, target.open("wb") as out:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        text = json.dumps({_ministral_name(name): entry for name, entry in header.items()}).encode()
-        text += b" " * (-len(text) % 8)
-        out.write(struct.pack("<Q", len(text)) + text)
-        shutil.copyfileobj(file, out, PIECE_BYTES)
+    data = np.memmap(source, np.uint8, "r")
+    tensors = {
+        _ministral_name(name): safetensors.TensorSpec(
+            dtype=DTYPES[tensor.dtype],
+            shape=tensor.shape,
+            data_ptr=data.ctypes.data + tensor.offset,
+            data_len=tensor.n_bytes,
+        )
+        for name, tensor in SafetensorsFile(source).tensors.items()
+    }
+    safetensors.serialize_file(tensors, target, metadata={"format": "pt"})
 
 
 def _same_bytes(one: GgufHeader, first: TensorInfo, two: GgufHeader, second: TensorInfo) -> bool:

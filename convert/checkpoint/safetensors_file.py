@@ -2,6 +2,7 @@
 
 Format: 8 bytes header length (little-endian), the header as JSON, then the data. Every tensor is a range of the data;
 ranges do not overlap and leave no holes. Source: https://github.com/huggingface/safetensors#format
+The package `safetensors` hands out tensors of a framework, and BF16 to torch only; the converter reads ranges of bytes.
 """
 
 from __future__ import annotations

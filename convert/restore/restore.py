@@ -69,7 +69,10 @@ def restore(
 
 
 def write_safetensors(path: Path, tensors: Sequence[Tensor], threads: int, progress: Progress | None = None) -> None:
-    """Write one safetensors file. Raises OSError when that fails."""
+    """Write one safetensors file. Raises OSError when that fails.
+
+    The package `safetensors` writes only what lies in memory as a whole (28 GB of a 14B); here it is a tensor at most.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for tensor in tensors:

@@ -81,8 +81,8 @@ def test_what_is_left_out_is_said(vlm: Path, tmp_path: Path) -> None:
     dry = run(vlm, tmp_path / "other.gguf", "--q8_0", "--dry-run")
     assert dry.exit_code == 0, dry.output
     lines = [line for line in dry.output.splitlines() if line.endswith(": left out")]
-    assert lines[0] == "encoder.vision_tower.patch_conv.weight  8 x 3 x 2 x 2 bf16, 0.2 kB: left out"
-    assert [line.split()[0] for line in lines] == list(VISION)
+    assert "encoder.vision_tower.patch_conv.weight  8 x 3 x 2 x 2 bf16, 0.2 kB: left out" in lines
+    assert sorted(line.split()[0] for line in lines) == sorted(VISION)
     assert "q8_0: 21 tensors" in dry.output
 
 
@@ -111,7 +111,7 @@ def test_vision_tensors_have_no_place_in_a_text_checkpoint(text_model: Path, tmp
     edit_json(model / "config.json", model_type="nemotron_labs_diffusion")
     result = run(model, tmp_path / "model.gguf")
     assert result.exit_code == 1
-    assert "tensor encoder.vision_tower.patch_conv.weight has no place in the model (and 3 more)" in result.output
+    assert "tensor encoder.multi_modal_projector.linear_1.weight has no place in the model (and 3 more)" in result.output
     assert files_in(tmp_path) == {"model"}
 
 

@@ -1,19 +1,19 @@
 """Synthetic checkpoints in the layout of the real ones: random weights, everything else complete.
 
-For tests only. Needs numpy, nothing else. Weights are scaled so that logits are about +-5.
+For tests only. Needs numpy and safetensors, not torch. Weights are scaled so that logits are about +-5.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 from numpy.typing import NDArray
 
 TEKKEN_PATTERN = (
@@ -100,40 +100,26 @@ def make_agreeing_checkpoint(directory: Path, seed: int = 7) -> Path:
 
 def load_weights(directory: Path) -> dict[str, NDArray[np.float32]]:
     """All weights of a checkpoint (or adapter) directory as F32, by name."""
-    found: dict[str, NDArray[np.float32]] = {}
-    for path in sorted(directory.glob("*.safetensors")):
-        data = path.read_bytes()
-        (length,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + length])
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = (8 + length + offset for offset in entry["data_offsets"])
-                found[name] = _decode(data[begin:end], entry["dtype"]).reshape(entry["shape"])
-    return found
+    return {
+        name: _decode(entry["data"], entry["dtype"]).reshape(entry["shape"])
+        for path in sorted(directory.glob("*.safetensors"))
+        for name, entry in safetensors.deserialize(path.read_bytes())
+    }
 
 
 def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
-    """Write tensors in order. uint16 arrays are BF16, float16 is F16, float32 is F32."""
-    kinds = {"uint16": "bf16", "float16": "f16", "float32": "f32"}
-    described = {name: (array.shape, kinds[array.dtype.name]) for name, array in tensors.items()}
-    _stream_safetensors(path, described, tensors.__getitem__)
-
-
-def _stream_safetensors(
-    path: Path, described: dict[str, tuple[tuple[int, ...], str]], array_of: Callable[[str], NDArray[Any]]
-) -> None:
-    """Write a file whose arrays are made one at a time."""
-    header, offset = {}, 0
-    for name, (shape, dtype) in described.items():
-        end = offset + int(np.prod(shape)) * (4 if dtype == "f32" else 2)
-        header[name] = {"dtype": dtype.upper(), "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in described:
-            file.write(array_of(name).data)
+    """Write tensors. uint16 arrays are BF16, float16 is F16, float32 is F32."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype="bfloat16" if array.dtype == np.uint16 else array.dtype.name,
+            shape=array.shape,
+            data_ptr=array.ctypes.data,
+            data_len=array.nbytes,
+        )
+        for name, array in arrays.items()
+    }
+    safetensors.serialize_file(specs, path, metadata={"format": "pt"})
 
 
 def edit_weights(directory: Path, change: Callable[[str, NDArray[np.float32]], NDArray[np.float32]]) -> None:
@@ -199,8 +185,7 @@ def _write_weights(
     directory: Path, shapes: dict[str, tuple[int, ...]], shards: int, dtype: str, rng: np.random.Generator
 ) -> None:
     def write(file: str, part: list[str]) -> None:
-        described = {name: (shapes[name], dtype) for name in part}
-        _stream_safetensors(directory / file, described, lambda name: _random(name, shapes[name], dtype, rng))
+        write_safetensors(directory / file, {name: _random(name, shapes[name], dtype, rng) for name in part})
 
     names = list(shapes)
     if shards == 1:
