@@ -1,7 +1,7 @@
 """The header of a GGUF file: metadata and tensor table, read without loading anything.
 
 ggml's own reader (gguf.h, with which the engine and libllama read) is not used here. For 131,072 tokens and merges it
-takes 90 ms and 41 MiB, this 55 ms and none; for a hostile file of 300 MB 1.8 GiB, or 12 s. And it does not tell how many
+takes 90 ms and 41 MiB, this 55 ms and none; for a hostile file of 300 MB 1.8 GiB, or 12 s. It does not tell how many
 dimensions a tensor has, where a value lies, or what follows a zero byte in a text.
 
 Format: ggml `docs/gguf.md`.
