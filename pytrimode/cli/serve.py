@@ -18,6 +18,7 @@ from pytrimode.cli.options import (
 from pytrimode.files.model_file import check_model_file
 from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.server import check_installed
 from pytrimode.server.settings import ServerSettings
 
 _DEFAULT = ServerSettings()
@@ -152,6 +153,7 @@ def command(
     requests that do not say otherwise. Needs the extra: pip install "pytrimode[server]".
     """
     try:
+        check_installed()
         from pytrimode.server.run import listen, serve, url_of
     except ImportError as error:
         raise click.ClickException(str(error)) from error
