@@ -24,6 +24,7 @@ from pytrimode.bench.runner import Results, Runner, collect, turns
 from pytrimode.bench.stock import Stock
 from pytrimode.cli.load import load
 from pytrimode.cli.options import Loading, loading_options, model_argument
+from pytrimode.gguf.sizes import memory_text
 from pytrimode.options import modes
 from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
@@ -82,7 +83,7 @@ def _about(model: TriMode, loading: Loading, rounds: int, sampling: str, interru
         "drafter LoRA": f"rank {model.lora_rank}" if model.has_lora else "none",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {loading.threads or os.cpu_count()} threads, "
         f"{model.n_gpu_layers} layers on the GPU",
-        "memory": ", ".join(f"{name} {n / 2**20:.1f} MiB" for name, n in memory.items()),
+        "memory": ", ".join(f"{name} {memory_text(n)}" for name, n in memory.items()),
         "sampling": sampling,
         "rounds": f"{rounds}: median (lowest to highest)" + (", INTERRUPTED" if interrupted else ""),
         "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {version('llama-cpp-python')}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytrimode._native import LOOP_MIN_REPEATS, LOOP_WINDOW
+from pytrimode.convert.checkpoint.hparams import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 
 DEFAULT_MAX_TOKENS = 16
 """Of a completion, as in llama-cpp-python; a chat answers to the end of the context."""
@@ -13,8 +14,6 @@ DEFAULT_CHAT_TEMPERATURE = 0.2
 
 DEFAULT_BLOCK_LENGTH = 16
 """Tokens per block of self-spec, and of diffusion where the file names none."""
-DEFAULT_THRESHOLD = 0.9
-"""Confidence from which diffusion keeps a token, where the file names none."""
 DEFAULT_LOOP_WINDOW = LOOP_WINDOW
 DEFAULT_LOOP_MIN_REPEATS = LOOP_MIN_REPEATS
 

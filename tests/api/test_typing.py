@@ -75,5 +75,6 @@ def test_readme_passes_strict_and_overloads_tell_an_answer_from_a_stream(tmp_pat
     programs = {f"readme_{i}.py": text for i, text in enumerate(examples)}
     bad = "from pytrimode import TriMode\n\nmodel = TriMode('x')\n" + "".join(f"{line}\n" for line, _ in BAD)
     found = errors_of(tmp_path, programs | {"good.py": GOOD, "bad.py": bad})
-    assert [(line, code) for line, code, _ in found.pop("bad.py")] == [(4 + i, code) for i, (_, code) in enumerate(BAD)]
-    assert found == dict.fromkeys((*programs, "good.py"), [])
+    refused = {(line, code) for line, code, _ in found.pop("bad.py")}
+    assert refused == {(4 + i, code) for i, (_, code) in enumerate(BAD)}
+    assert not any(found.values()), found
