@@ -14,11 +14,14 @@ from pytrimode.options.option import switch
 from pytrimode.trimode import TriMode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Unpack
 
     from pytrimode._native import Event
     from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
     from pytrimode.formats.chat_template import Message
+    from pytrimode.options.arguments import LoadArguments
     from pytrimode.options.methods import ChatArguments, CompletionArguments
 
 
@@ -38,9 +41,9 @@ class AsyncTriMode:
         self.model = model
 
     @classmethod
-    async def load(cls, *arguments: Any, **options: Any) -> AsyncTriMode:
+    async def load(cls, path: str | Path, **options: Unpack[LoadArguments]) -> AsyncTriMode:
         """Load a model without blocking the event loop; arguments and errors as `TriMode`'s."""
-        return cls(await asyncio.to_thread(TriMode, *arguments, **options))
+        return cls(await asyncio.to_thread(TriMode, path, **options))
 
     async def __aenter__(self) -> AsyncTriMode:
         return self

@@ -24,7 +24,6 @@ from pytrimode.options.defaults import (
     DEFAULT_CHAT_TEMPERATURE,
     DEFAULT_MAX_TOKENS,
     DEFAULT_N_CTX,
-    DEFAULT_N_UBATCH,
     DEFAULT_TEMPERATURE,
 )
 from pytrimode.options.generation_options import (
@@ -34,9 +33,10 @@ from pytrimode.options.generation_options import (
     option_table,
     with_options,
 )
+from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.methods import check_names, takes
 from pytrimode.options.modes import AR, DIFFUSION
-from pytrimode.options.option import checked, mapping, switch
+from pytrimode.options.option import checked, mapping, rows, switch
 from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pytrimode._native import DraftLength, Event
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
-    from pytrimode.options.arguments import RequestArguments
+    from pytrimode.options.arguments import LoadArguments, RequestArguments
     from pytrimode.options.methods import ChatArguments, CompletionArguments
 
 _SHARED_OPTIONS = [row for row in option_table().values() if not row.about.varies]
@@ -72,62 +72,43 @@ class TriMode(LoadedModel):
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
-    Raises FileNotFoundError for a missing file, ValueError for one that is no model and for impossible options,
-    RuntimeError for a damaged or unsupported one.
+    None is the default of each option but `lora_path`.
+
+    Raises TypeError for an unknown argument or a wrong type, FileNotFoundError for a missing file, ValueError for one
+    that is no model and for impossible options, RuntimeError for a damaged or unsupported one.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        n_ctx: int = 0,
-        n_gpu_layers: int | str = 0,
-        split_mode: str = "layer",
-        main_gpu: int = 0,
-        tensor_split: Sequence[float] | None = None,
-        n_threads: int | None = None,
-        n_batch: int = 512,
-        n_ubatch: int = DEFAULT_N_UBATCH,
-        n_parallel: int = 1,
-        max_queue: int | None = None,
-        type_k: str = "f16",
-        type_v: str = "f16",
-        flash_attn: bool = True,
-        lora_path: str | Path | None = "auto",
-        exact_reuse: bool = False,
-        seed: int | None = None,
-        use_mmap: bool = True,
-        verbose: bool = False,
-    ) -> None:
-        if max_queue is not None and max_queue < 0:
-            raise ValueError(f"max_queue {max_queue}: must be 0 or more, or None for any number")
-        if n_ctx < 0:
-            raise ValueError(f"n_ctx {n_ctx}: must be positive, or 0 for the model's own")
+    @takes(rows(LoadOptions).values())
+    def __init__(self, path: str | Path, **options: Unpack[LoadArguments]) -> None:
+        check_names(TriMode.__init__, options)
+        asked = LoadOptions(**options)  # type: ignore[arg-type]
+        path = checked("path", "str | Path", path)
         file = model_file.check_model_file(path)
-        lora = model_file.find_drafter_lora(file, lora_path)
-        _native.set_log_verbose(verbose)
+        lora = model_file.find_drafter_lora(file, asked.lora_path)
+        _native.set_log_verbose(asked.verbose)
         self.lora_path = str(lora) if lora else None
-        self.seed = seed
+        self.seed = asked.seed
         devices: dict[str, Any] = {
-            "split_mode": split_mode, "main_gpu": main_gpu, "tensor_split": list(tensor_split or [])
+            "split_mode": asked.split_mode, "main_gpu": asked.main_gpu, "tensor_split": list(asked.tensor_split or [])
         }  # fmt: skip
         sizes: dict[str, Any] = {
-            "n_batch": n_batch, "n_parallel": n_parallel, "type_k": type_k, "type_v": type_v, "flash_attn": flash_attn,
+            "n_batch": asked.n_batch, "n_parallel": asked.n_parallel, "type_k": asked.type_k, "type_v": asked.type_v,
+            "flash_attn": asked.flash_attn,
         }  # fmt: skip
-        needs = {"n_ctx": n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
-        self.n_gpu_layers = resolve_gpu_layers(n_gpu_layers, file, **needs)
+        needs = {"n_ctx": asked.n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
+        self.n_gpu_layers = resolve_gpu_layers(asked.n_gpu_layers, file, **needs)
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
             model = _native.Model(
-                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
+                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=asked.use_mmap, **devices
             )
             engine = _native.Engine(
                 model,
-                n_ctx=n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
-                n_ubatch=n_ubatch,
-                max_queue=-1 if max_queue is None else max_queue,
-                n_threads=n_threads or 0,
-                exact_reuse=exact_reuse,
+                n_ctx=asked.n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
+                n_ubatch=asked.n_ubatch,
+                max_queue=-1 if asked.max_queue is None else asked.max_queue,
+                n_threads=asked.n_threads or 0,
+                exact_reuse=asked.exact_reuse,
                 **sizes,
             )
         warn_of_slow_operations(engine)
@@ -136,7 +117,7 @@ class TriMode(LoadedModel):
         """Bytes of the `kv_cache` and of the `compute` buffers."""
         self._limits = Limits(
             engine.n_ctx,
-            n_batch,
+            asked.n_batch,
             self.n_vocab,
             self.mask_token_id,
             self._think_begin,
@@ -144,10 +125,10 @@ class TriMode(LoadedModel):
             self._metadata,
         )
         self._loop = EngineLoop(engine)
-        self._n_parallel = n_parallel
+        self._n_parallel = asked.n_parallel
         self._file = file.absolute()
-        self._cache_types = (type_k, type_v)
-        self._exact_reuse = exact_reuse
+        self._cache_types = (asked.type_k, asked.type_v)
+        self._exact_reuse = asked.exact_reuse
 
     # --- The model -------------------------------------------------------------------------------------------------
 

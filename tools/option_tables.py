@@ -10,12 +10,14 @@ holds both.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pytrimode.bench.report import markdown_table
 from pytrimode.options.generation_options import option_table
-from pytrimode.options.option import Row
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.option import Row, rows
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/requests.md"
@@ -30,6 +32,7 @@ None is the default everywhere. What they mean: docs/requests.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 
@@ -39,10 +42,22 @@ class RequestArguments(TypedDict, total=False):
 '''
 
 
+_LOADING = '''
+
+class LoadArguments(TypedDict, total=False):
+    """How a model is loaded (`pytrimode.options.load_options`)."""
+
+'''
+
+
 def arguments_text() -> str:
     """The Python file."""
     wanted = [row for row in option_table().values() if not row.about.varies]
-    return _HEAD + "".join(f"    {row.name}: {row.kind} | None\n" for row in wanted)
+    return _HEAD + _fields(wanted) + _LOADING + _fields(rows(LoadOptions).values())
+
+
+def _fields(wanted: Iterable[Row]) -> str:
+    return "".join(f"    {row.name}: {row.kind} | None\n" for row in wanted)
 
 
 def options_table() -> str:

@@ -16,7 +16,6 @@ from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     API_KEY_VARIABLE,
-    Loading,
     loading_options,
     model_argument,
     request_fields,
@@ -30,6 +29,7 @@ from pytrimode.cli.stats_line import Totals, stats_line
 from pytrimode.conversation.chat_session import ChatSession
 from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.load_options import LoadOptions
 
 
 class Chat:
@@ -133,7 +133,7 @@ def command(
     prompts: tuple[str, ...],
     url: str | None,
     api_key: str | None,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Chat with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), or with a server.
 

@@ -18,7 +18,6 @@ from pytrimode.cli.conversation import parts_of
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
-    Loading,
     loading_options,
     model_argument,
     request_options,
@@ -28,6 +27,7 @@ from pytrimode.cli.options import (
 from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.modes import DIFFUSION, resolve_mode
 from pytrimode.trimode import TriMode
 
@@ -94,7 +94,7 @@ def command(
     suffix: str | None,
     logprobs: int | None,
     as_json: bool,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Complete a prompt with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode).
 

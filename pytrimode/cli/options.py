@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
 from pytrimode.options.defaults import (
     DEFAULT_CACHE_TYPE,
-    DEFAULT_N_BATCH,
-    DEFAULT_N_CTX,
-    DEFAULT_N_UBATCH,
     DEFAULT_TEMPERATURE,
 )
 from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
-from pytrimode.options.option import Row
+from pytrimode.options.load_options import LORA_AUTO, LoadOptions
+from pytrimode.options.option import Row, rows
 from pytrimode.plan.offload import ALL, AUTO, parse_gpu_layers
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
@@ -41,65 +38,8 @@ def _tensor_split(text: str) -> list[float]:
 
 model_argument = click.argument("model", required=False, type=click.Path())
 
-_LOADING = [
-    click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
-                 help=f"Context in tokens; 0: the model's, at most {DEFAULT_N_CTX}."),
-    click.option("-t", "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads."),
-    click.option("-ngl", "--n-gpu-layers", type=_gpu_layers, default=AUTO, show_default=True, metavar="N",
-                 help=f"Layers to run on the GPU: a number, {ALL}, or {AUTO} for what its memory holds."),
-    click.option("-sm", "--split-mode", type=click.Choice(["layer", "none"]), default="layer", show_default=True,
-                 help="Several GPUs: each holds some of the layers, or one holds all."),
-    click.option("-mg", "--main-gpu", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-                 help="The GPU that holds all with --split-mode none."),
-    click.option("-ts", "--tensor-split", type=_tensor_split, metavar="A,B,...",
-                 help="Shares of several GPUs (default: by free memory)."),
-    click.option("-b", "--batch-size", type=click.IntRange(min=1), default=DEFAULT_N_BATCH, show_default=True,
-                 metavar="N", help="Most rows in one forward pass."),
-    click.option("-ub", "--ubatch-size", type=click.IntRange(min=1), default=DEFAULT_N_UBATCH, show_default=True,
-                 metavar="N", help="Of these, most rows of prompts while other requests decode."),
-    click.option("-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), default="auto", show_default=True,
-                 help="Flash attention; off computes attention exactly, auto is on."),
-    click.option("--cache-type", "-ct", default=DEFAULT_CACHE_TYPE, show_default=True, metavar="TYPE",
-                 help="Type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0."),
-    click.option("-ctk", "--cache-type-k", metavar="TYPE", help="Type of the keys alone."),
-    click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Type of the values alone."),
-    click.option("--lora", type=click.Path(), metavar="FILE",
-                 help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
-    click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
-    click.option("--exact-reuse", is_flag=True,
-                 help="Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU)."),
-    click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
-]  # fmt: skip
-
 system_option = click.option("--system", metavar="TEXT", help="System message.")
 thinking_option = click.option("--enable-thinking", is_flag=True, help="Let the model reason before it answers.")
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How to load the model."""
-
-    ctx_size: int
-    threads: int | None
-    n_gpu_layers: int | str
-    split_mode: str
-    main_gpu: int
-    tensor_split: list[float] | None
-    batch_size: int
-    ubatch_size: int
-    flash_attn: str
-    cache_type: str
-    cache_type_k: str | None
-    cache_type_v: str | None
-    lora: str | None
-    no_lora: bool
-    exact_reuse: bool
-    verbose: bool
-
-    @property
-    def lora_path(self) -> str | None:
-        """`TriMode`'s argument."""
-        return None if self.no_lora else self.lora or "auto"
 
 
 def _apply(options: list[Any], make: Callable[..., Any], name: str) -> Callable[[F], F]:
@@ -121,9 +61,59 @@ def _apply(options: list[Any], make: Callable[..., Any], name: str) -> Callable[
     return decorate
 
 
+# --- How to load a model ---------------------------------------------------------------------------------------------
+
+
 def loading_options(function: F) -> F:
-    """Options of `Loading`, passed as `loading`."""
-    return _apply(_LOADING, Loading, "loading")(function)
+    """How to load a model, passed as `loading`, which are `LoadOptions`."""
+    own = {
+        "n_gpu_layers": [
+            click.option("-ngl", "--n-gpu-layers", type=_gpu_layers, default=AUTO, show_default=True, metavar="N",
+                         help=f"Layers to run on the GPU: a number, {ALL}, or {AUTO} for what its memory holds."),
+        ],
+        "tensor_split": [
+            click.option("-ts", "--tensor-split", type=_tensor_split, metavar="A,B,...",
+                         help="Shares of several GPUs (default: by free memory)."),
+        ],
+        "flash_attn": [
+            click.option("-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), default="auto",
+                         show_default=True, help="Flash attention; off computes attention exactly, auto is on."),
+        ],
+        "type_k": [
+            click.option("--cache-type", "-ct", default=DEFAULT_CACHE_TYPE, show_default=True, metavar="TYPE",
+                         help="Type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0."),
+            click.option("-ctk", "--cache-type-k", metavar="TYPE", help="Type of the keys alone."),
+            click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Type of the values alone."),
+        ],
+        "lora_path": [
+            click.option("--lora", type=click.Path(), metavar="FILE",
+                         help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
+            click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
+        ],
+    }  # fmt: skip
+    options = []
+    for name, row in rows(LoadOptions).items():
+        options += own.get(name) or ([_click_option(row, row.default)] if row.about.flags else [])
+    return _apply(options, _load_options, "loading")(function)
+
+
+def _load_options(
+    *,
+    cache_type: str,
+    cache_type_k: str | None,
+    cache_type_v: str | None,
+    flash_attn: str,
+    lora: str | None,
+    no_lora: bool,
+    **others: Any,
+) -> LoadOptions:
+    return LoadOptions(
+        type_k=cache_type_k or cache_type,
+        type_v=cache_type_v or cache_type,
+        flash_attn=flash_attn != "off",
+        lora_path=None if no_lora else lora or LORA_AUTO,
+        **others,
+    )
 
 
 # --- Options of a request --------------------------------------------------------------------------------------------
@@ -151,8 +141,8 @@ def request_fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows_of(command: str) -> list[Row]:
-    rows = option_table().values()
-    return [row for row in rows if row.about.flags and command in row.about.commands and not row.about.varies]
+    wanted = option_table().values()
+    return [row for row in wanted if row.about.flags and command in row.about.commands and not row.about.varies]
 
 
 def _off_name(row: Row) -> str:

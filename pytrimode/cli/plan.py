@@ -27,9 +27,7 @@ FORMULA = (
 
 @click.command(name="plan")
 @click.argument("model", required=False)
-@click.option(
-    "--vram", metavar="SIZE", help="Memory to fit into: 24GiB (default: that of --card, or of the GPUs)."
-)
+@click.option("--vram", metavar="SIZE", help="Memory to fit into: 24GiB (default: that of --card, or of the GPUs).")
 @click.option(
     "-c",
     "--ctx",

@@ -9,7 +9,6 @@ import click
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     API_KEY_VARIABLE,
-    Loading,
     loading_options,
     model_argument,
     request_options,
@@ -18,6 +17,7 @@ from pytrimode.cli.options import (
 from pytrimode.files.model_file import check_model_file
 from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.load_options import LoadOptions
 from pytrimode.server import check_installed
 from pytrimode.server.settings import ServerSettings
 
@@ -145,7 +145,7 @@ def command(
     reasoning_format: str,
     options: GenerationOptions,
     enable_thinking: bool,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Serve MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), over HTTP.
 

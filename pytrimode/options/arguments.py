@@ -6,6 +6,7 @@ None is the default everywhere. What they mean: docs/requests.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 
@@ -45,3 +46,26 @@ class RequestArguments(TypedDict, total=False):
     grammar: str | None
     sampler: str | None
     seed: int | None
+
+
+class LoadArguments(TypedDict, total=False):
+    """How a model is loaded (`pytrimode.options.load_options`)."""
+
+    n_ctx: int | None
+    n_threads: int | None
+    n_gpu_layers: int | str | None
+    split_mode: str | None
+    main_gpu: int | None
+    tensor_split: Sequence[float] | None
+    n_batch: int | None
+    n_ubatch: int | None
+    n_parallel: int | None
+    max_queue: int | None
+    type_k: str | None
+    type_v: str | None
+    flash_attn: bool | None
+    lora_path: str | Path | None
+    exact_reuse: bool | None
+    seed: int | None
+    use_mmap: bool | None
+    verbose: bool | None

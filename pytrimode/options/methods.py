@@ -59,4 +59,5 @@ def check_names(method: Callable[..., Any], given: Iterable[str]) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known, MAX_SUGGESTIONS)
             hint = f". Did you mean {' or '.join(close)}?" if close else ""
-            raise TypeError(f"{method.__name__}() got an unexpected keyword argument {name!r}{hint}")
+            name_shown = method.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+            raise TypeError(f"{name_shown}() got an unexpected keyword argument {name!r}{hint}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -259,6 +260,20 @@ def _prompt(value: Any) -> str | Sequence[int]:
     return _text(value) if isinstance(value, (str, bytes, bytearray)) else _token_ids(value)
 
 
+def _int_or_text(value: Any) -> int | str:
+    return value if isinstance(value, str) else _int(value)
+
+
+def _path(value: Any) -> str:
+    return os.fsdecode(value)
+
+
+def _floats(value: Any) -> Sequence[float]:
+    if isinstance(value, (str, bytes, bytearray, Mapping)):
+        raise TypeError
+    return [_float(item) for item in value]
+
+
 def _of_mapping(value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise TypeError
@@ -285,6 +300,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "int": (_int, "a whole number"),
     "float": (_float, "a number"),
     "str": (_text, "text"),
+    "int | str": (_int_or_text, "a whole number or a name"),
+    "str | Path": (_path, "a path"),
+    "Sequence[float]": (_floats, "a list of numbers"),
     "bool | str": (_bool_or_text, "True, False or a name"),
     "Sequence[str]": (_texts, "a list of texts"),
     "str | Sequence[str]": (_text_or_texts, "text or a list of texts"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_none_means_the_default_of_the_method(model: TriMode) -> None:
     assert (hot["temperature"], cold["temperature"]) == (0.8, 0.2)
 
 
-def test_seed_minus_one_and_none(q8_gguf: Any) -> None:
+def test_seed_minus_one_and_none(q8_gguf: Path) -> None:
     with TriMode(q8_gguf, n_ctx=128, n_threads=1, seed=7) as seeded:
         seeds = [
             seeded._completion_job(PROMPT, **options).options.engine["seed"]
@@ -149,6 +150,32 @@ def test_bytes_are_text_and_numpy_numbers_are_numbers(model: TriMode) -> None:
     assert text_of(model.create_completion(np.array(tokens), stop="def", **numbers)) == text_of(usual)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="prompt: the bytes are not UTF-8: invalid start byte at byte 0"):
         model.create_completion(b"\xff")
+
+
+def test_a_model_is_loaded_with_named_options(q8_gguf: Path) -> None:
+    with pytest.raises(TypeError, match=r"^TriMode\(\) got an unexpected keyword argument 'n_context'\. Did you mean"):
+        TriMode(q8_gguf, n_context=128)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^TriMode\(\) got an unexpected keyword argument 'verbos'"):
+        asyncio.run(AsyncTriMode.load(q8_gguf, verbos=True))  # type: ignore[call-arg]
+    wrong: dict[str, tuple[Any, str]] = {
+        "n_ctx": ("128", "expected a whole number, got '128' (str)"),
+        "n_gpu_layers": (1.5, "expected a whole number or a name, got 1.5 (float)"),
+        "tensor_split": ("3,1", "expected a list of numbers, got '3,1' (str)"),
+        "flash_attn": ("on", "expected True or False, got 'on' (str)"),
+        "lora_path": (3.5, "expected a path, got 3.5 (float)"),
+        "type_k": (8, "expected text, got 8 (int)"),
+    }
+    for name, (value, message) in wrong.items():
+        with pytest.raises(TypeError) as raised:
+            TriMode(q8_gguf, **{name: value})
+        assert str(raised.value) == f"{name}: {message}"
+    for name, value in {"n_ctx": -1, "n_batch": 0, "max_queue": -1, "n_threads": -1, "n_parallel": 0}.items():
+        with pytest.raises(ValueError, match=f"^{name} {value}: must be "):
+            TriMode(q8_gguf, **{name: value})  # type: ignore[arg-type]
+    nothing: dict[str, Any] = dict.fromkeys(inspect.signature(TriMode).parameters.keys() - {"path", "n_ctx"})
+    with TriMode(str(q8_gguf).encode(), n_ctx=128, **nothing) as found:  # type: ignore[arg-type]
+        assert (found.n_ctx, found.n_parallel, found.has_lora) == (128, 1, False)
+        assert found.model_path == str(q8_gguf)
 
 
 def test_help_shows_the_options_by_name() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytrimode.options.arguments import RequestArguments
+from pytrimode.options.arguments import LoadArguments, RequestArguments
 from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
-from pytrimode.options.option import Row
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.option import Row, rows
 from pytrimode.options.sampling import Sampling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,7 @@ def test_the_document_has_the_table_of_now() -> None:
 
 def test_type_checkers_see_the_table_of_now() -> None:
     assert option_tables.ARGUMENTS.read_text() == option_tables.arguments_text(), "run tools/option_tables.py"
+    assert set(typing.get_type_hints(LoadArguments)) == {*rows(LoadOptions)}
     hints = typing.get_type_hints(RequestArguments)
     assert set(hints) == {name for name, row in option_table().items() if not row.about.varies}
 

@@ -29,6 +29,10 @@ def plain(model: TriMode, stream: bool) -> None:
     print(one, several, either, answer, chunks, ids)
 
 
+def loaded() -> TriMode:
+    return TriMode("x.gguf", n_ctx=128, n_gpu_layers="auto", lora_path=None, seed=3)
+
+
 async def awaited(model: AsyncTriMode) -> None:
     one: Completion = await model.create_completion("a", top_k=3)
     several: AsyncIterator[Completion] = await model.create_completion("a", stream=True)
@@ -42,6 +46,8 @@ BAD = [
     ("model.create_completion('a', stream=True)['choices']", "index"),
     ("model.create_chat_completion([], logprobs=3)", "call-overload"),
     ("model.generate([1], topk=3)", "call-arg"),
+    ("TriMode('x', n_context=3)", "call-arg"),
+    ("TriMode('x', n_ctx='3')", "arg-type"),
 ]
 
 
