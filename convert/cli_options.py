@@ -69,9 +69,12 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8
         if isinstance(value, int):
             return value
         try:
-            return parse_size(str(value))
+            n_bytes = parse_size(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if n_bytes <= 0:
+            self.fail(f"{value!r} is not a size above zero", param, ctx)
+        return n_bytes
 
 
 _FILE = click.Path(path_type=Path)

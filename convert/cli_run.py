@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pytrimode.convert.conversion import ConversionResult
 from pytrimode.convert.model_output import PlannedTensor, total_bits_per_weight
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.sizes import size_text
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -53,7 +53,7 @@ def report(result: ConversionResult, *, dry_run: bool) -> None:
     if dry_run:
         _report_plan(result)
         return
-    size, speed = shown_size(result.n_bytes), shown_size(result.source_bytes / max(result.seconds, 1e-9))
+    size, speed = size_text(result.n_bytes), size_text(result.source_bytes / max(result.seconds, 1e-9))
     parts = f" in {len(result.paths)} parts" if len(result.paths) > 1 else ""
     click.echo(
         f"{result.path}: {result.outtype}, {result.n_tensors} tensors, {result.n_params / 1e6:,.1f} M weights, "
@@ -70,9 +70,9 @@ def _report_plan(result: ConversionResult) -> None:
         click.echo(_row(tensor, width))
     for stored in result.skipped:
         shape = " x ".join(map(str, stored.shape))
-        click.echo(f"{stored.name}  {shape} {stored.dtype.lower()}, {shown_size(stored.n_bytes)}: left out")
+        click.echo(f"{stored.name}  {shape} {stored.dtype.lower()}, {size_text(stored.n_bytes)}: left out")
     click.echo(
-        f"{result.outtype}: {result.n_tensors} tensors, {shown_size(result.n_bytes)}, "
+        f"{result.outtype}: {result.n_tensors} tensors, {size_text(result.n_bytes)}, "
         f"{total_bits_per_weight(result.tensors):.2f} bits per weight; nothing was written"
     )
     for path in [*result.paths, *([result.lora_path] if result.lora_path else [])]:
@@ -82,7 +82,7 @@ def _report_plan(result: ConversionResult) -> None:
 def _row(tensor: PlannedTensor, width: int) -> str:
     shape = " x ".join(map(str, tensor.shape))
     types = f"{tensor.source_kind.name.lower():>8} -> {tensor.kind.name.lower():<8}"
-    return f"{tensor.name:<{width}}  {shape:>16} {types} {shown_size(tensor.n_bytes):>10}"
+    return f"{tensor.name:<{width}}  {shape:>16} {types} {size_text(tensor.n_bytes):>10}"
 
 
 @contextmanager

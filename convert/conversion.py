@@ -24,7 +24,7 @@ from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
-from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.sizes import size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
 
 
@@ -193,7 +193,7 @@ def source_files(checkpoint: Checkpoint) -> list[Path]:
 def _vision_notes(skipped: list[StoredTensor]) -> list[str]:
     if not skipped:
         return []
-    size = shown_size(sum(tensor.n_bytes for tensor in skipped))
+    size = size_text(sum(tensor.n_bytes for tensor in skipped))
     return [
         f"a vision and language model: {len(skipped)} tensors ({size}) of its vision tower and projector are left "
         f"out, the file holds the text model; --dry-run lists them"

@@ -6,16 +6,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytrimode.answers.completion import Chunk, Job, Result, Step, StepMaker
 from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions
+from pytrimode.options.option import switch
 from pytrimode.trimode import TriMode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Unpack
+
     from pytrimode._native import Event
     from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
     from pytrimode.formats.chat_template import Message
+    from pytrimode.options.arguments import LoadArguments
+    from pytrimode.options.methods import ChatArguments, CompletionArguments
 
 
 class AsyncTriMode:
@@ -34,9 +41,9 @@ class AsyncTriMode:
         self.model = model
 
     @classmethod
-    async def load(cls, *arguments: Any, **options: Any) -> AsyncTriMode:
+    async def load(cls, path: str | Path, **options: Unpack[LoadArguments]) -> AsyncTriMode:
         """Load a model without blocking the event loop; arguments and errors as `TriMode`'s."""
-        return cls(await asyncio.to_thread(TriMode, *arguments, **options))
+        return cls(await asyncio.to_thread(TriMode, path, **options))
 
     async def __aenter__(self) -> AsyncTriMode:
         return self
@@ -50,24 +57,76 @@ class AsyncTriMode:
         """As `TriMode.close`."""
         self.model.close()
 
+    @overload
     async def create_completion(
-        self, prompt: str | Sequence[int], *arguments: Any, stream: bool = False, **options: Any
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **options: Unpack[CompletionArguments],
+    ) -> Completion: ...
+
+    @overload
+    async def create_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: Literal[True],
+        **options: Unpack[CompletionArguments],
+    ) -> AsyncIterator[Completion]: ...
+
+    @overload
+    async def create_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: bool | None,
+        **options: Unpack[CompletionArguments],
+    ) -> Completion | AsyncIterator[Completion]: ...
+
+    async def create_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: bool | None = None,
+        **options: Any,
     ) -> Completion | AsyncIterator[Completion]:
         """As `TriMode.create_completion`; with `stream` an asynchronous iterator."""
-        job = await asyncio.to_thread(self.model.completion_job, prompt, *arguments, **options)
-        return self._stream(job) if stream else await self._run(job)
+        streaming = switch("stream", stream)
+        job = await asyncio.to_thread(self.model._completion_job, prompt, suffix, **options)
+        return self._stream(job) if streaming else await self._run(job)
+
+    @overload
+    async def create_chat_completion(
+        self, messages: Sequence[Message], *, stream: Literal[False] | None = None, **options: Unpack[ChatArguments]
+    ) -> ChatCompletion: ...
+
+    @overload
+    async def create_chat_completion(
+        self, messages: Sequence[Message], *, stream: Literal[True], **options: Unpack[ChatArguments]
+    ) -> AsyncIterator[ChatCompletionChunk]: ...
+
+    @overload
+    async def create_chat_completion(
+        self, messages: Sequence[Message], *, stream: bool | None, **options: Unpack[ChatArguments]
+    ) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]: ...
 
     async def create_chat_completion(
-        self, messages: Sequence[Message], *, stream: bool = False, **options: Any
+        self, messages: Sequence[Message], *, stream: bool | None = None, **options: Any
     ) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
         """As `TriMode.create_chat_completion`; with `stream` an asynchronous iterator."""
-        job = await asyncio.to_thread(self.model.chat_job, messages, **options)
-        return self._stream(job) if stream else await self._run(job)
+        streaming = switch("stream", stream)
+        job = await asyncio.to_thread(self.model._chat_job, messages, **options)
+        return self._stream(job) if streaming else await self._run(job)
 
     def steps(self, tokens: Sequence[int], options: GenerationOptions) -> AsyncGenerator[Step, None]:
         """As `TriMode.steps`."""
         resolved = self.model.resolve(options, len(tokens))
-        return self._steps(tokens, resolved, self.model.step_maker(resolved))
+        return self._steps(tokens, resolved, self.model._step_maker(resolved))
 
     async def _run(self, job: Job[Result, Chunk]) -> Result:
         async with contextlib.aclosing(self._steps(job.tokens, job.options, job.maker)) as steps:

@@ -11,6 +11,7 @@ from pytrimode.formats.deep_stack import call_deep
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
 from pytrimode.formats.tool_calls import TAGS
 from pytrimode.gguf import keys
+from pytrimode.options.option import checked
 
 if TYPE_CHECKING:
     from pytrimode.formats.chat_template import ChatTemplate, Message
@@ -73,7 +74,7 @@ class LoadedModel:
 
     def tokenize(self, text: str | bytes, add_bos: bool = True, special: bool = False) -> list[int]:
         """Token ids of a text. `special`: special tokens spelled out in the text become their ids."""
-        data = text.encode() if isinstance(text, str) else text
+        data = text if isinstance(text, bytes) else checked("text", "str", text).encode()
         return call_deep(len(data), lambda: self._model.tokenize(data, add_bos, special))
 
     def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
@@ -81,6 +82,7 @@ class LoadedModel:
 
         Raises ValueError for an id outside the vocabulary.
         """
+        tokens = checked("tokens", "Sequence[int]", tokens)
         for token in tokens:
             if not 0 <= token < self.n_vocab:
                 raise ValueError(f"token id {token} is not in the vocabulary of {self.n_vocab}")
@@ -105,6 +107,7 @@ class LoadedModel:
 
         Raises ValueError for messages that the template refuses.
         """
+        messages = checked("messages", "Sequence[Mapping[str, Any]]", messages)
         text = self.chat_template.render(messages, enable_thinking=enable_thinking, **template_variables)
         bos = self._special_text(self.bos_token_id)
         return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
@@ -130,8 +133,9 @@ class LoadedModel:
     def _special_text(self, token: int) -> str:
         return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
 
-    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+    def prompt_tokens(self, prompt: str | bytes | Sequence[int]) -> list[int]:
         """What `create_completion` makes of a prompt: special tokens spelled out in a text become their ids."""
+        prompt = checked("prompt", "str | Sequence[int]", prompt)
         if not isinstance(prompt, str):
             return list(prompt)
         bos = self._special_text(self.bos_token_id)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytrimode import _native
 from pytrimode.answers import completion
@@ -20,17 +20,24 @@ from pytrimode.files import model_file
 from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.loaded_model import LoadedModel
-from pytrimode.options.generation_options import (
+from pytrimode.options.defaults import (
+    DEFAULT_CHAT_TEMPERATURE,
     DEFAULT_MAX_TOKENS,
-    DecodingArguments,
+    DEFAULT_N_CTX,
+    DEFAULT_TEMPERATURE,
+)
+from pytrimode.options.generation_options import (
     GenerationOptions,
     Limits,
-    RequestArguments,
     ResolvedOptions,
+    option_table,
+    with_options,
 )
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.methods import check_names, takes
 from pytrimode.options.modes import AR, DIFFUSION
-from pytrimode.options.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
+from pytrimode.options.option import checked, mapping, rows, switch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,12 +47,10 @@ if TYPE_CHECKING:
     from pytrimode._native import DraftLength, Event
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
+    from pytrimode.options.arguments import LoadArguments, RequestArguments
+    from pytrimode.options.methods import ChatArguments, CompletionArguments
 
-DEFAULT_N_CTX = 4096
-"""Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
-
-DEFAULT_N_UBATCH = 128
-"""Rows of prompts beside requests that decode: more would keep those waiting, fewer read the weights too often."""
+_SHARED_OPTIONS = [row for row in option_table().values() if not row.about.varies]
 
 
 class TriMode(LoadedModel):
@@ -67,62 +72,43 @@ class TriMode(LoadedModel):
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
-    Raises FileNotFoundError for a missing file, ValueError for one that is no model and for impossible options,
-    RuntimeError for a damaged or unsupported one.
+    None is the default of each option but `lora_path`.
+
+    Raises TypeError for an unknown argument or a wrong type, FileNotFoundError for a missing file, ValueError for one
+    that is no model and for impossible options, RuntimeError for a damaged or unsupported one.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        n_ctx: int = 0,
-        n_gpu_layers: int | str = 0,
-        split_mode: str = "layer",
-        main_gpu: int = 0,
-        tensor_split: Sequence[float] | None = None,
-        n_threads: int | None = None,
-        n_batch: int = 512,
-        n_ubatch: int = DEFAULT_N_UBATCH,
-        n_parallel: int = 1,
-        max_queue: int | None = None,
-        type_k: str = "f16",
-        type_v: str = "f16",
-        flash_attn: bool = True,
-        lora_path: str | Path | None = "auto",
-        exact_reuse: bool = False,
-        seed: int | None = None,
-        use_mmap: bool = True,
-        verbose: bool = False,
-    ) -> None:
-        if max_queue is not None and max_queue < 0:
-            raise ValueError(f"max_queue {max_queue}: must be 0 or more, or None for any number")
-        if n_ctx < 0:
-            raise ValueError(f"n_ctx {n_ctx}: must be positive, or 0 for the model's own")
+    @takes(rows(LoadOptions).values())
+    def __init__(self, path: str | Path, **options: Unpack[LoadArguments]) -> None:
+        check_names(TriMode.__init__, options)
+        asked = LoadOptions(**options)  # type: ignore[arg-type]
+        path = checked("path", "str | Path", path)
         file = model_file.check_model_file(path)
-        lora = model_file.find_drafter_lora(file, lora_path)
-        _native.set_log_verbose(verbose)
+        lora = model_file.find_drafter_lora(file, asked.lora_path)
+        _native.set_log_verbose(asked.verbose)
         self.lora_path = str(lora) if lora else None
-        self.seed = seed
+        self.seed = asked.seed
         devices: dict[str, Any] = {
-            "split_mode": split_mode, "main_gpu": main_gpu, "tensor_split": list(tensor_split or [])
+            "split_mode": asked.split_mode, "main_gpu": asked.main_gpu, "tensor_split": list(asked.tensor_split or [])
         }  # fmt: skip
         sizes: dict[str, Any] = {
-            "n_batch": n_batch, "n_parallel": n_parallel, "type_k": type_k, "type_v": type_v, "flash_attn": flash_attn,
+            "n_batch": asked.n_batch, "n_parallel": asked.n_parallel, "type_k": asked.type_k, "type_v": asked.type_v,
+            "flash_attn": asked.flash_attn,
         }  # fmt: skip
-        needs = {"n_ctx": n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
-        self.n_gpu_layers = resolve_gpu_layers(n_gpu_layers, file, **needs)
+        needs = {"n_ctx": asked.n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
+        self.n_gpu_layers = resolve_gpu_layers(asked.n_gpu_layers, file, **needs)
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
             model = _native.Model(
-                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
+                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=asked.use_mmap, **devices
             )
             engine = _native.Engine(
                 model,
-                n_ctx=n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
-                n_ubatch=n_ubatch,
-                max_queue=-1 if max_queue is None else max_queue,
-                n_threads=n_threads or 0,
-                exact_reuse=exact_reuse,
+                n_ctx=asked.n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
+                n_ubatch=asked.n_ubatch,
+                max_queue=-1 if asked.max_queue is None else asked.max_queue,
+                n_threads=asked.n_threads or 0,
+                exact_reuse=asked.exact_reuse,
                 **sizes,
             )
         warn_of_slow_operations(engine)
@@ -131,7 +117,7 @@ class TriMode(LoadedModel):
         """Bytes of the `kv_cache` and of the `compute` buffers."""
         self._limits = Limits(
             engine.n_ctx,
-            n_batch,
+            asked.n_batch,
             self.n_vocab,
             self.mask_token_id,
             self._think_begin,
@@ -139,10 +125,10 @@ class TriMode(LoadedModel):
             self._metadata,
         )
         self._loop = EngineLoop(engine)
-        self._n_parallel = n_parallel
+        self._n_parallel = asked.n_parallel
         self._file = file.absolute()
-        self._cache_types = (type_k, type_v)
-        self._exact_reuse = exact_reuse
+        self._cache_types = (asked.type_k, asked.type_v)
+        self._exact_reuse = asked.exact_reuse
 
     # --- The model -------------------------------------------------------------------------------------------------
 
@@ -168,28 +154,12 @@ class TriMode(LoadedModel):
         """Requests that run side by side."""
         return self._n_parallel
 
-    def _options(
-        self,
-        arguments: RequestArguments,
-        *,
-        temperature: float,
-        max_tokens: int | None,
-        suffix: str | Sequence[int] | None = None,
-        logprobs: int | None = None,
-    ) -> GenerationOptions:
-        """The options of a request from the keyword arguments of a method."""
-        decoding = {k: v for k, v in arguments.items() if k in DecodingArguments.__annotations__}
-        sampling = {k: v for k, v in arguments.items() if k not in decoding}
-        if suffix:
-            decoding.setdefault("mode", DIFFUSION)
-            suffix = self.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
-        return GenerationOptions(
-            max_tokens=max_tokens,
-            suffix=suffix or None,
-            logprobs=logprobs,
-            sampling=Sampling(**{"temperature": temperature, "seed": self.seed, **sampling}),  # type: ignore[arg-type]
-            **decoding,  # type: ignore[arg-type]
-        )
+    def _options(self, arguments: Mapping[str, Any], **defaults: Any) -> GenerationOptions:
+        """The options of a request from keyword arguments; None is the method's default, then the model's."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        if "max_tokens" in arguments:  # to the end of the context, as in llama-cpp-python
+            given["max_tokens"] = arguments["max_tokens"]
+        return with_options(GenerationOptions(), {"seed": self.seed, **defaults, **given})
 
     def logprob_writer(self, options: GenerationOptions, offset: int = 0) -> LogprobWriter | None:
         """What writes the log-probabilities of one request, if it asks for them; `offset`: see `LogprobWriter`."""
@@ -208,8 +178,9 @@ class TriMode(LoadedModel):
         exception such as KeyboardInterrupt in it, cancels the request; the object stays usable. `cancellation` does so
         from another thread: `next()` raises RuntimeError then.
         """
+        tokens = checked("tokens", "Sequence[int]", tokens)
         resolved = self.resolve(options, len(tokens))
-        return completion.steps(self._loop, tokens, resolved, self.step_maker(resolved), cancellation)
+        return completion.steps(self._loop, tokens, resolved, self._step_maker(resolved), cancellation)
 
     def resolve(self, options: GenerationOptions, n_prompt: int) -> ResolvedOptions:
         """See `GenerationOptions.resolve`."""
@@ -227,20 +198,17 @@ class TriMode(LoadedModel):
         """What mode auto has measured: time by rows, acceptance by position. To look at while no request runs."""
         return self._loop.draft_length
 
-    def step_maker(self, resolved: ResolvedOptions) -> StepMaker:
+    def _step_maker(self, resolved: ResolvedOptions) -> StepMaker:
         """What makes the steps of one request from its events."""
         return StepMaker(self._model, resolved, self._visible_specials)
 
-    def generate(
-        self,
-        tokens: Sequence[int],
-        *,
-        max_tokens: int | None = None,
-        temperature: float = DEFAULT_TEMPERATURE,
-        **options: Unpack[RequestArguments],
-    ) -> Iterator[int]:
-        """Token ids as they become final, the end-of-generation token included. Options as `create_completion`'s."""
-        chosen = self._options(options, temperature=temperature, max_tokens=max_tokens)
+    @takes(_SHARED_OPTIONS, temperature=DEFAULT_TEMPERATURE)
+    def generate(self, tokens: Sequence[int], **options: Unpack[RequestArguments]) -> Iterator[int]:
+        """Token ids as they become final, the end-of-generation token included; to the end of the context unless
+        `max_tokens` is given. Options as `create_completion`'s."""
+        check_names(TriMode.generate, options)
+        tokens = checked("tokens", "Sequence[int]", tokens)
+        chosen = self._options(options, temperature=DEFAULT_TEMPERATURE)
         resolved = self.resolve(chosen, len(tokens))
 
         def token_ids() -> Iterator[int]:
@@ -250,17 +218,46 @@ class TriMode(LoadedModel):
 
         return token_ids()
 
+    @overload
     def create_completion(
         self,
-        prompt: str | Sequence[int],
-        suffix: str | Sequence[int] | None = None,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
         *,
-        max_tokens: int | None = DEFAULT_MAX_TOKENS,
-        temperature: float = DEFAULT_TEMPERATURE,
+        stream: Literal[False] | None = None,
+        **options: Unpack[CompletionArguments],
+    ) -> Completion: ...
+
+    @overload
+    def create_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: Literal[True],
+        **options: Unpack[CompletionArguments],
+    ) -> Iterator[Completion]: ...
+
+    @overload
+    def create_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: bool | None,
+        **options: Unpack[CompletionArguments],
+    ) -> Completion | Iterator[Completion]: ...
+
+    @takes(_SHARED_OPTIONS, temperature=DEFAULT_TEMPERATURE, max_tokens=DEFAULT_MAX_TOKENS)
+    def create_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        stream: bool | None = None,
         logprobs: int | None = None,
-        stream: bool = False,
-        echo: bool = False,
-        **options: Unpack[RequestArguments],
+        echo: bool | None = None,
+        **options: Any,
     ) -> Completion | Iterator[Completion]:
         """Continue a prompt: text (special tokens in it become their ids) or token ids.
 
@@ -272,78 +269,97 @@ class TriMode(LoadedModel):
         `suffix`: what is to follow; the completion is then the middle, `max_tokens` masks that block diffusion fills
         seeing both sides (an end-of-generation token ends it early).
 
-        `options`: how to decode and when to end (`GenerationOptions`), how to sample (`Sampling`).
+        `options`: how to decode, when to end and how to sample (docs/requests.md). None is the default of each but
+        `max_tokens`, which is 16 if it is left out.
 
-        Raises ValueError for impossible options and for a prompt that does not fit the context, QueueFullError when
-        `max_queue` requests wait already.
+        Raises TypeError for an unknown argument and for a wrong type, ValueError for impossible options and for a
+        prompt that does not fit the context, QueueFullError when `max_queue` requests wait already.
         """
-        job = self.completion_job(
-            prompt, suffix, max_tokens=max_tokens, temperature=temperature, logprobs=logprobs, echo=echo, **options
-        )
-        return job.stream(self._loop) if stream else job.run(self._loop)
+        job = self._completion_job(prompt, suffix, logprobs=logprobs, echo=echo, **options)
+        return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
 
     __call__ = create_completion
 
-    def completion_job(
+    def _completion_job(
         self,
-        prompt: str | Sequence[int],
-        suffix: str | Sequence[int] | None = None,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
         *,
-        max_tokens: int | None = DEFAULT_MAX_TOKENS,
-        temperature: float = DEFAULT_TEMPERATURE,
         logprobs: int | None = None,
-        echo: bool = False,
-        **options: Unpack[RequestArguments],
+        echo: bool | None = None,
+        **options: Any,
     ) -> Job[Completion, Completion]:
         """What `create_completion` runs."""
+        check_names(TriMode.create_completion, options)
+        prompt = checked("prompt", "str | Sequence[int]", prompt)
         tokens = self.prompt_tokens(prompt)
-        chosen = self._options(
-            options, temperature=temperature, max_tokens=max_tokens, suffix=suffix, logprobs=logprobs
-        )
+        infill: dict[str, Any] = {}
+        if suffix is not None and (suffix := checked("suffix", "str | Sequence[int]", suffix)):
+            ids = self.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
+            infill = {"suffix": ids, "mode": DIFFUSION}
+        usual = {"temperature": DEFAULT_TEMPERATURE, "max_tokens": DEFAULT_MAX_TOKENS, **infill}
+        chosen = self._options(options, **usual, logprobs=logprobs)
         resolved = self.resolve(chosen, len(tokens))
         writer = ResultWriter(self.model_path)
         shown = ""
-        if echo:
+        if switch("echo", echo):
             shown = prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace")
         logprob_writer = self.logprob_writer(chosen, len(shown))
         return Job(
             tokens,
             resolved,
-            self.step_maker(resolved),
+            self._step_maker(resolved),
             CompletionChunks(writer, shown, logprob_writer),
             lambda outcome: completion.completion_result(outcome, writer, shown, logprob_writer),
             chosen.trim_loop,
         )
 
+    @overload
     def create_chat_completion(
         self,
         messages: Sequence[Message],
         *,
-        max_tokens: int | None = None,
-        temperature: float = DEFAULT_CHAT_TEMPERATURE,
-        logprobs: bool = False,
+        stream: Literal[False] | None = None,
+        **options: Unpack[ChatArguments],
+    ) -> ChatCompletion: ...
+
+    @overload
+    def create_chat_completion(
+        self, messages: Sequence[Message], *, stream: Literal[True], **options: Unpack[ChatArguments]
+    ) -> Iterator[ChatCompletionChunk]: ...
+
+    @overload
+    def create_chat_completion(
+        self, messages: Sequence[Message], *, stream: bool | None, **options: Unpack[ChatArguments]
+    ) -> ChatCompletion | Iterator[ChatCompletionChunk]: ...
+
+    @takes(_SHARED_OPTIONS, temperature=DEFAULT_CHAT_TEMPERATURE)
+    def create_chat_completion(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: bool | None = None,
+        logprobs: bool | None = None,
         top_logprobs: int | None = None,
-        stream: bool = False,
-        enable_thinking: bool = False,
-        reasoning_format: str = REASONING_DEEPSEEK,
+        enable_thinking: bool | None = None,
+        reasoning_format: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         response_format: Mapping[str, Any] | None = None,
-        **options: Unpack[RequestArguments],
+        **options: Any,
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
 
-        `logprobs` with `top_logprobs`: how many of the most likely tokens to report. `enable_thinking`: the template
-        lets the model reason first; `reasoning_format` "deepseek" returns that as `reasoning_content`, "none" inline.
+        An answer goes to the end of the context unless `max_tokens` is given. `logprobs` with `top_logprobs`: how many
+        of the most likely tokens to report. `enable_thinking`: the template lets the model reason first;
+        `reasoning_format` "deepseek" (default) returns that as `reasoning_content`, "none" inline.
         `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
         optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and holds
         for the answer behind the reasoning.
 
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
-        job = self.chat_job(
+        job = self._chat_job(
             messages,
-            max_tokens=max_tokens,
-            temperature=temperature,
             logprobs=logprobs,
             top_logprobs=top_logprobs,
             enable_thinking=enable_thinking,
@@ -352,49 +368,50 @@ class TriMode(LoadedModel):
             response_format=response_format,
             **options,
         )
-        return job.stream(self._loop) if stream else job.run(self._loop)
+        return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
 
-    def chat_job(
+    def _chat_job(
         self,
         messages: Sequence[Message],
         *,
-        max_tokens: int | None = None,
-        temperature: float = DEFAULT_CHAT_TEMPERATURE,
-        logprobs: bool = False,
+        logprobs: bool | None = None,
         top_logprobs: int | None = None,
-        enable_thinking: bool = False,
-        reasoning_format: str = REASONING_DEEPSEEK,
+        enable_thinking: bool | None = None,
+        reasoning_format: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         response_format: Mapping[str, Any] | None = None,
-        **options: Unpack[RequestArguments],
+        **options: Any,
     ) -> Job[ChatCompletion, ChatCompletionChunk]:
         """What `create_chat_completion` runs."""
-        check_reasoning_format(reasoning_format)
-        if top_logprobs is not None and not logprobs:
+        check_names(TriMode.create_chat_completion, options)
+        reasoning_format = REASONING_DEEPSEEK if reasoning_format is None else reasoning_format
+        check_reasoning_format(checked("reasoning_format", "str", reasoning_format))
+        wanted = switch("logprobs", logprobs)
+        if top_logprobs is not None and not wanted:
             raise ValueError("top_logprobs needs logprobs=True")
-        tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
-        if grammar := grammar_of(response_format, reasoning_open=self.reasoning_split(tokens).open):
+        n_top = 0 if top_logprobs is None else checked("top_logprobs", "int", top_logprobs)
+        variables = mapping("chat_template_kwargs", chat_template_kwargs)
+        thinking = switch("enable_thinking", enable_thinking)
+        tokens = self.chat_tokens(messages, enable_thinking=thinking, **variables)
+        split = self.reasoning_split(tokens)
+        if grammar := grammar_of(mapping("response_format", response_format) or None, reasoning_open=split.open):
             options["grammar"] = grammar
-        chosen = self._options(
-            options,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            logprobs=(top_logprobs or 0) if logprobs else None,
-        )
+        usual = {"temperature": DEFAULT_CHAT_TEMPERATURE, "logprobs": n_top if wanted else None}
+        chosen = self._options(options, **usual)
         resolved = self.resolve(chosen, len(tokens))
         writer = ResultWriter(self.model_path)
-        split = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
+        apart = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
         logprob_writer = self.logprob_writer(chosen)
         return Job(
             tokens,
             resolved,
-            self.step_maker(resolved),
-            ChatChunks(writer, split, logprob_writer),
-            lambda outcome: completion.chat_result(outcome, writer, split, logprob_writer),
+            self._step_maker(resolved),
+            ChatChunks(writer, apart, logprob_writer),
+            lambda outcome: completion.chat_result(outcome, writer, apart, logprob_writer),
             chosen.trim_loop,
         )
 
-    def keep(self, prompt: str | Sequence[int]) -> int:
+    def keep(self, prompt: str | bytes | Sequence[int]) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.
 
         Text or token ids, such as those of a system message, without what differs. Returns its number of tokens.
@@ -423,6 +440,7 @@ class TriMode(LoadedModel):
 
         Raises ValueError for rows that there are not, and a block longer than `n_batch`.
         """
+        tokens = checked("tokens", "Sequence[int]", tokens)
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
         return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first)
@@ -454,7 +472,7 @@ class TriMode(LoadedModel):
 
         from pytrimode.files.cache_state import CacheState
 
-        held, k, v = self._loop.save_state(tokens)
+        held, k, v = self._loop.save_state(checked("tokens", "Sequence[int]", tokens))
         return CacheState(np.asarray(held, np.int32), k, v, self.origin)
 
     def load_state(self, state: CacheState) -> None:

@@ -21,7 +21,7 @@ from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.metadata import decode_strings
 from pytrimode.gguf.output import OutputFile
-from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.sizes import size_text
 from pytrimode.options import modes
 from pytrimode.quantize.evaluation.files import FileFacts, file_facts
 from pytrimode.quantize.evaluation.report import LEGEND, about_lines, table
@@ -157,7 +157,7 @@ def _files(found: Sequence[CardFile]) -> str:
         parts = [file.facts] if file.adapter is None else [file.facts, file.adapter]
         for part in parts:
             what = part.outtype if part is file.facts else f"drafter LoRA, {part.outtype}"
-            rows.append([f"`{part.path.name}`", what, f"{part.bits_per_weight:.2f}", shown_size(part.n_bytes)])
+            rows.append([f"`{part.path.name}`", what, f"{part.bits_per_weight:.2f}", size_text(part.n_bytes)])
     note = "A drafter LoRA lies beside its model and is used for drafts only: it changes the speed, never the text."
     listed = "## Files\n\n" + markdown_table(["file", "type", "bits per weight", "size"], rows)
     return f"{listed}\n\n{note}" if any(file.adapter for file in found) else listed

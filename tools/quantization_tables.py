@@ -20,10 +20,10 @@ from pytrimode.bench.report import markdown_table
 from pytrimode.convert import convert
 from pytrimode.convert.lora import LORA_TYPES
 from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.sizes import memory_text
 from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.plan import Option, plan
 from pytrimode.plan.model_shape import BUILT_IN
-from pytrimode.plan.sizes import size_text
 from pytrimode.quantize import quantize
 from pytrimode.quantize.evaluation.evaluation import evaluate
 from pytrimode.quantize.evaluation.options import EvaluationOptions
@@ -41,7 +41,7 @@ TARGETS = ("q4_k_m", "q3_k_m", "q2_k")
 LORA_COMPARED = ("q8_0", "q5_0", "q4_0")
 OPTIONS = EvaluationOptions(n_ctx=512, max_chunks=2, mask_ratios=(0.25, 0.75), thresholds=(0.9,), max_tokens=32)
 N_PROMPTS = 8
-CARDS = ("8GB", "12GB", "16GB", "24GB")
+CARDS = ("8GiB", "12GiB", "16GiB", "24GiB")
 CONTEXTS = (32768, 8192)
 SMALLEST = "q4_k_m"
 """Where not even this fits with the shorter context, the table says how many layers do."""
@@ -120,7 +120,7 @@ def types_table(work: Path, threads: int | None) -> str:
 
 def cards_table() -> str:
     """The best choice for each card and model, by `pytrimode plan`."""
-    rows = [[card.replace("GB", " GB"), *(_cell(size, card) for size in BUILT_IN)] for card in CARDS]
+    rows = [[card.replace("GiB", " GiB"), *(_cell(size, card) for size in BUILT_IN)] for card in CARDS]
     return markdown_table(["card", *BUILT_IN], rows)
 
 
@@ -139,7 +139,7 @@ def _chosen(option: Option, n_ctx: int) -> str:
 
 
 def _size(option: Option) -> str:
-    return size_text(option.on_device)
+    return memory_text(option.on_device)
 
 
 def replace_table(name: str, text: str) -> None:

@@ -147,7 +147,8 @@ class ChatCompletionChunk(_Head, Measured):
     choices: list[ChatChunkChoice]
 
 
-def _ratio(a: float, b: float) -> float:
+def ratio(a: float, b: float) -> float:
+    """a / b; 0 where nothing was counted."""
     return a / b if b else 0.0
 
 
@@ -155,7 +156,7 @@ def _acceptance_length(stats: Stats) -> float:
     """Tokens per cycle. The first token of all comes from the prefill, not from a cycle."""
     if stats.drafted:
         return 1.0 + stats.accepted / stats.cycles
-    return _ratio(max(0, stats.completion_tokens - 1), stats.cycles)
+    return ratio(max(0, stats.completion_tokens - 1), stats.cycles)
 
 
 def timings_of(stats: Stats) -> Timings:
@@ -164,11 +165,11 @@ def timings_of(stats: Stats) -> Timings:
     return {
         "prompt_n": computed,
         "prompt_ms": stats.prompt_seconds * 1e3,
-        "prompt_per_second": _ratio(computed, stats.prompt_seconds),
+        "prompt_per_second": ratio(computed, stats.prompt_seconds),
         "predicted_n": stats.completion_tokens,
         "predicted_ms": stats.generation_seconds * 1e3,
-        "predicted_per_second": _ratio(stats.completion_tokens, stats.generation_seconds),
-        "tokens_per_forward": _ratio(stats.completion_tokens, stats.forward_passes),
+        "predicted_per_second": ratio(stats.completion_tokens, stats.generation_seconds),
+        "tokens_per_forward": ratio(stats.completion_tokens, stats.forward_passes),
         "forward_passes": stats.forward_passes,
         "fused_passes": stats.fused_passes,
         "draft_n": stats.drafted,

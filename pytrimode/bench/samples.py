@@ -6,11 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pytrimode._native import Stats
-
-
-def ratio(a: float, b: float) -> float:
-    """0 where nothing was counted."""
-    return a / b if b else 0.0
+from pytrimode.answers.results import ratio
 
 
 @dataclass

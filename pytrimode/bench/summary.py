@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pytrimode.answers.results import ratio
 from pytrimode.bench.plan import STOCK, Setting, Workload
 from pytrimode.bench.runner import Results
-from pytrimode.bench.samples import Sample, ratio, total
+from pytrimode.bench.samples import Sample, total
 from pytrimode.options.modes import AR, AUTO
 
 ALL = "all"

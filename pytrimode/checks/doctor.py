@@ -153,7 +153,7 @@ def _engine() -> Finding:
 
 def _machine() -> Iterator[Finding]:
     from pytrimode import _native
-    from pytrimode.plan.sizes import size_text
+    from pytrimode.gguf.sizes import memory_text
 
     backends, devices = _native.backends(), _native.devices()
     names = ", ".join(backend["name"] for backend in backends)
@@ -162,7 +162,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("CPU features", None, " ".join(k for k, v in features.items() if v != "0"), data=features)
     yield _threads()
     for device in devices:
-        memory = f"{size_text(device['memory_free'])} of {size_text(device['memory_total'])} free"
+        memory = f"{memory_text(device['memory_free'])} of {memory_text(device['memory_total'])} free"
         yield Finding(f"device {device['name']}", None, f"{device['description']} ({memory})", data=device)
     yield gpu_finding(backends, devices, gpu_hardware())
 

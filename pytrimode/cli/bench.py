@@ -23,8 +23,10 @@ from pytrimode.bench.report import FORMATS, Report
 from pytrimode.bench.runner import Results, Runner, collect, turns
 from pytrimode.bench.stock import Stock
 from pytrimode.cli.load import load
-from pytrimode.cli.options import Loading, loading_options, model_argument
+from pytrimode.cli.options import loading_options, model_argument
+from pytrimode.gguf.sizes import memory_text
 from pytrimode.options import modes
+from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
 
@@ -62,27 +64,27 @@ def _chosen_prompts(file: str | None, categories: Sequence[str], n_prompts: int 
     return {name: texts[:n_prompts] for name, texts in known.items() if not categories or name in categories}
 
 
-def _stock_options(model: TriMode, loading: Loading) -> dict[str, Any]:
+def _stock_options(model: TriMode, loading: LoadOptions) -> dict[str, Any]:
     """As the model is loaded here."""
     return {
         "n_ctx": model.n_ctx,
-        "n_batch": loading.batch_size,
+        "n_batch": loading.n_batch,
         "n_gpu_layers": model.n_gpu_layers,
-        "n_threads": loading.threads or os.cpu_count() or 1,
-        "n_threads_batch": loading.threads or os.cpu_count() or 1,
-        "flash_attn": loading.flash_attn != "off",
+        "n_threads": loading.n_threads or os.cpu_count() or 1,
+        "n_threads_batch": loading.n_threads or os.cpu_count() or 1,
+        "flash_attn": loading.flash_attn,
     }
 
 
-def _about(model: TriMode, loading: Loading, rounds: int, sampling: str, interrupted: bool) -> dict[str, Any]:
+def _about(model: TriMode, loading: LoadOptions, rounds: int, sampling: str, interrupted: bool) -> dict[str, Any]:
     memory = {"file": Path(model.model_path).stat().st_size, **model.memory}
     return {
         "model": model.metadata.get("general.name") or Path(model.model_path).name,
         "file": Path(model.model_path).name,
         "drafter LoRA": f"rank {model.lora_rank}" if model.has_lora else "none",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {loading.threads or os.cpu_count()} threads, "
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {loading.n_threads or os.cpu_count()} threads, "
         f"{model.n_gpu_layers} layers on the GPU",
-        "memory": ", ".join(f"{name} {n / 2**20:.1f} MiB" for name, n in memory.items()),
+        "memory": ", ".join(f"{name} {memory_text(n)}" for name, n in memory.items()),
         "sampling": sampling,
         "rounds": f"{rounds}: median (lowest to highest)" + (", INTERRUPTED" if interrupted else ""),
         "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {version('llama-cpp-python')}",
@@ -228,7 +230,7 @@ def command(
     compare: str | None,
     output_format: str,
     chart: str | None,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Measure how fast MODEL, a GGUF file, is (default: the checkpoint that comes with pytrimode).
 

@@ -16,14 +16,10 @@ from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     API_KEY_VARIABLE,
-    FIELD_NAMES,
-    Decoding,
-    Loading,
-    chat_sampling_options,
-    decoding_options,
     loading_options,
-    max_tokens_option,
     model_argument,
+    request_fields,
+    request_options,
     system_option,
     thinking_option,
 )
@@ -31,7 +27,9 @@ from pytrimode.cli.remote import RemoteConversation
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
 from pytrimode.conversation.chat_session import ChatSession
-from pytrimode.options.sampling import Sampling
+from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.load_options import LoadOptions
 
 
 class Chat:
@@ -118,9 +116,7 @@ def _given_turns(lines: Iterator[str]) -> Iterator[str]:
 
 @click.command(name="chat")
 @model_argument
-@decoding_options
-@chat_sampling_options
-@max_tokens_option
+@request_options("chat", temperature=DEFAULT_CHAT_TEMPERATURE)
 @system_option
 @thinking_option
 @click.option("-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="A turn; repeatable. Then exits.")
@@ -131,15 +127,13 @@ def _given_turns(lines: Iterator[str]) -> Iterator[str]:
 @loading_options
 def command(
     model: str | None,
-    decoding: Decoding,
-    sampling: Sampling,
-    max_tokens: int,
+    options: GenerationOptions,
     system: str | None,
     enable_thinking: bool,
     prompts: tuple[str, ...],
     url: str | None,
     api_key: str | None,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Chat with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), or with a server.
 
@@ -148,12 +142,11 @@ def command(
     """
     if url:
         return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), prompts)
-    options = decoding.options(max_tokens=max_tokens, sampling=sampling)
     with load(model, loading) as loaded:
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
         session.check()
         conversation = LocalConversation(session)
-        conversation.set_mode(decoding.mode)
+        conversation.set_mode(options.mode)
         return _talk(conversation, prompts)
 
 
@@ -179,11 +172,9 @@ def _given_fields() -> dict[str, Any]:
     given = {n: v for n, v in context.params.items() if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}
     for name in ("prompts", "url", "api_key", "system"):
         given.pop(name, None)
-    fields = {name: given.pop(name) for name in list(given) if name in FIELD_NAMES}
+    fields = request_fields(given)
     if given.pop("enable_thinking", False):
         fields["chat_template_kwargs"] = {"enable_thinking": True}
-    if given.pop("no_loop_detection", False):
-        fields["loop_window"] = 0
     for name in given:
         option = next(p for p in context.command.params if p.name == name)
         raise click.UsageError(f"{option.opts[0]} is for a model in this process: it does not go with --url")

@@ -18,21 +18,17 @@ from pytrimode.cli.conversation import parts_of
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
-    Decoding,
-    Loading,
-    decoding_options,
     loading_options,
-    max_tokens_option,
     model_argument,
-    sampling_options,
+    request_options,
     system_option,
     thinking_option,
 )
 from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.modes import DIFFUSION, resolve_mode
-from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
 
 
@@ -80,11 +76,7 @@ def _result(
 @click.option("--chat", is_flag=True, help="Answer the prompt as a chat turn, through the file's chat template.")
 @system_option
 @thinking_option
-@decoding_options
-@sampling_options
-@max_tokens_option
-@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
-@click.option("--ignore-eos", is_flag=True, help="Go on after an end-of-generation token.")
+@request_options("generate")
 @click.option("--suffix", metavar="TEXT", help="Write the middle between the prompt and this text; needs -n.")
 @click.option(
     "--logprobs", type=click.IntRange(min=0), metavar="N", help="With --json: the N likeliest tokens at each position."
@@ -98,15 +90,11 @@ def command(
     chat: bool,
     system: str | None,
     enable_thinking: bool,
-    decoding: Decoding,
-    sampling: Sampling,
-    max_tokens: int,
-    stop: tuple[str, ...],
-    ignore_eos: bool,
+    options: GenerationOptions,
     suffix: str | None,
     logprobs: int | None,
     as_json: bool,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Complete a prompt with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode).
 
@@ -117,12 +105,10 @@ def command(
     text = _read_prompt(prompt, file)
     if logprobs is not None and not as_json:
         raise click.UsageError("--logprobs needs --json")
-    options = decoding.options(
-        max_tokens=max_tokens, sampling=sampling, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs
-    )
+    options = replace(options, logprobs=logprobs)
     with load(model, loading) as loaded:
         if suffix is not None:
-            mode = decoding.mode if _given("mode") else DIFFUSION
+            mode = options.mode if _given("mode") else DIFFUSION
             options = replace(options, mode=mode, suffix=loaded.tokenize(suffix, add_bos=False, special=True))
         tokens = _prompt_tokens(loaded, text, chat, system, enable_thinking)
         run = loaded.steps(tokens, options)

@@ -12,7 +12,7 @@ import click
 from pytrimode.cli.options import model_argument
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.files.file_info import file_info
-from pytrimode.plan.sizes import size_text
+from pytrimode.gguf.sizes import memory_text
 
 Row = tuple[str, str]
 LABEL_WIDTH = 14
@@ -26,14 +26,14 @@ def _count(n: int) -> str:
 
 
 def _file_rows(info: dict[str, Any]) -> Iterator[Row]:
-    yield "file", f"{info['file']} ({size_text(info['file_bytes'])}, GGUF v{info['gguf_version']})"
+    yield "file", f"{info['file']} ({memory_text(info['file_bytes'])}, GGUF v{info['gguf_version']})"
     yield "name", info["name"] or "not given"
     yield "architecture", str(info["architecture"]) + ("" if info["kind"] == "model" else f" ({info['kind']})")
     for key in ("license", "source"):
         if info[key]:
             yield key, info[key]
     yield "parameters", f"{_count(info['n_params'])} in {info['n_tensors']} tensors"
-    types = ", ".join(f"{t['type']} x{t['tensors']} ({size_text(t['bytes'])})" for t in info["tensor_types"])
+    types = ", ".join(f"{t['type']} x{t['tensors']} ({memory_text(t['bytes'])})" for t in info["tensor_types"])
     yield "quantization", f"{types}; {info['bits_per_weight']} bits per weight"
 
 
@@ -48,7 +48,7 @@ def _model_rows(info: dict[str, Any]) -> Iterator[Row]:
     )
     context = f"{shape['context_length']} tokens"
     if shape["kv_cache_bytes_per_token_f16"]:
-        context += f"; KV cache {size_text(shape['kv_cache_bytes_per_token_f16'])} per token in F16"
+        context += f"; KV cache {memory_text(shape['kv_cache_bytes_per_token_f16'])} per token in F16"
     yield "context", context
     scaling = (
         f", {rope['scaling']} x{_number(rope['factor'])} from {rope['original_context']}" if rope["factor"] else ""
@@ -80,7 +80,7 @@ def _drafter(lora: dict[str, Any] | None) -> str:
         return f"unusable: {lora['error']}"
     rank = lora["rank"] if lora["rank"] is not None else "unclear"
     types = "/".join(lora["types"])
-    return f"rank {rank}, alpha {_number(lora['alpha'])}, {types}, {size_text(lora['file_bytes'])}: {lora['file']}"
+    return f"rank {rank}, alpha {_number(lora['alpha'])}, {types}, {memory_text(lora['file_bytes'])}: {lora['file']}"
 
 
 def _number(value: object) -> str:

@@ -1,41 +1,24 @@
-"""The options that commands share: each is defined here once."""
+"""The options that commands share. Those of a request come from the option table (`pytrimode.options.option`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-from pytrimode._native import LOOP_WINDOW
-from pytrimode.options import modes
-from pytrimode.options.generation_options import GenerationOptions
-from pytrimode.options.gpu_layers import ALL, AUTO, parse_gpu_layers
-from pytrimode.options.sampling import (
-    COUPLED,
-    DEFAULT_CHAT_TEMPERATURE,
+from pytrimode.options.defaults import (
+    DEFAULT_CACHE_TYPE,
     DEFAULT_TEMPERATURE,
-    REJECTION,
-    SAMPLERS,
-    Sampling,
 )
-from pytrimode.trimode import DEFAULT_N_CTX, DEFAULT_N_UBATCH
+from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
+from pytrimode.options.gpu_layers import ALL, AUTO, parse_gpu_layers
+from pytrimode.options.load_options import LORA_AUTO, LoadOptions
+from pytrimode.options.option import Row, rows
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
-FIELD_NAMES = frozenset((
-    "mode", "block_length", "fused", "threshold", "steps", "reveal", "max_thinking_tokens", "loop_window", "max_tokens",
-    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "sampler",
-    "seed",
-))  # fmt: skip
-"""Options that a request to a server has as fields, under the same names."""
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-MODE_HELP = "; ".join(
-    ["How to decode", *(f"{name}: {text}" for name, text in modes.MODE_HELP.items())]
-    + [f"{alias} means {name}" for alias, name in modes.ALIASES.items()]
-)
 
 
 def _gpu_layers(text: int | str) -> int | str:
@@ -43,11 +26,6 @@ def _gpu_layers(text: int | str) -> int | str:
         return parse_gpu_layers(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def _fused(_: click.Context, __: click.Parameter, name: str | None) -> bool | str | None:
-    """What the name stands for."""
-    return None if name is None else modes.FUSED[name]
 
 
 def _tensor_split(text: str) -> list[float]:
@@ -60,149 +38,17 @@ def _tensor_split(text: str) -> list[float]:
 
 model_argument = click.argument("model", required=False, type=click.Path())
 
-_LOADING = [
-    click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
-                 help=f"Context in tokens; 0: the model's, at most {DEFAULT_N_CTX}."),
-    click.option("-t", "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads."),
-    click.option("-ngl", "--n-gpu-layers", type=_gpu_layers, default=AUTO, show_default=True, metavar="N",
-                 help=f"Layers to run on the GPU: a number, {ALL}, or {AUTO} for what its memory holds."),
-    click.option("-sm", "--split-mode", type=click.Choice(["layer", "none"]), default="layer", show_default=True,
-                 help="Several GPUs: each holds some of the layers, or one holds all."),
-    click.option("-mg", "--main-gpu", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-                 help="The GPU that holds all with --split-mode none."),
-    click.option("-ts", "--tensor-split", type=_tensor_split, metavar="A,B,...",
-                 help="Shares of several GPUs (default: by free memory)."),
-    click.option("-b", "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, metavar="N",
-                 help="Most rows in one forward pass."),
-    click.option("-ub", "--ubatch-size", type=click.IntRange(min=1), default=DEFAULT_N_UBATCH, show_default=True,
-                 metavar="N", help="Of these, most rows of prompts while other requests decode."),
-    click.option("-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), default="auto", show_default=True,
-                 help="Flash attention; off computes attention exactly, auto is on."),
-    click.option("--cache-type", "-ct", default="f16", show_default=True, metavar="TYPE",
-                 help="Type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0."),
-    click.option("-ctk", "--cache-type-k", metavar="TYPE", help="Type of the keys alone."),
-    click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Type of the values alone."),
-    click.option("--lora", type=click.Path(), metavar="FILE",
-                 help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
-    click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
-    click.option("--exact-reuse", is_flag=True,
-                 help="Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU)."),
-    click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
-]  # fmt: skip
-
-_DECODING = [
-    click.option("-m", "--mode", default=modes.DEFAULT_MODE, show_default=True, metavar="MODE", help=MODE_HELP + "."),
-    click.option("-B", "--block-length", type=click.IntRange(min=1), metavar="N",
-                 help=f"Tokens per block (default: {modes.DEFAULT_BLOCK_LENGTH}; in diffusion the file's; in auto what "
-                      "is fastest, measured on the way)."),
-    click.option("--fused", type=click.Choice(list(modes.FUSED)), callback=_fused,
-                 help="Self-spec: draft in the pass that verifies; "
-                      + "; ".join(f"{k}: {v}" for k, v in modes.FUSED_HELP.items())
-                      + f" (default: {modes.FUSED_AUTO} in mode auto, else off)."),
-    click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="P",
-                 help="Confidence from which diffusion keeps a token at once "
-                      f"(default: the file's, or {modes.DEFAULT_THRESHOLD})."),
-    click.option("--steps", type=click.IntRange(min=1), metavar="N",
-                 help="Passes for each block in diffusion, instead of the threshold."),
-    click.option("--reveal", type=click.Choice(list(modes.REVEAL_ORDERS)), default=modes.REVEAL_CONFIDENCE,
-                 show_default=True,
-                 help="Order in diffusion; " + "; ".join(f"{k}: {v}" for k, v in modes.REVEAL_ORDERS.items()) + "."),
-    click.option("--max-thinking-tokens", type=click.IntRange(min=0), metavar="N",
-                 help="Tokens of reasoning after which it is ended."),
-    click.option("--loop-window", type=click.IntRange(min=3), default=LOOP_WINDOW, show_default=True, metavar="N",
-                 help="An output of which the last N tokens only repeat ends."),
-    click.option("--no-loop-detection", is_flag=True, help="Let such an output go on."),
-]  # fmt: skip
-
-_SAMPLING = [
-    click.option("--top-k", type=int, default=40, show_default=True, metavar="N", help="Keep the N likeliest; 0: all."),
-    click.option("--top-p", type=click.FloatRange(0.0, 1.0), default=0.95, show_default=True, metavar="P",
-                 help="Keep the likeliest that together have probability P; 1: all."),
-    click.option("--min-p", type=click.FloatRange(0.0, 1.0), default=0.05, show_default=True, metavar="P",
-                 help="Keep those with at least P times the probability of the likeliest; 0: all."),
-    click.option("--repeat-penalty", type=float, default=1.0, show_default=True, metavar="X",
-                 help="Divide the logits of recent tokens; 1: off."),
-    click.option("--frequency-penalty", type=float, default=0.0, show_default=True, metavar="X",
-                 help="Take X off a token's logit for each recent occurrence."),
-    click.option("--presence-penalty", type=float, default=0.0, show_default=True, metavar="X",
-                 help="Take X off the logits of recent tokens."),
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), metavar="NAME",
-                 help="; ".join(f"{name}: {text}" for name, text in SAMPLERS.items())
-                      + f" (default: {REJECTION}; {COUPLED} in mode auto with a seed)."),
-    click.option("-s", "--seed", type=int, metavar="N", help="Seed of the random numbers (default: a new one)."),
-]  # fmt: skip
-
-max_tokens_option = click.option(
-    "-n", "--max-tokens", type=click.IntRange(min=-1), default=-1, metavar="N",
-    help="Most tokens in an answer; -1: to the end of the context.",
-)  # fmt: skip
 system_option = click.option("--system", metavar="TEXT", help="System message.")
 thinking_option = click.option("--enable-thinking", is_flag=True, help="Let the model reason before it answers.")
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How to load the model."""
-
-    ctx_size: int
-    threads: int | None
-    n_gpu_layers: int | str
-    split_mode: str
-    main_gpu: int
-    tensor_split: list[float] | None
-    batch_size: int
-    ubatch_size: int
-    flash_attn: str
-    cache_type: str
-    cache_type_k: str | None
-    cache_type_v: str | None
-    lora: str | None
-    no_lora: bool
-    exact_reuse: bool
-    verbose: bool
-
-    @property
-    def lora_path(self) -> str | None:
-        """`TriMode`'s argument."""
-        return None if self.no_lora else self.lora or "auto"
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How to decode."""
-
-    mode: str
-    block_length: int | None
-    fused: bool | str | None
-    threshold: float | None
-    steps: int | None
-    reveal: str
-    max_thinking_tokens: int | None
-    loop_window: int
-    no_loop_detection: bool
-
-    def options(self, **others: Any) -> GenerationOptions:
-        """With what else a command knows of the request."""
-        return GenerationOptions(
-            mode=self.mode,
-            block_length=self.block_length,
-            fused=self.fused,
-            threshold=self.threshold,
-            steps=self.steps,
-            reveal=self.reveal,
-            max_thinking_tokens=self.max_thinking_tokens,
-            loop_window=0 if self.no_loop_detection else self.loop_window,
-            **others,
-        )
-
-
-def _apply(options: list[Any], kind: type[Any], name: str) -> Callable[[F], F]:
-    """Add the options to a command, and hand them to it as one object."""
+def _apply(options: list[Any], make: Callable[..., Any], name: str) -> Callable[[F], F]:
+    """Add the options to a command, and hand them to it as one object that `make` makes."""
 
     def decorate(function: F) -> F:
         def command(**arguments: Any) -> Any:
             fields = {key: arguments.pop(key) for key in names}
-            return function(**arguments, **{name: kind(**fields)})
+            return function(**arguments, **{name: make(**fields)})
 
         inner = list(getattr(function, "__click_params__", []))
         command.__doc__ = function.__doc__
@@ -215,28 +61,125 @@ def _apply(options: list[Any], kind: type[Any], name: str) -> Callable[[F], F]:
     return decorate
 
 
+# --- How to load a model ---------------------------------------------------------------------------------------------
+
+
 def loading_options(function: F) -> F:
-    """Options of `Loading`, passed as `loading`."""
-    return _apply(_LOADING, Loading, "loading")(function)
+    """How to load a model, passed as `loading`, which are `LoadOptions`."""
+    own = {
+        "n_gpu_layers": [
+            click.option("-ngl", "--n-gpu-layers", type=_gpu_layers, default=AUTO, show_default=True, metavar="N",
+                         help=f"Layers to run on the GPU: a number, {ALL}, or {AUTO} for what its memory holds."),
+        ],
+        "tensor_split": [
+            click.option("-ts", "--tensor-split", type=_tensor_split, metavar="A,B,...",
+                         help="Shares of several GPUs (default: by free memory)."),
+        ],
+        "flash_attn": [
+            click.option("-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), default="auto",
+                         show_default=True, help="Flash attention; off computes attention exactly, auto is on."),
+        ],
+        "type_k": [
+            click.option("--cache-type", "-ct", default=DEFAULT_CACHE_TYPE, show_default=True, metavar="TYPE",
+                         help="Type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0."),
+            click.option("-ctk", "--cache-type-k", metavar="TYPE", help="Type of the keys alone."),
+            click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Type of the values alone."),
+        ],
+        "lora_path": [
+            click.option("--lora", type=click.Path(), metavar="FILE",
+                         help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
+            click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
+        ],
+    }  # fmt: skip
+    options = []
+    for name, row in rows(LoadOptions).items():
+        options += own.get(name) or ([_click_option(row, row.default)] if row.about.flags else [])
+    return _apply(options, _load_options, "loading")(function)
 
 
-def decoding_options(function: F) -> F:
-    """Options of `Decoding`, passed as `decoding`."""
-    return _apply(_DECODING, Decoding, "decoding")(function)
+def _load_options(
+    *,
+    cache_type: str,
+    cache_type_k: str | None,
+    cache_type_v: str | None,
+    flash_attn: str,
+    lora: str | None,
+    no_lora: bool,
+    **others: Any,
+) -> LoadOptions:
+    return LoadOptions(
+        type_k=cache_type_k or cache_type,
+        type_v=cache_type_v or cache_type,
+        flash_attn=flash_attn != "off",
+        lora_path=None if no_lora else lora or LORA_AUTO,
+        **others,
+    )
 
 
-def _temperature_option(default: float) -> Any:
-    return click.option(
-        "--temp", "--temperature", "temperature", type=click.FloatRange(min=0.0), default=default, show_default=True,
-        metavar="T", help="Temperature; 0: greedy.",
-    )  # fmt: skip
+# --- Options of a request --------------------------------------------------------------------------------------------
 
 
-def sampling_options(function: F) -> F:
-    """Options of `Sampling`, passed as `sampling`; the temperature of a completion."""
-    return _apply([_temperature_option(DEFAULT_TEMPERATURE), *_SAMPLING], Sampling, "sampling")(function)
+def request_options(command: str, *, temperature: float = DEFAULT_TEMPERATURE) -> Callable[[F], F]:
+    """All flags that a command has of the option table, passed as `options`, which are `GenerationOptions`."""
+    options = []
+    for row in _rows_of(command):
+        options.append(_click_option(row, temperature if row.name == "temperature" else row.default))
+        if row.about.off_flag:
+            options.append(click.option(row.about.off_flag, _off_name(row), is_flag=True, help=row.about.off_help))
+    return _apply(options, _options_of, "options")
 
 
-def chat_sampling_options(function: F) -> F:
-    """Options of `Sampling`, passed as `sampling`; the temperature of a chat."""
-    return _apply([_temperature_option(DEFAULT_CHAT_TEMPERATURE), *_SAMPLING], Sampling, "sampling")(function)
+def request_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of a request out of what was given on a command line: they come back as fields of a body."""
+    fields = {}
+    for row in option_table().values():
+        if row.about.flags and row.name in given:
+            fields[row.http] = given.pop(row.name)
+        if row.about.off_flag and given.pop(_off_name(row), False):
+            fields[row.http] = row.about.off
+    return fields
+
+
+def _rows_of(command: str) -> list[Row]:
+    wanted = option_table().values()
+    return [row for row in wanted if row.about.flags and command in row.about.commands and not row.about.varies]
+
+
+def _off_name(row: Row) -> str:
+    return row.about.off_flag.lstrip("-").replace("-", "_")
+
+
+def _options_of(**values: Any) -> GenerationOptions:
+    for row in option_table().values():
+        if row.about.off_flag and values.pop(_off_name(row), False):
+            values[row.name] = row.about.off
+    return with_options(GenerationOptions(), values)
+
+
+def _click_option(row: Row, default: Any) -> Any:
+    about = row.about
+    how: dict[str, Any] = {"help": f"{row.help}.", "default": default, "show_default": True, "metavar": about.metavar}
+    if default is None:
+        text = f" (default: {about.default_text})" if about.default_text else ""
+        how |= {"help": f"{row.help}{text}.", "show_default": False}
+    if row.kind == "bool":
+        how = {"help": f"{row.help}.", "is_flag": True}
+    elif row.kind == "str | Sequence[str]":
+        how = {"help": f"{row.help}; repeatable.", "multiple": True, "metavar": about.metavar}
+    else:
+        how["type"] = _click_type(row)
+    if values := about.values:
+        how["callback"] = lambda _context, _parameter, name: None if name is None else values[name]
+    return click.option(*about.flags, row.name, **how)
+
+
+def _click_type(row: Row) -> Any:
+    if row.about.choices:
+        return click.Choice(list(row.about.choices))
+    low, high = row.bounds
+    unbounded = low is None and high is None
+    if row.kind == "int":
+        return int if unbounded else click.IntRange(low, high)
+    if row.kind == "float":
+        return float if unbounded else click.FloatRange(low, high)
+    return str

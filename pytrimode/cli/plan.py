@@ -12,11 +12,11 @@ from rich.table import Table
 
 from pytrimode import _native
 from pytrimode.cli.terminal_text import for_terminal
+from pytrimode.gguf.sizes import memory_text
 from pytrimode.plan import Option, Plan, plan
 from pytrimode.plan.cards import find_card
 from pytrimode.plan.model_shape import BUILT_IN
 from pytrimode.plan.planner import ESTIMATE_CONTEXT, GIB, CardSpeed
-from pytrimode.plan.sizes import size_text
 
 FITS = {True: "yes", False: "no", None: ""}
 FORMULA = (
@@ -27,7 +27,7 @@ FORMULA = (
 
 @click.command(name="plan")
 @click.argument("model", required=False)
-@click.option("--vram", metavar="SIZE", help="Memory to fit into, 24GB (default: that of --card, or of the GPUs here).")
+@click.option("--vram", metavar="SIZE", help="Memory to fit into: 24GiB (default: that of --card, or of the GPUs).")
 @click.option(
     "-c",
     "--ctx",
@@ -67,7 +67,7 @@ FORMULA = (
     show_default=True,
     help="Flash attention; off needs much more compute memory and no quantized cache.",
 )
-@click.option("--margin", default="1GB", show_default=True, metavar="SIZE", help="Leave so much free.")
+@click.option("--margin", default="1GiB", show_default=True, metavar="SIZE", help="Leave so much free.")
 @click.option("--card", metavar="NAME", help='Only this card in the table of speeds, "3090" or "M4 Max".')
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")  # fmt: skip
 def command(model: str | None, vram: str | None, card: str | None, as_json: bool, **options: Any) -> None:
@@ -103,18 +103,18 @@ def _memory_of(card: str | None) -> int | None:
 
 def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
     slots = f" shared by {found.n_parallel} slots" if found.n_parallel > 1 else ""
-    room = f", to fit into {size_text(found.vram)} less {size_text(found.margin)}" if found.vram else ""
+    room = f", to fit into {memory_text(found.vram)} less {memory_text(found.margin)}" if found.vram else ""
     console.print(for_terminal(f"{found.model}: {found.params / 1e9:.2f} B weights; {found.n_ctx} tokens{slots}{room}"))
     console.print(for_terminal(f"  choose   {_choice_text(found)}"))
     if not whole:
         return
     caches = ", ".join(
-        f"{kind} {size_text(n_bytes)} ({found.kv_per_token[kind] / 1024:.4g} KiB a token)"
+        f"{kind} {memory_text(n_bytes)} ({found.kv_per_token[kind] / 1024:.4g} KiB a token)"
         for kind, n_bytes in found.kv_cache.items()
     )
     console.print(f"  cache    {caches}")
-    lora = f"; drafter LoRA {size_text(found.lora)}" if found.lora else ""
-    console.print(f"  compute  {size_text(found.compute)}, asked from {found.measured_on}{lora}")
+    lora = f"; drafter LoRA {memory_text(found.lora)}" if found.lora else ""
+    console.print(f"  compute  {memory_text(found.compute)}, asked from {found.measured_on}{lora}")
     if found.measured_on == "CPU":
         console.print("           a GPU's backend may ask for somewhat more; this machine has none to ask")
     console.print(_memory_table(found))
@@ -123,11 +123,11 @@ def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
 
 def _choice_text(found: Plan) -> str:
     if found.choice is None:
-        return "nothing fits: see -ngl in the table for how many layers do" if found.vram else "give --vram, as 24GB"
+        return "nothing fits: see -ngl in the table for how many layers do" if found.vram else "give --vram, as 24GiB"
     option = found.choice
     same = "" if option.cache_type == "f16" else f" -ctk {option.cache_type} -ctv {option.cache_type}"
     return (
-        f"{option.quantization} weights, {option.cache_type} cache: {size_text(option.on_device)} on the device"
+        f"{option.quantization} weights, {option.cache_type} cache: {memory_text(option.on_device)} on the device"
         f"   (-c {found.n_ctx} -ngl all{same})"
     )
 
@@ -143,12 +143,12 @@ def _memory_table(found: Plan) -> Table:
         by_quantization.setdefault(option.quantization, []).append(option)
     for name, options in by_quantization.items():
         first = options[0]
-        table.add_row(name, f"{first.bits_per_weight:.2f}", size_text(first.weights), *map(_option_text, options))
+        table.add_row(name, f"{first.bits_per_weight:.2f}", memory_text(first.weights), *map(_option_text, options))
     return table
 
 
 def _option_text(option: Option) -> str:
-    text = size_text(option.on_device)
+    text = memory_text(option.on_device)
     if option.fits is None:
         return text
     return f"{text} fits" if option.fits else f"{text} -ngl {option.gpu_layers}"

@@ -9,17 +9,16 @@ import click
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     API_KEY_VARIABLE,
-    Decoding,
-    Loading,
-    decoding_options,
     loading_options,
     model_argument,
-    sampling_options,
+    request_options,
     thinking_option,
 )
 from pytrimode.files.model_file import check_model_file
 from pytrimode.formats.reasoning import REASONING_FORMATS
-from pytrimode.options.sampling import Sampling
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.server import check_installed
 from pytrimode.server.settings import ServerSettings
 
 _DEFAULT = ServerSettings()
@@ -125,8 +124,7 @@ _DEFAULT = ServerSettings()
     show_default=True,
     help="; ".join(f"{name}: {text}" for name, text in REASONING_FORMATS.items()) + ".",
 )
-@decoding_options
-@sampling_options
+@request_options("serve")
 @thinking_option
 @loading_options  # fmt: skip
 def command(
@@ -145,10 +143,9 @@ def command(
     write_timeout: float,
     shutdown_timeout: float,
     reasoning_format: str,
-    decoding: Decoding,
-    sampling: Sampling,
+    options: GenerationOptions,
     enable_thinking: bool,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> None:
     """Serve MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), over HTTP.
 
@@ -156,6 +153,7 @@ def command(
     requests that do not say otherwise. Needs the extra: pip install "pytrimode[server]".
     """
     try:
+        check_installed()
         from pytrimode.server.run import listen, serve, url_of
     except ImportError as error:
         raise click.ClickException(str(error)) from error
@@ -175,7 +173,7 @@ def command(
         timeout=timeout,
         write_timeout=write_timeout,
         shutdown_timeout=shutdown_timeout,
-        defaults=decoding.options(sampling=sampling),
+        defaults=options,
         enable_thinking=enable_thinking,
         reasoning_format=reasoning_format,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.sizes import size_text
 
 
 class OutputFile:
@@ -164,7 +165,7 @@ def check_space(path: Path, n_bytes: int) -> None:
     space = os.statvfs(path.parent)
     free = space.f_bavail * space.f_frsize
     if space.f_blocks and free < n_bytes:
-        raise ConversionError(f"{path}: disk full: {_size(n_bytes)} are needed, {_size(free)} are free")
+        raise ConversionError(f"{path}: disk full: {size_text(n_bytes)} are needed, {size_text(free)} are free")
 
 
 def output_error(path: Path, error: OSError) -> ConversionError:
@@ -198,7 +199,3 @@ def _sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 10**8 else f"{n_bytes / 1e6:.2f} MB"

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from pytrimode._native import LOOP_MIN_REPEATS, LOOP_WINDOW
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END
 from pytrimode.options import modes
-from pytrimode.options.sampling import Sampling, SamplingArguments
+from pytrimode.options.defaults import (
+    DEFAULT_BLOCK_LENGTH,
+    DEFAULT_LOOP_MIN_REPEATS,
+    DEFAULT_LOOP_WINDOW,
+    DEFAULT_MAX_TOKENS,
+    DEFAULT_THRESHOLD,
+)
+from pytrimode.options.option import Row, engine_values, option, rows, settle
+from pytrimode.options.sampling import Sampling
 
-DEFAULT_MAX_TOKENS = 16
-"""`create_completion`'s, as in llama-cpp-python; a chat answers to the end of the context."""
-
-
-class DecodingArguments(TypedDict, total=False):
-    """Keyword arguments of a request that say how to decode and when to end; see `GenerationOptions`."""
-
-    mode: str
-    block_length: int | None
-    fused: bool | str | None
-    threshold: float | None
-    steps: int | None
-    reveal: str
-    use_lora: bool
-    stop: str | Sequence[str] | None
-    ignore_eos: bool
-    loop_window: int
-    loop_min_repeats: int
-    trim_loop: bool
-    max_thinking_tokens: int | None
-    post_sampling_probs: bool
-
-
-class RequestArguments(DecodingArguments, SamplingArguments, total=False):
-    """Everything that the methods which run a request take by keyword, beside what they name themselves."""
+_MODE_HELP = "; ".join(
+    ["How to decode", *(f"{name}: {text}" for name, text in modes.MODE_HELP.items())]
+    + [f"{alias} means {name}" for alias, name in modes.ALIASES.items()]
+)
 
 
 @dataclass(frozen=True)
@@ -69,62 +55,73 @@ class Limits:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """One request's options; None means the model's default.
+    """One request's options. The fields are the rows of the option table (`pytrimode.options.option`).
 
-    Raises ValueError for values that no model can take.
+    Raises TypeError and ValueError that name the option, for values that no model can take.
     """
 
-    max_tokens: int | None = None
-    """None or -1: to the end of the context."""
-    mode: str = modes.DEFAULT_MODE
-    """See `pytrimode.options.modes`."""
-    block_length: int | None = None
-    """Tokens per block (default: 16 in self-spec; in diffusion the file's; in auto the engine chooses)."""
-    fused: bool | str | None = None
-    """Self-spec: draft in the pass that verifies. True, False, or "auto" for what is faster (default: "auto" in mode
-    auto unless block_length is given, else False). The text stays that of ar."""
-    threshold: float | None = None
-    """Confidence from which diffusion keeps a token at once (default: the file's, or 0.9)."""
-    steps: int | None = None
-    """Denoising passes per block in diffusion, instead of the threshold."""
-    reveal: str = modes.REVEAL_CONFIDENCE
-    """Order in diffusion: "confidence" or "leftmost"."""
-    use_lora: bool = True
-    """Draft with the drafter LoRA, if one is loaded."""
-    stop: str | Sequence[str] | None = None
-    """Strings that end the output; neither they nor what follows is emitted or stays in the cache."""
-    ignore_eos: bool = False
-    """Go on after an end-of-generation token."""
-    suffix: Sequence[int] | None = None
-    """Token ids behind the middle that is wanted (infill, mode diffusion): exactly `max_tokens` masks stand between."""
-    loop_window: int = LOOP_WINDOW
-    """An output whose last max(loop_window, loop_min_repeats * period) tokens only repeat ends as a loop; 0: never."""
-    loop_min_repeats: int = LOOP_MIN_REPEATS
-    trim_loop: bool = False
-    """Leave one copy of what a loop repeats; a stream has it out already."""
-    max_thinking_tokens: int | None = None
-    """Tokens of reasoning after which its end token is emitted."""
-    logprobs: int | None = None
-    """How many of the most likely tokens to report at each position; 0: only the emitted one."""
-    post_sampling_probs: bool = False
-    """Log-probabilities after the sampler chain instead of those of the raw logits."""
+    mode: str = option(modes.DEFAULT_MODE, f"{_MODE_HELP}.", flags=("-m", "--mode"), metavar="MODE")
+    block_length: int | None = option(
+        None, "Tokens per block", flags=("-B", "--block-length"), metavar="N", low=1,
+        default_text=f"{DEFAULT_BLOCK_LENGTH}; in diffusion the file's; in auto what is fastest, measured on the way",
+    )  # fmt: skip
+    fused: bool | str | None = option(
+        None, "Self-spec: draft in the pass that verifies", flags=("--fused",), choices=modes.FUSED_HELP,
+        values=modes.FUSED, default_text=f"{modes.FUSED_AUTO} in mode auto without a block length, else off",
+    )  # fmt: skip
+    threshold: float | None = option(
+        None, "Confidence from which diffusion keeps a token at once", flags=("--threshold",), metavar="P",
+        low=0, high=1, default_text=f"the file's, or {DEFAULT_THRESHOLD}",
+    )  # fmt: skip
+    steps: int | None = option(
+        None, "Passes for each block in diffusion, instead of the threshold.", flags=("--steps",), metavar="N", low=1
+    )
+    reveal: str = option(
+        modes.REVEAL_CONFIDENCE, "Order in diffusion", flags=("--reveal",), choices=modes.REVEAL_ORDERS, engine=True
+    )
+    max_thinking_tokens: int | None = option(
+        None, "Tokens of reasoning after which its end token is emitted.", flags=("--max-thinking-tokens",),
+        metavar="N", low=0, json_none=-1,
+    )  # fmt: skip
+    loop_window: int = option(
+        DEFAULT_LOOP_WINDOW, "An output of which the last N tokens only repeat ends.", flags=("--loop-window",),
+        metavar="N", low=3, off=0, off_flag="--no-loop-detection", off_help="Let such an output go on.",
+    )  # fmt: skip
+    loop_min_repeats: int = option(
+        DEFAULT_LOOP_MIN_REPEATS, "How often a period must have come before that counts.", low=2, engine=True
+    )
+    trim_loop: bool = option(False, "Leave one copy of what a loop repeats; a stream has it out already.")
+    use_lora: bool = option(True, "Draft with the drafter LoRA, if one is loaded.", engine=True)
+    max_tokens: int | None = option(
+        None, "Most tokens in an answer; -1: to the end of the context.", flags=("-n", "--max-tokens"), metavar="N",
+        commands=("chat", "generate"), low=-1,
+        default_text=f"-1; in create_completion and /v1/completions {DEFAULT_MAX_TOKENS}",
+    )  # fmt: skip
+    stop: str | Sequence[str] | None = option(
+        None, "End before this text; neither it nor what follows is emitted or stays in the cache.", flags=("--stop",),
+        metavar="TEXT", commands=("generate",), private=True,
+    )  # fmt: skip
+    ignore_eos: bool = option(
+        False, "Go on after an end-of-generation token.", flags=("--ignore-eos",), commands=("generate",), engine=True
+    )
+    suffix: Sequence[int] | None = option(
+        None, "Write the middle between the prompt and this text (mode diffusion): exactly `max_tokens` masks.",
+        flags=("--suffix",), metavar="TEXT", commands=("generate",), private=True, varies=True,
+    )  # fmt: skip
+    logprobs: int | None = option(
+        None, "The N likeliest tokens at each position; 0: only the emitted one.", flags=("--logprobs",), metavar="N",
+        commands=("generate",), low=0, varies=True,
+    )  # fmt: skip
+    post_sampling_probs: bool = option(
+        False, "Log-probabilities after the sampler chain instead of those of the raw logits.", engine=True
+    )
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        if self.max_tokens is not None and (self.max_tokens < -1 or self.max_tokens == 0):
-            raise ValueError(
-                f"max_tokens {self.max_tokens}: must be positive, or None or -1 for the rest of the context"
-            )
-        _at_least("block_length", self.block_length, 1)
+        settle(self)
+        if self.max_tokens == 0:
+            raise ValueError("max_tokens 0: must be positive, or None or -1 for the rest of the context")
         modes.fusing(self.fused, modes.MEASURED_BLOCK_LENGTH)
-        _at_least("steps", self.steps, 1)
-        _at_least("logprobs", self.logprobs, 0)
-        _at_least("max_thinking_tokens", self.max_thinking_tokens, 0)
-        if self.loop_window:
-            _at_least("loop_window", self.loop_window, 3)
-            _at_least("loop_min_repeats", self.loop_min_repeats, 2)
-        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
-            raise ValueError(f"threshold {self.threshold}: must be between 0 and 1")
         if self.reveal not in modes.REVEAL_ORDERS:
             raise ValueError(f"unknown reveal order {self.reveal!r}: use one of {', '.join(modes.REVEAL_ORDERS)}")
         if any(not s for s in self.stop_strings):
@@ -158,26 +155,21 @@ class GenerationOptions:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
         fusing = modes.fusing(self.fused, block_length)
         measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured"
-        engine = {
+        engine = engine_values(self) | {
             "mode": mode,
             "max_tokens": room if self.max_tokens in (None, -1) else min(self.max_tokens or 0, room),
             "block_length": block_length,
             "fusing": fusing,
             "threshold": modes.default_threshold(limits.metadata) if self.threshold is None else self.threshold,
             "steps": self.steps or 0,
-            "reveal": self.reveal,
-            "use_lora": self.use_lora,
             "stop": list(self.stop_strings),
-            "ignore_eos": self.ignore_eos,
             "suffix": list(self.suffix or ()),
             # Longer than the context it would never fire, and would take room and time for every period it looks for.
             "loop_window": self.loop_window if self.loop_window <= limits.n_ctx else 0,
-            "loop_min_repeats": self.loop_min_repeats,
             "think_begin": limits.think_begin,
             "think_end": limits.think_end,
             "max_thinking_tokens": -1 if self.max_thinking_tokens is None else self.max_thinking_tokens,
             "logprobs": -1 if self.logprobs is None else min(self.logprobs, limits.n_vocab),
-            "post_sampling_probs": self.post_sampling_probs,
             **self.sampling.engine_arguments(limits.n_vocab, repeatable=not measured),
         }
         return ResolvedOptions(engine, self.stop_strings, self.ignore_eos)
@@ -190,6 +182,16 @@ class GenerationOptions:
         return min(modes.default_block_length(mode, limits.metadata), limits.n_batch)
 
 
-def _at_least(name: str, value: int | None, low: int) -> None:
-    if value is not None and value < low:
-        raise ValueError(f"{name} {value}: must be at least {low}")
+def option_table() -> dict[str, Row]:
+    """All options of a request, by name: how to decode and when to end, then how to sample."""
+    return {**rows(GenerationOptions), **rows(Sampling)}
+
+
+def with_options(options: GenerationOptions, changes: Mapping[str, Any]) -> GenerationOptions:
+    """The options with others in place of some, each by its name in `option_table`.
+
+    Raises TypeError for a name that is none, and as `GenerationOptions` and `Sampling` do.
+    """
+    sampling = {name: value for name, value in changes.items() if name in rows(Sampling)}
+    others = {name: value for name, value in changes.items() if name not in sampling}
+    return replace(options, **others, sampling=replace(options.sampling, **sampling))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytrimode.gguf import keys
-from pytrimode.gguf.keys import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
+from pytrimode.options.defaults import DEFAULT_BLOCK_LENGTH, DEFAULT_THRESHOLD
 
 AR = "ar"
 DIFFUSION = "diffusion"
@@ -36,7 +36,6 @@ REVEAL_ORDERS = {
 """In which order diffusion fills in a block."""
 
 DEFAULT_MODE = AUTO
-DEFAULT_BLOCK_LENGTH = 16
 MEASURED_BLOCK_LENGTH = 0
 """The engine's name for a length that it chooses itself, cycle by cycle."""
 

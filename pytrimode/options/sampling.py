@@ -6,16 +6,13 @@ grammar, top-k, typical, top-p, min-p, temperature. Every mode keeps it (see `na
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
-DEFAULT_TEMPERATURE = 0.8
-"""Of a completion; llama-cpp-python's."""
-DEFAULT_CHAT_TEMPERATURE = 0.2
-"""Of a chat completion; llama-cpp-python's."""
+from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE
+from pytrimode.options.option import engine_values, option, settle
 
 REJECTION = "rejection"
 COUPLED = "coupled"
@@ -27,68 +24,72 @@ SAMPLERS = {
 }
 """How a temperature and drafts go together; both give exactly the distribution of mode ar."""
 
-
-class SamplingArguments(TypedDict, total=False):
-    """The keyword arguments of `Sampling`, for signatures; `temperature` has a default in each of them."""
-
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-    repeat_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
-    penalty_last_n: int
-    dry_multiplier: float
-    dry_base: float
-    dry_allowed_length: int
-    dry_penalty_last_n: int
-    dry_sequence_breakers: Sequence[str]
-    logit_bias: Mapping[int | str, float] | None
-    grammar: str
-    sampler: str | None
-    seed: int | None
+RANDOM_SEED = -1
+"""As in llama.cpp."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Options of one request. Raises ValueError for values out of range; a grammar is parsed by the engine."""
+    """How tokens are drawn. The fields are the rows of the option table (`pytrimode.options.option`).
 
-    temperature: float = 0.0
-    """0: greedy, without any random draw."""
-    top_k: int = 40
-    """0 or less: off."""
-    top_p: float = 0.95
-    min_p: float = 0.05
-    typical_p: float = 1.0
-    repeat_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    penalty_last_n: int = 64
-    """Emitted tokens that penalties look back at."""
-    dry_multiplier: float = 0.0
-    """0: no DRY."""
-    dry_base: float = 1.75
-    dry_allowed_length: int = 2
-    dry_penalty_last_n: int = -1
-    """-1: the context."""
-    dry_sequence_breakers: Sequence[str] = ("\n", ":", '"', "*")
-    logit_bias: Mapping[int | str, float] | None = None
-    """Added to the logits of token ids (numbers, or strings of digits as in JSON)."""
-    grammar: str = ""
-    """GBNF with a rule `root`; empty: none."""
-    sampler: str | None = None
-    """One of `SAMPLERS`. None: rejection, but coupled where a seed alone would not give the same text again."""
-    seed: int | None = None
-    """None: a new one for every request."""
+    Raises TypeError and ValueError that name the option; a grammar is parsed by the engine.
+    """
+
+    temperature: float = option(
+        0.0, "Temperature; 0: greedy, without a random draw.", flags=("--temp", "--temperature"), metavar="T",
+        low=0, engine=True,
+        default_text=f"{DEFAULT_TEMPERATURE}; {DEFAULT_CHAT_TEMPERATURE} in create_chat_completion and pytrimode chat",
+    )  # fmt: skip
+    top_k: int = option(40, "Keep the N likeliest; 0: all.", flags=("--top-k",), metavar="N", engine=True)
+    top_p: float = option(
+        0.95, "Keep the likeliest that together have probability P; 1: all.", flags=("--top-p",), metavar="P",
+        low=0, high=1, engine=True,
+    )  # fmt: skip
+    min_p: float = option(
+        0.05, "Keep those with at least P times the probability of the likeliest; 0: all.", flags=("--min-p",),
+        metavar="P", low=0, high=1, engine=True,
+    )  # fmt: skip
+    typical_p: float = option(
+        1.0, "Keep the most typical that together have this probability; 1: all.", low=0, high=1, engine=True
+    )
+    repeat_penalty: float = option(
+        1.0, "Divide the logits of recent tokens; 1: off.", flags=("--repeat-penalty",), metavar="X", low=0, engine=True
+    )
+    frequency_penalty: float = option(
+        0.0, "Take X off a token's logit for each recent occurrence.", flags=("--frequency-penalty",), metavar="X",
+        engine=True,
+    )  # fmt: skip
+    presence_penalty: float = option(
+        0.0, "Take X off the logits of recent tokens.", flags=("--presence-penalty",), metavar="X", engine=True
+    )
+    penalty_last_n: int = option(
+        64, "Emitted tokens that penalties look back at.", low=0, http="repeat_last_n", engine=True
+    )
+    dry_multiplier: float = option(0.0, "DRY: strength of the penalty for repetitions; 0: off.", low=0, engine=True)
+    dry_base: float = option(1.75, "DRY: what each further token of a repetition multiplies it by.", engine=True)
+    dry_allowed_length: int = option(2, "DRY: longest repetition without a penalty.", engine=True)
+    dry_penalty_last_n: int = option(-1, "DRY: tokens to look back at; -1: the context.", low=-1, engine=True)
+    dry_sequence_breakers: Sequence[str] = option(
+        ("\n", ":", '"', "*"), "DRY: texts at which a repetition ends.", private=True
+    )
+    logit_bias: Mapping[int | str, float] | None = option(
+        None, "What to add to the logits of token ids (numbers, or strings of digits as in JSON).", private=True
+    )
+    grammar: str = option("", "GBNF with a rule `root` that the output follows.", private=True, engine=True)
+    sampler: str | None = option(
+        None, "How drafts are accepted", flags=("--sampler",), metavar="NAME", choices=SAMPLERS,
+        default_text=f"{REJECTION}; {COUPLED} in mode auto with a seed",
+    )  # fmt: skip
+    seed: int | None = option(
+        None, "Seed of the random numbers; -1: a new one.", flags=("-s", "--seed"), metavar="N",
+        bits=64, json_none=RANDOM_SEED, default_text="a new one",
+    )  # fmt: skip
     _bias: dict[int, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and low <= value <= high):
-                bounds = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
-                raise ValueError(f"{name} {value}: must be {bounds}")
+        settle(self)
+        if self.seed == RANDOM_SEED:
+            object.__setattr__(self, "seed", None)
         if self.repeat_penalty == 0:
             raise ValueError("repeat_penalty 0: must be more than 0 (1: off)")
         if self.sampler is not None and self.sampler not in SAMPLERS:
@@ -108,8 +109,7 @@ class Sampling:
         if outside:
             raise ValueError(f"logit_bias: token id {outside[0]} is not in the vocabulary of {n_vocab}")
         seed = secrets.randbits(64) if self.seed is None else self.seed % 2**64
-        arguments = {name: getattr(self, name) for name in _PASSED}
-        return arguments | {
+        return engine_values(self) | {
             "dry_sequence_breakers": list(self.dry_sequence_breakers),
             "logit_bias": self._bias,
             "coupled": (self.sampler or self._default_sampler(repeatable)) == COUPLED,
@@ -118,21 +118,3 @@ class Sampling:
 
     def _default_sampler(self, repeatable: bool) -> str:
         return REJECTION if repeatable or self.seed is None else COUPLED
-
-
-_RANGES = [
-    ("temperature", 0.0, math.inf),
-    ("top_p", 0.0, 1.0),
-    ("min_p", 0.0, 1.0),
-    ("typical_p", 0.0, 1.0),
-    ("repeat_penalty", 0.0, math.inf),
-    ("frequency_penalty", -math.inf, math.inf),
-    ("presence_penalty", -math.inf, math.inf),
-    ("penalty_last_n", 0, math.inf),
-    ("dry_multiplier", 0.0, math.inf),
-    ("dry_penalty_last_n", -1, math.inf),
-]
-_PASSED = (
-    "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "frequency_penalty", "presence_penalty",
-    "penalty_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "grammar",
-)  # fmt: skip

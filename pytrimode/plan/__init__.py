@@ -1,7 +1,7 @@
 """Will it fit, what to choose, how fast will it be: before anything is downloaded, converted or loaded.
 
     from pytrimode.plan import plan
-    plan("14B", vram="24GB", n_ctx=32768).choice
+    plan("14B", vram="24GiB", n_ctx=32768).choice
 
 `model_shape` -> `weights` (bytes by quantization), `measure` (cache and compute buffers, asked from the backend),
 `cards` and `speed` (estimates; `published` holds them against measurements) -> `planner`.

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytrimode.gguf.sizes import parse_size
 from pytrimode.options.gpu_layers import DEFAULT_MARGIN
 from pytrimode.plan.cards import CARDS, Card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
-from pytrimode.plan.sizes import parse_size
 from pytrimode.plan.speed import Load, Speeds, speeds
 from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, WeightBytes, lora_bytes, weight_bytes
 
 GIB = 1 << 30
-GIB = 1 << 30
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
+LEAST_MEMORY = 1 << 20
+"""Bytes; a smaller device is a mistake in the unit."""
 ESTIMATE_CONTEXT = 2048
 """Cached tokens that a pass of the speed estimates reads."""
 PREFERRED_CACHES = (("f16", "q8_0"), ("q4_0",))
@@ -111,7 +112,7 @@ def plan(
 
     Args:
         model: "3B", "8B", "14B", a GGUF file or a checkpoint directory.
-        vram: bytes to fit into, or text such as "24GB" (binary units).
+        vram: bytes to fit into, or text such as "24GiB" (2^30 bytes each; GB are 10^9).
         n_ctx: tokens, shared by all slots.
         n_parallel: slots.
         n_batch: most rows in one pass.
@@ -121,7 +122,7 @@ def plan(
     Raises FileNotFoundError, ValueError for what is no model or impossible options.
     """
     shape = model_shape(model)
-    vram = parse_size(vram) if isinstance(vram, str) else vram
+    vram = _memory(vram) if isinstance(vram, str) else vram
     margin = parse_size(margin) if isinstance(margin, str) else margin
     cache_types = CACHE_TYPES if flash_attn else CACHE_TYPES[:1]
     kv_cache, compute, measured_on = _measured(shape, cache_types, n_ctx, n_parallel, n_batch, flash_attn)
@@ -153,6 +154,13 @@ def plan(
         choice=choice,
         cards=_cards(shape, shown, weights[shown.quantization], kv_per_token[shown.cache_type], n_ctx, margin),
     )
+
+
+def _memory(text: str) -> int:
+    n_bytes = parse_size(text)
+    if n_bytes < LEAST_MEMORY:
+        raise ValueError(f"vram {text!r}: no device has so little memory: write it as 24GiB or 24GB")
+    return n_bytes
 
 
 def _measured(

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 from pytrimode.formats.response_format import grammar_of
-from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.generation_options import GenerationOptions, with_options
 from pytrimode.server.errors import ApiError, not_supported
-from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields, SamplingFields
+from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
 from pytrimode.server.threads import CHARS_HELD
-
-# llama-server's names that differ from `Sampling`'s.
-_RENAMED = {"repeat_last_n": "penalty_last_n"}
-_SAMPLING = [name for name in SamplingFields.model_fields if name != "seed"]
-_DECODING = [
-    "mode", "block_length", "fused", "threshold", "steps", "reveal", "ignore_eos", "stop", "max_tokens", "use_lora",
-    "loop_window", "loop_min_repeats", "trim_loop", "post_sampling_probs",
-]  # fmt: skip
 
 # Fields that would change the answer, and the values that ask for nothing.
 _NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
@@ -44,21 +35,16 @@ def generation_options(
         value = getattr(fields, name, None)
         if value not in idle:
             raise not_supported(name)
-    sampling = {_RENAMED.get(name, name): value for name in _SAMPLING if (value := getattr(fields, name)) is not None}
-    if fields.seed is not None:
-        sampling["seed"] = None if fields.seed == -1 else fields.seed
-    if grammar := _grammar(fields, reasoning_open=reasoning_open):
-        sampling["grammar"] = grammar
-    given: dict[str, Any] = {name: value for name in _DECODING if (value := getattr(fields, name)) is not None}
-    if fields.threshold is not None:
+    given = fields.given_options()
+    if "threshold" in given:
         given.setdefault("steps", None)
     if isinstance(fields, ChatCompletionRequest) and fields.max_completion_tokens is not None:
         given["max_tokens"] = fields.max_completion_tokens
     given.setdefault("max_tokens", max_tokens)
     given["logprobs"] = _logprobs(fields)
-    if fields.max_thinking_tokens is not None:
-        given["max_thinking_tokens"] = None if fields.max_thinking_tokens == -1 else fields.max_thinking_tokens
-    return replace(defaults, **given, sampling=replace(defaults.sampling, **sampling))
+    if grammar := _grammar(fields, given.get("grammar", ""), reasoning_open=reasoning_open):
+        given["grammar"] = grammar
+    return with_options(defaults, given)
 
 
 def _logprobs(fields: GenerationFields) -> int | None:
@@ -79,11 +65,11 @@ def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
     return replace(options, sampling=replace(options.sampling, seed=seed + index))
 
 
-def _grammar(fields: GenerationFields, *, reasoning_open: bool) -> str:
+def _grammar(fields: GenerationFields, grammar: str, *, reasoning_open: bool) -> str:
     wanted = fields.response_format.model_dump(by_alias=True, exclude_none=True) if fields.response_format else None
-    if fields.grammar and wanted and wanted["type"] != "text":
+    if grammar and wanted and wanted["type"] != "text":
         raise ApiError(400, "give grammar or response_format, not both", param="grammar")
-    for name, text in (("grammar", fields.grammar or ""), ("response_format", json.dumps(wanted or ""))):
+    for name, text in (("grammar", grammar), ("response_format", json.dumps(wanted or ""))):
         if len(text) > CHARS_HELD:
             raise ApiError(400, f"{name} has {len(text)} characters: at most {CHARS_HELD}", param=name)
-    return fields.grammar or grammar_of(wanted, reasoning_open=reasoning_open)
+    return grammar or grammar_of(wanted, reasoning_open=reasoning_open)

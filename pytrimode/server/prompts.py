@@ -10,7 +10,8 @@ from typing import Any
 from pytrimode.conversation.live_pass import LivePasses
 from pytrimode.engine_loop import Cancellation
 from pytrimode.formats.reasoning import REASONING_NONE, check_reasoning_format
-from pytrimode.options.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
+from pytrimode.options.defaults import DEFAULT_MAX_TOKENS
+from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import DIFFUSION
 from pytrimode.server.errors import ApiError
 from pytrimode.server.options import generation_options, of_choice
@@ -85,7 +86,7 @@ class Prompts:
         if body.suffix:
             self._check_size(len(body.suffix.encode()), "suffix")
             suffix = self._model.tokenize(body.suffix, add_bos=False, special=True)
-            mode = body.mode or DIFFUSION
+            mode = options.mode if "mode" in body.given_options() else DIFFUSION
             options = replace(options, suffix=suffix, mode=mode)
 
         def reading(echo: str) -> Reading:

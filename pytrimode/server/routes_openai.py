@@ -56,7 +56,8 @@ async def model(request: Request, name: str) -> dict[str, Any]:
 def _is_light(request: Request, body: GenerationFields) -> bool:
     """A short text, and nothing to translate into a grammar: about as much as half a millisecond."""
     size = int(request.headers.get("content-length", _LIGHT_BYTES + 1))
-    return size <= _LIGHT_BYTES and not (body.grammar or body.response_format or getattr(body, "tools", None))
+    heavy = body.response_format or any(getattr(body, name, None) for name in ("grammar", "tools"))
+    return size <= _LIGHT_BYTES and not heavy
 
 
 def _answers(kind: type[Answer], ready: Ready, prepared: Prepared) -> list[Answer]:

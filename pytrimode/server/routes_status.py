@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from pytrimode.gguf import keys
-from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.generation_options import GenerationOptions, option_table
 from pytrimode.options.modes import AR, AUTO, MODES, resolve_mode
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
@@ -18,9 +17,6 @@ from pytrimode.server.metrics import CONTENT_TYPE
 from pytrimode.server.runner import Slot
 
 router = APIRouter()
-
-_PRIVATE = {"stop", "sampling", "grammar", "logit_bias", "_bias", "dry_sequence_breakers"}
-"""Options that a client may have put text into, and what holds them."""
 
 
 @router.get("/health")
@@ -85,7 +81,6 @@ def _describe(slot: Slot, n_ctx: int, *, has_mask: bool) -> dict[str, Any]:
 
 
 def _params(options: GenerationOptions) -> dict[str, Any]:
-    fields = asdict(options)
-    fields |= fields["sampling"]
-    fields["repeat_last_n"] = fields.pop("penalty_last_n")
-    return {name: value for name, value in fields.items() if name not in _PRIVATE}
+    """By their names in a request body; without those that a client may have put text into."""
+    values = {**vars(options), **vars(options.sampling)}
+    return {row.http: values[name] for name, row in option_table().items() if not row.about.private}

@@ -1,14 +1,23 @@
-"""The request bodies: OpenAI's fields and llama-server's, in the types of JSON. Ranges that need the model are checked
-where the options are made."""
+"""The request bodies: OpenAI's fields and llama-server's, in the types of JSON.
+
+The options of a generation come from the option table (`pytrimode.options.option`), which is made into fields when
+this module is imported; their ranges are checked where `GenerationOptions` are made.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
+
+from pytrimode.options.generation_options import option_table
+from pytrimode.options.option import Row
+
+B = TypeVar("B", bound="type[BaseModel]")
 
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+"""Signed or unsigned."""
 Factor = Annotated[float, Field(ge=-100, le=100)]
 """Temperatures, penalties and biases: far more than is useful, far less than a float overflows at."""
 NTop = Annotated[int, Field(ge=0, le=100)]
@@ -42,61 +51,65 @@ class ResponseFormat(Body):
     json_schema: JsonSchemaFormat | None = None
 
 
-class SamplingFields(Body):
-    """See `pytrimode.options.sampling`; None: the server's default."""
-
-    temperature: Factor | None = None
-    top_k: Int32 | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    typical_p: float | None = None
-    repeat_penalty: Factor | None = None
-    repeat_last_n: Int32 | None = None
-    frequency_penalty: Factor | None = None
-    presence_penalty: Factor | None = None
-    dry_multiplier: Factor | None = None
-    dry_base: Factor | None = None
-    dry_allowed_length: Int32 | None = None
-    dry_penalty_last_n: Int32 | None = None
-    dry_sequence_breakers: list[StopString] | None = Field(None, max_length=32)
-    logit_bias: dict[str, Factor] | None = None
-    sampler: str | None = None
-    seed: Seed | None = None
-    """-1: a new one, as in llama-server."""
+_JSON_TYPES: dict[str, Any] = {
+    "bool": bool,
+    "str": str,
+    "bool | str": bool | str,
+    "str | Sequence[str]": StopString | Annotated[list[StopString], Field(max_length=16)],
+    "Sequence[str]": Annotated[list[StopString], Field(max_length=32)],
+    "Mapping[int | str, float]": dict[str, Factor],
+}
+"""By the type of an option; numbers are below."""
 
 
-class GenerationFields(SamplingFields):
-    """What `/v1/completions` and `/v1/chat/completions` have in common; None: the server's default."""
+def _json_type(row: Row) -> Any:
+    if row.kind == "int":
+        return Int64 if row.about.bits == 64 else Int32
+    if row.kind == "float":
+        return Factor if row.about.high is None else float
+    if row.about.values:  # those that are text, and what a switch is in JSON
+        names = tuple(value for value in row.about.values.values() if isinstance(value, str))
+        return bool | Literal[names]
+    return _JSON_TYPES[row.kind]
+
+
+def _field(row: Row) -> tuple[Any, Any]:
+    names = (row.http, *row.about.aliases)
+    how: dict[str, Any] = {"validation_alias": AliasChoices(*names)} if names != (row.name,) else {}
+    return _json_type(row) | None, Field(None, description=f"{row.help}.", **how)
+
+
+def _with_options(body: B) -> B:
+    """The body with a field for each option of the table, None where the client leaves it to the server."""
+    fields: dict[str, Any] = {row.name: _field(row) for row in option_table().values() if not row.about.varies}
+    about = {"__base__": body, "__module__": body.__module__, "__doc__": body.__doc__}
+    return create_model(body.__name__, **about, **fields)  # type: ignore[no-any-return,call-overload]
+
+
+@_with_options
+class GenerationFields(Body):
+    """What `/v1/completions` and `/v1/chat/completions` have in common; null: the server's default."""
 
     model: str | None = None
     """Ignored: the server has one."""
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    max_tokens: Int32 | None = None
-    """-1: to the end of the context."""
-    mode: str | None = None
-    block_length: Int32 | None = None
-    fused: bool | Literal["auto"] | None = None
-    threshold: float | None = None
-    steps: Int32 | None = None
-    reveal: str | None = None
-    ignore_eos: bool | None = None
-    grammar: str | None = None
     response_format: ResponseFormat | None = None
-    post_sampling_probs: bool | None = None
-    max_thinking_tokens: Int32 | None = None
-    use_lora: bool | None = None
-    loop_window: Int32 | None = None
-    loop_min_repeats: Int32 | None = None
-    trim_loop: bool | None = None
-    """Without `stream`: of a loop leave one copy."""
     live: bool | None = None
     """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.conversation.live_pass`)."""
     best_of: Int32 | None = None
     mirostat: Int32 | None = None
     xtc_probability: float | None = None
+
+    def given_options(self) -> dict[str, Any]:
+        """The options that the client named, by their names in Python."""
+        given: dict[str, Any] = {}
+        for name, row in option_table().items():
+            value = None if row.about.varies else getattr(self, name)
+            if value is not None:
+                given[name] = None if value == row.about.json_none else value
+        return given
 
 
 class CompletionRequest(GenerationFields):

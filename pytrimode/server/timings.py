@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from pytrimode.answers.results import Measured, Timings, Usage
+from pytrimode.answers.results import Measured, Timings, Usage, ratio
 
 
 class ServerTimings(Timings):
@@ -16,10 +16,6 @@ class ServerTimings(Timings):
     predicted_per_token_ms: float
 
 
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else 0.0
-
-
 def server_timings(measured: Measured) -> ServerTimings:
     """The `timings` object of one answer."""
     timings = measured["timings"]
@@ -28,8 +24,8 @@ def server_timings(measured: Measured) -> ServerTimings:
         {
             "cache_n": measured["usage"]["prompt_tokens_details"]["cached_tokens"],
             **timings,
-            "prompt_per_token_ms": _ratio(timings["prompt_ms"], timings["prompt_n"]),
-            "predicted_per_token_ms": _ratio(timings["predicted_ms"], timings["predicted_n"]),
+            "prompt_per_token_ms": ratio(timings["prompt_ms"], timings["prompt_n"]),
+            "predicted_per_token_ms": ratio(timings["predicted_ms"], timings["predicted_n"]),
         },
     )
 
@@ -39,7 +35,7 @@ def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
     if len(parts) == 1:
         return server_timings(parts[0])
     each = [server_timings(part) for part in parts]
-    cycles = sum(_ratio(t["predicted_n"], t["acceptance_length"]) for t in each)
+    cycles = sum(ratio(t["predicted_n"], t["acceptance_length"]) for t in each)
     prompt_n, prompt_ms = sum(t["prompt_n"] for t in each), sum(t["prompt_ms"] for t in each)
     predicted_n, predicted_ms = sum(t["predicted_n"] for t in each), sum(t["predicted_ms"] for t in each)
     passes = sum(t["forward_passes"] for t in each)
@@ -47,18 +43,18 @@ def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
         "cache_n": sum(t["cache_n"] for t in each),
         "prompt_n": prompt_n,
         "prompt_ms": prompt_ms,
-        "prompt_per_token_ms": _ratio(prompt_ms, prompt_n),
-        "prompt_per_second": _ratio(1e3 * prompt_n, prompt_ms),
+        "prompt_per_token_ms": ratio(prompt_ms, prompt_n),
+        "prompt_per_second": ratio(1e3 * prompt_n, prompt_ms),
         "predicted_n": predicted_n,
         "predicted_ms": predicted_ms,
-        "predicted_per_token_ms": _ratio(predicted_ms, predicted_n),
-        "predicted_per_second": _ratio(1e3 * predicted_n, predicted_ms),
-        "tokens_per_forward": _ratio(predicted_n, passes),
+        "predicted_per_token_ms": ratio(predicted_ms, predicted_n),
+        "predicted_per_second": ratio(1e3 * predicted_n, predicted_ms),
+        "tokens_per_forward": ratio(predicted_n, passes),
         "forward_passes": passes,
         "fused_passes": sum(t["fused_passes"] for t in each),
         "draft_n": sum(t["draft_n"] for t in each),
         "draft_n_accepted": sum(t["draft_n_accepted"] for t in each),
-        "acceptance_length": _ratio(predicted_n, cycles),
+        "acceptance_length": ratio(predicted_n, cycles),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytrimode.bench.report import markdown_table
-from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.sizes import size_text
 from pytrimode.options import modes
 from pytrimode.quantize.evaluation.answers import AnswerFigures
 from pytrimode.quantize.evaluation.results import EvaluatedAdapter, EvaluatedFile, Evaluation
@@ -38,7 +38,7 @@ class Line:
     def size(self) -> str:
         """Of the file, or of the LoRA."""
         found = self.file or self.adapter
-        return shown_size(found["bytes"]) if found else ""
+        return size_text(found["bytes"]) if found else ""
 
     @property
     def bits(self) -> str:

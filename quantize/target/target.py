@@ -13,7 +13,7 @@ from pytrimode.convert.model_output import ModelPlan, OutputOptions, plan_model
 from pytrimode.convert.type_selection import check_wishes
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.metadata import Metadata
-from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.sizes import size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType
 from pytrimode.gguf.writer import file_bytes
 from pytrimode.quantize.target.assignment import Choices, as_wishes, described, find_choices, main_type
@@ -132,6 +132,6 @@ def _n_bytes(plan: ModelPlan) -> int:
 
 def _too_small(budget: int, overhead: int, smallest: int) -> ConversionError:
     return ConversionError(
-        f"the target of {shown_size(budget)} is too small: {shown_size(overhead)} are taken by metadata, and the "
-        f"smallest types take {shown_size(smallest)}: give a larger target, or smaller types (with --imatrix there are)"
+        f"the target of {size_text(budget)} is too small: {size_text(overhead)} are taken by metadata, and the "
+        f"smallest types take {size_text(smallest)}: give a larger target, or smaller types (with --imatrix there are)"
     )

@@ -19,6 +19,7 @@ from pytrimode.cli import run
 from pytrimode.convert import convert
 from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import read_gguf_header
+from pytrimode.gguf.sizes import memory_text, parse_size, size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
 from pytrimode.options.gpu_layers import most_that_fit, parse_gpu_layers
 from pytrimode.plan import plan
@@ -27,7 +28,6 @@ from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, model_shape
 from pytrimode.plan.planner import CACHE_TYPES, GIB, layers_that_fit
 from pytrimode.plan.published import Comparison, comparisons
-from pytrimode.plan.sizes import parse_size, size_text
 from pytrimode.plan.speed import Load, acceptance_from, pass_seconds, speeds, tokens_per_cycle
 from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, lora_bytes, weight_bytes
 
@@ -58,7 +58,7 @@ def test_the_family_has_its_published_sizes(size: str, bf16_bytes: float, kv_kib
 
 
 def test_14b_in_q8_0_with_32k_fits_24_gb() -> None:
-    found = plan("14B", vram="24GB", n_ctx=32768)
+    found = plan("14B", vram="24GiB", n_ctx=32768)
     assert found.choice is not None
     assert (found.choice.quantization, found.choice.cache_type, found.choice.gpu_layers) == ("q8_0", "f16", -1)
     assert found.choice.weights == pytest.approx(14.4e9, rel=0.01)
@@ -75,10 +75,10 @@ def test_less_memory_gives_a_smaller_cache_then_smaller_weights_then_fewer_layer
         choice = plan("14B", vram=vram, n_ctx=n_ctx).choice
         return (choice.quantization, choice.cache_type) if choice else None
 
-    assert chosen("18GB") == ("q8_0", "q8_0")
-    assert chosen("14GB") == ("q6_k", "q8_0")
-    assert chosen("10GB") == ("q3_k_m", "q8_0")
-    nothing = plan("14B", vram="6GB")
+    assert chosen("18GiB") == ("q8_0", "q8_0")
+    assert chosen("14GiB") == ("q6_k", "q8_0")
+    assert chosen("10GiB") == ("q3_k_m", "q8_0")
+    nothing = plan("14B", vram="6GiB")
     assert nothing.choice is None
     assert all(option.gpu_layers is not None and 0 < option.gpu_layers < 41 for option in nothing.options)
 
@@ -218,13 +218,18 @@ def test_speed_follows_bandwidth_at_one_row_and_rate_at_many() -> None:
 # --- Text in, text out -----------------------------------------------------------------------------------------------
 
 
-def test_sizes_are_binary() -> None:
-    assert parse_size("24GB") == parse_size("24 GiB") == parse_size("24g") == 24 * GIB
-    assert parse_size("1.5MB") == 3 << 19
-    assert size_text(5 * GIB) == "5.00 GiB"
-    for wrong in ("24", "GB", "-1GB", "24XB", "1e3GB"):
-        with pytest.raises(ValueError, match="a number with a unit"):
+def test_a_gb_is_a_thousand_millions_and_a_gib_is_two_to_the_thirtieth() -> None:
+    assert parse_size("24GB") == parse_size("24 g") == 24 * 10**9
+    assert parse_size("24GiB") == parse_size("24 gi") == 24 * GIB
+    assert parse_size("1.5TiB") == 3 << 39
+    assert (memory_text(5 * GIB), size_text(5 * GIB)) == ("5.00 GiB", "5.37 GB")
+    assert [memory_text(n) for n in (12, 1536, 3 << 19)] == ["12 B", "1.5 KiB", "1.5 MiB"]
+    assert [size_text(n) for n in (12, 1500, 1_500_000)] == ["0.0 kB", "1.5 kB", "1.50 MB"]
+    for wrong in ("GB", "-1GB", "24XB", "1e3GB", "24GBB"):
+        with pytest.raises(ValueError, match="is not a size: write it as"):
             parse_size(wrong)
+    with pytest.raises(ValueError, match="vram '24': no device has so little memory: write it as 24GiB"):
+        plan("3B", vram="24")
 
 
 def test_cards_are_found_by_part_of_their_name() -> None:
@@ -238,7 +243,7 @@ def test_cards_are_found_by_part_of_their_name() -> None:
 
 @pytest.mark.parametrize("size", BUILT_IN)
 def test_plan_prints_a_choice_and_marks_estimates(size: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", size, "--vram", "24GB", "--ctx", "32768", "-np", "1"]) == 0
+    assert run(["plan", size, "--vram", "24GiB", "--ctx", "32768", "-np", "1"]) == 0
     out = capsys.readouterr().out
     assert "choose   q8_0 weights, f16 cache" in out
     assert "ESTIMATES, not measurements" in out
@@ -248,7 +253,7 @@ def test_plan_prints_a_choice_and_marks_estimates(size: str, capsys: pytest.Capt
 
 
 def test_plan_prints_json(q8_gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", str(q8_gguf), "--vram", "1GB", "--margin", "0.1GB", "--card", "RTX 3090", "--json"]) == 0
+    assert run(["plan", str(q8_gguf), "--vram", "1GiB", "--margin", "0.1GiB", "--card", "RTX 3090", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["choice"]["quantization"] == AS_STORED
     assert found["choice"]["weights"] == weight_bytes(model_shape(q8_gguf), "q8_0").total
@@ -267,7 +272,7 @@ def test_plan_without_a_model_compares_the_family(capsys: pytest.CaptureFixture[
     ("arguments", "message"),
     [
         (["99B"], "99B: no such file; give 3B, 8B, 14B, a GGUF file or a checkpoint directory"),
-        (["8B", "--vram", "lots"], "size 'lots': expected a number with a unit"),
+        (["8B", "--vram", "lots"], "'lots' is not a size: write it as 500M, 20G or 20GiB"),
         (["8B", "--card", "voodoo"], "card 'voodoo': not known"),
         (["8B", "-c", "99999999"], "the cache can have at most 16777216 cells"),
     ],

@@ -17,7 +17,7 @@ from support.synthetic import make_checkpoint
 
 from pytrimode.convert import convert
 from pytrimode.gguf.file_names import lora_path
-from pytrimode.gguf.sizes import shown_size
+from pytrimode.gguf.sizes import size_text
 from pytrimode.quantize import cli, quantize
 from pytrimode.quantize.evaluation.evaluation import evaluate
 from pytrimode.quantize.evaluation.options import EvaluationOptions
@@ -61,7 +61,7 @@ def test_files_sizes_and_digests_are_those_on_the_disk(files: list[Path], checkp
     text = (tmp_path / "README.md").read_text()
     for file in [*files, *map(lora_path, files)]:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{file.name}` |"))
-        assert shown_size(file.stat().st_size) in row
+        assert size_text(file.stat().st_size) in row
     digests = dict(re.findall(r"^\| (\S+) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE))
     assert "model.safetensors" in digests
     for name, digest in digests.items():

@@ -26,7 +26,7 @@ def test_what_fits_where_is_what_the_planner_says() -> None:
     without_sizes = re.compile(r": [\d.]+ [MG]iB|\(all: [\d.]+ [MG]iB\)")
     made = quantization_tables.cards_table().strip()
     assert without_sizes.sub("", table("cards")) == without_sizes.sub("", made)
-    assert "| 24 GB |" in made
+    assert "| 24 GiB |" in made
 
 
 def test_a_table_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

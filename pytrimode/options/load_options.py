@@ -1,0 +1,59 @@
+"""How a model is loaded: the keyword arguments of `TriMode` and `AsyncTriMode.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytrimode.options.defaults import DEFAULT_CACHE_TYPE, DEFAULT_N_BATCH, DEFAULT_N_CTX, DEFAULT_N_UBATCH
+from pytrimode.options.option import option, settle
+
+SPLIT_MODES = {"layer": "each holds some of the layers", "none": "one holds all"}
+LORA_AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The fields are rows of an option table (`pytrimode.options.option`).
+
+    Raises TypeError and ValueError that name the option; what depends on the model is checked when it is loaded.
+    """
+
+    n_ctx: int = option(
+        0,
+        f"Context in tokens; 0: the model's, at most {DEFAULT_N_CTX}.",
+        flags=("-c", "--ctx-size"),
+        metavar="N",
+        low=0,
+    )
+    n_threads: int | None = option(None, "CPU threads.", flags=("-t", "--threads"), metavar="N", low=1, off=0)
+    n_gpu_layers: int | str = option(0, "Layers to run on the GPU: a number, all, or auto for what its memory holds.")
+    split_mode: str = option("layer", "Several GPUs", flags=("-sm", "--split-mode"), choices=SPLIT_MODES)
+    main_gpu: int = option(
+        0, "The GPU that holds all with --split-mode none.", flags=("-mg", "--main-gpu"), metavar="N", low=0
+    )
+    tensor_split: Sequence[float] | None = option(None, "Shares of several GPUs.")
+    n_batch: int = option(
+        DEFAULT_N_BATCH, "Most rows in one forward pass.", flags=("-b", "--batch-size"), metavar="N", low=1
+    )
+    n_ubatch: int = option(
+        DEFAULT_N_UBATCH, "Of these, most rows of prompts while other requests decode.", flags=("-ub", "--ubatch-size"),
+        metavar="N", low=1,
+    )  # fmt: skip
+    n_parallel: int = option(1, "Requests that run side by side.", low=1)
+    max_queue: int | None = option(None, "Requests that may wait, any number unless given.", low=0)
+    type_k: str = option(DEFAULT_CACHE_TYPE, "Type of the keys in the cache.")
+    type_v: str = option(DEFAULT_CACHE_TYPE, "Type of the values in the cache.")
+    flash_attn: bool = option(True, "Flash attention; without it attention is computed exactly.")
+    lora_path: str | Path | None = option(LORA_AUTO, "Drafter LoRA; None: without one.")
+    exact_reuse: bool = option(
+        False, "Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU).",
+        flags=("--exact-reuse",),
+    )  # fmt: skip
+    seed: int | None = option(None, "Seed of requests that name none.", bits=64)
+    use_mmap: bool = option(True, "Map the file into memory instead of reading it.")
+    verbose: bool = option(False, "Show llama.cpp's log.", flags=("--verbose",))
+
+    def __post_init__(self) -> None:
+        settle(self)

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Writes what is made of the option table (`pytrimode.options.option`) and kept in the repository.
+
+    python tools/option_tables.py
+
+The table of docs/requests.md, and `pytrimode/options/arguments.py`, the keyword arguments for type checkers. A test
+holds both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pytrimode.bench.report import markdown_table
+from pytrimode.options.generation_options import option_table
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.option import Row, rows
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs/requests.md"
+ARGUMENTS = ROOT / "pytrimode/options/arguments.py"
+BEGIN, END = "<!-- options -->\n", "<!-- /options -->\n"
+
+_HEAD = '''"""The keyword arguments of a request, for type checkers; `tools/option_tables.py` writes this file.
+
+None is the default everywhere. What they mean: docs/requests.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+
+class RequestArguments(TypedDict, total=False):
+    """The options of the table (`pytrimode.options.option`) that completions and chats have alike."""
+
+'''
+
+
+_LOADING = '''
+
+class LoadArguments(TypedDict, total=False):
+    """How a model is loaded (`pytrimode.options.load_options`)."""
+
+'''
+
+
+def arguments_text() -> str:
+    """The Python file."""
+    wanted = [row for row in option_table().values() if not row.about.varies]
+    return _HEAD + _fields(wanted) + _LOADING + _fields(rows(LoadOptions).values())
+
+
+def _fields(wanted: Iterable[Row]) -> str:
+    return "".join(f"    {row.name}: {row.kind} | None\n" for row in wanted)
+
+
+def options_table() -> str:
+    """The Markdown table."""
+    head = ["option", "default", "values", "command line", "HTTP", "what it does"]
+    return markdown_table(head, map(_cells, option_table().values()))
+
+
+def _cells(row: Row) -> list[str]:
+    flags = [*row.about.flags, *([row.about.off_flag] if row.about.off_flag else [])]
+    http = ", ".join(f"`{name}`" for name in (row.http, *row.about.aliases))
+    cells = [
+        f"`{row.name}`",
+        _default(row),
+        _values(row),
+        " ".join(f"`{flag}`" for flag in flags),
+        http,
+        f"{row.help}.",
+    ]
+    return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+
+
+def _default(row: Row) -> str:
+    return row.about.default_text or _literal(row.default)
+
+
+def _literal(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, (str, tuple)):
+        return f"`{json.dumps(value)}`"
+    return str(value)
+
+
+def _values(row: Row) -> str:
+    if row.about.choices:
+        return ", ".join(f"`{name}`" for name in row.about.choices)
+    return row.range_text or {"bool": "True, False"}.get(row.kind, "")
+
+
+def replaced(document: str) -> str:
+    """The document with the table of now. Raises ValueError for one without a place for it."""
+    before, _, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"no place for the table: {BEGIN.strip()} and {END.strip()} are needed")
+    return f"{before}{BEGIN}{options_table().strip()}\n{END}{after}"
+
+
+def main() -> None:
+    """Write both files."""
+    ARGUMENTS.write_text(arguments_text())
+    DOCUMENT.write_text(replaced(DOCUMENT.read_text()))
+
+
+if __name__ == "__main__":
+    main()
