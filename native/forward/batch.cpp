@@ -13,13 +13,15 @@ int Batch::add(const Sequence & sequence, const std::vector<llama_token> & token
     for (const llama_token token : tokens) {
         rows_.push_back({token,
                          pos++,
-                         sequence.cell(cell_pos++),
+                         cell_pos,
+                         sequence.cell(cell_pos),
                          &sequence,
                          {first, first},
                          {first, first},
                          false,
                          false,
                          Want::nothing});
+        ++cell_pos;
     }
     return first;
 }

@@ -26,7 +26,8 @@ struct RowRange {
 struct Row {
     llama_token token;
     int32_t pos;
-    int32_t cell;               // where its keys and values go
+    int32_t place;              // of its keys and values in the sequence's pages ...
+    int32_t cell;               // ... and in the cache
     const Sequence * sequence;  // sees all its committed cells ...
     RowRange sees;              // ... these rows of the batch ...
     RowRange group;             // ... and these: the other rows of a branch; empty elsewhere

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention.h"
 #include "forward/batch.h"
 #include "forward/graph.h"
 #include "ggml-alloc.h"
@@ -86,6 +87,7 @@ class Forward {
     void set_ints(const Graph & graph, const Batch & batch, const GraphKey & key);
     void set_floats(const Graph & graph, const Batch & batch, const GraphKey & key);
     void set_mask(const Graph & graph, const Batch & batch, const GraphKey & key);
+    void set_attention(const Batch & batch, int n_rows);
     void set_tensor(ggml_tensor * tensor, const void * data);
     void get_tensor(const ggml_tensor * tensor, void * data, size_t offset, size_t size) const;
     void read_outputs(const Graph & graph, const Batch & batch);
@@ -123,7 +125,9 @@ class Forward {
     std::vector<llama_token> candidates_;   // of the output rows, where these were computed on the device
     std::vector<float> candidate_logits_;
     std::vector<char> sparse_;  // which output rows want no more than these
-    std::vector<char> mask_buffer_, committed_;
+    std::vector<char> mask_buffer_;
+    std::unique_ptr<Attention> attention_;  // of a model that is on the CPU
+    std::vector<AttentionRow> attention_rows_;
     std::vector<int32_t> ints_;
     std::vector<float> floats_;
     std::vector<llama_token> top_;  // by output row
