@@ -35,6 +35,44 @@ def quantize_file(
 ) -> None:
     """Quantize a GGUF file as libllama does (`native/weights/quantize_file.h`). Raises RuntimeError with its reason."""
 
+def attention_kernels() -> list[str]:
+    """The instruction sets of the CPU's attention that this machine has, the fastest first."""
+
+def attention_kernel() -> str:
+    """The one in use: the fastest, or that which $PYTRIMODE_ATTENTION names. Raises RuntimeError for another name."""
+
+class AttentionProbe:
+    """One layer's keys and values, and attention over them: `native/attention/`, and ggml's to compare with."""
+
+    def __init__(
+        self, k: bytes, v: bytes, *, type_k: str, type_v: str, n_head: int, n_head_kv: int, head_dim: int,
+        n_threads: int = 1, kernel: str = "",
+    ) -> None:  # fmt: skip
+        """`k`, `v`: cells of n_head_kv * head_dim values in their type. `kernel`: one of `attention_kernels()`.
+
+        Raises ValueError for a kernel that is not there and for `k` and `v` of different numbers of cells.
+        """
+
+    def run(
+        self, q: NDArray[np.float32], pages: Sequence[Sequence[int]], rows: Sequence[tuple[int, int, int, int]]
+    ) -> NDArray[np.float32]:
+        """Attention of q [rows, n_head, head_dim]; the result has its shape.
+
+        `pages`: of each sequence, pages of 64 cells. `rows`: which sequence a row belongs to, and that it sees the
+        cells [0, seen) and [begin, end) of it. Rows of a sequence stand together.
+        """
+
+    def run_ggml(
+        self, q: NDArray[np.float32], seen: Sequence[int], *, flash: bool = True
+    ) -> NDArray[np.float32]:
+        """ggml's, of rows that see the first `seen` cells each. `flash=False`: by products, with V taken as if it had
+        been stored transposed, as llama.cpp does then: the values are others, the work is the same.
+        """
+
+    @property
+    def seconds(self) -> float:
+        """What the last run took."""
+
 def requires_imatrix(type: str) -> bool:
     """Whether ggml cannot quantize to the type without an importance matrix."""
 

@@ -36,13 +36,10 @@ CellTensor cell_tensor(const ggml_tensor * t, int head_dim) {
             to_float};
 }
 
-size_t aligned_sums(int n, int width) { return GGML_PAD(sums_size(n, width), ALIGNMENT / sizeof(float)); }
-
 void clear_sums(const AttentionTile & tile, float * sums) {
-    std::fill_n(sums, sums_size(tile.n_queries, tile.width), 0.0f);
-    for (int i = 0; i < tile.n_queries; ++i) {
-        sums[i * sums_size(1, tile.width)] = -INFINITY;
-    }
+    const size_t n = tile.n_queries;
+    std::fill_n(sums, n * (tile.width + 2), 0.0f);
+    std::fill_n(sums + n * tile.width, n, -INFINITY);
 }
 
 }  // namespace
@@ -66,7 +63,7 @@ Attention::Attention(const AttentionShape & shape, int n_threads, const Attentio
     }
     scratch_.resize(n_threads);
     for (Floats & scratch : scratch_) {
-        scratch.resize(2 * aligned_sums(max_queries_, width_) + scratch_size(max_queries_, width_));
+        scratch.resize(2 * sums_size(max_queries_, width_) + scratch_size(max_queries_, width_));
     }
 }
 
@@ -190,10 +187,10 @@ void Attention::compute_units(ggml_tensor * out, Layer & layer, Floats & scratch
 
 void Attention::compute_whole(const AttentionTile & tile, float * scratch) {
     float * total = scratch;
-    float * sums = total + aligned_sums(max_queries_, width_);
+    float * sums = total + sums_size(max_queries_, width_);
     clear_sums(tile, total);
     for (int stretch = 0; stretch * STRETCH < tile.n_cells; ++stretch) {
-        kernel_.stretch(tile, stretch, sums, sums + aligned_sums(max_queries_, width_));
+        kernel_.stretch(tile, stretch, sums, sums + sums_size(max_queries_, width_));
         kernel_.fold(tile, sums, total);
     }
     kernel_.finish(tile, total);

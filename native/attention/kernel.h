@@ -51,9 +51,9 @@ struct AttentionTile {
     CellTensor k, v;
 };
 
-// Floats of the sums over some stretches of `n` queries: of each the highest score, the sum of exp, and the weighted sum
-// of V, `width` wide.
-constexpr size_t sums_size(int n, int width) { return size_t(n) * (2 + width); }
+// Floats of the sums over some stretches of `n` queries: the weighted sums of V [n, width], the highest scores [n], the
+// sums of exp [n]; in whole cache lines.
+constexpr size_t sums_size(int n, int width) { return (size_t(n) * (width + 2) + LANES - 1) / LANES * LANES; }
 
 // Floats that `stretch` needs to work with.
 constexpr size_t scratch_size(int n_queries, int width) {

@@ -97,23 +97,26 @@ inline void scores_by_cells(const float * q, const float * k, int width, float *
 // The lanes of head_dim in an order that meets the pairs at distances 8, 4, 2, 1 one after the other.
 constexpr int LANE_ORDER[LANES] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
 
-// Of N queries and M x 16 cells, from K transposed: [width][BLOCK]. The same sums as above, so the same bits.
+// Of N queries and M x 16 cells, from K transposed: [lane][width / LANES][BLOCK]. The same sums as above, so the same
+// bits.
 template <int N, int M>
 inline void scores_by_lanes(const float * q, const float * k, int width, float * scores) {
     Lanes halves[5][N][M];
     for (int step = 0; step < LANES; ++step) {
         const int lane = LANE_ORDER[step];
+        const float * line = k + size_t(lane) * (width / LANES) * BLOCK;
         Lanes sum[N][M];
         for (int m = 0; m < M; ++m) {
-            const Lanes kd = load(k + size_t(lane) * BLOCK + LANES * m);
+            const Lanes kd = load(line + LANES * m);
             for (int n = 0; n < N; ++n) {
                 sum[n][m] = mul(set(q[size_t(n) * width + lane]), kd);
             }
         }
         for (int d = lane + LANES; d < width; d += LANES) {
+            line += BLOCK;
             Lanes kd[M];
             for (int m = 0; m < M; ++m) {
-                kd[m] = load(k + size_t(d) * BLOCK + LANES * m);
+                kd[m] = load(line + LANES * m);
             }
             for (int n = 0; n < N; ++n) {
                 const Lanes qd = set(q[size_t(n) * width + d]);
@@ -156,7 +159,7 @@ void block_scores(const float * q, int n_queries, const float * k, float * trans
     }
     for (int c = 0; c < BLOCK; c += LANES) {
         for (int d = 0; d < width; d += LANES) {
-            transpose(k + size_t(c) * width + d, width, transposed + size_t(d) * BLOCK + c, BLOCK);
+            transpose(k + size_t(c) * width + d, width, transposed + d / LANES * BLOCK + c, width / LANES * BLOCK);
         }
     }
     for (int c = 0; c < BLOCK; c += SCORE_CELLS * LANES) {
@@ -239,11 +242,11 @@ void hide(const AttentionTile & tile, int first, float * scores) {
 
 // sums += p x V over n cells, for N queries and M x 16 columns.
 template <int N, int M>
-inline void add_values(const float * p, const float * v, int width, int n, float * sums, size_t stride) {
+inline void add_values(const float * p, const float * v, int width, int n, float * sums) {
     Lanes sum[N][M];
     for (int i = 0; i < N; ++i) {
         for (int m = 0; m < M; ++m) {
-            sum[i][m] = load(sums + i * stride + LANES * m);
+            sum[i][m] = load(sums + i * width + LANES * m);
         }
     }
     for (int c = 0; c < n; ++c) {
@@ -260,29 +263,29 @@ inline void add_values(const float * p, const float * v, int width, int n, float
     }
     for (int i = 0; i < N; ++i) {
         for (int m = 0; m < M; ++m) {
-            store(sums + i * stride + LANES * m, sum[i][m]);
+            store(sums + i * width + LANES * m, sum[i][m]);
         }
     }
 }
 
 template <int N>
-inline void add_all_values(const float * p, const float * v, int width, int n, float * sums, size_t stride) {
+inline void add_all_values(const float * p, const float * v, int width, int n, float * sums) {
     int d = 0;
     for (; d + VALUE_COLUMNS * LANES <= width; d += VALUE_COLUMNS * LANES) {
-        add_values<N, VALUE_COLUMNS>(p, v + d, width, n, sums + d, stride);
+        add_values<N, VALUE_COLUMNS>(p, v + d, width, n, sums + d);
     }
     for (; d < width; d += LANES) {
-        add_values<N, 1>(p, v + d, width, n, sums + d, stride);
+        add_values<N, 1>(p, v + d, width, n, sums + d);
     }
 }
 
-void block_values(const float * p, int n_queries, const float * v, int width, int n, float * sums, size_t stride) {
+void block_values(const float * p, int n_queries, const float * v, int width, int n, float * sums) {
     int i = 0;
     for (; i + VALUE_QUERIES <= n_queries; i += VALUE_QUERIES) {
-        add_all_values<VALUE_QUERIES>(p + size_t(i) * STRETCH, v, width, n, sums + i * stride, stride);
+        add_all_values<VALUE_QUERIES>(p + size_t(i) * STRETCH, v, width, n, sums + size_t(i) * width);
     }
     for (; i < n_queries; ++i) {
-        add_all_values<1>(p + size_t(i) * STRETCH, v, width, n, sums + i * stride, stride);
+        add_all_values<1>(p + size_t(i) * STRETCH, v, width, n, sums + size_t(i) * width);
     }
 }
 
@@ -305,10 +308,10 @@ void pack_queries(const AttentionTile & tile, float * packed) {
     }
 }
 
-// Sums: [query][highest, sum of exp, 16 .. of V].
 void stretch(const AttentionTile & tile, int index, float * sums, float * scratch) {
     const int width = tile.width, n_queries = tile.n_queries;
-    const size_t stride = 2 + width;
+    float * highest = sums + size_t(n_queries) * width;
+    float * sum_of_exp = highest + n_queries;
     float * block = scratch;
     float * transposed = block + size_t(BLOCK) * width;
     float * q = transposed + size_t(BLOCK) * width;
@@ -331,40 +334,45 @@ void stretch(const AttentionTile & tile, int index, float * sums, float * scratc
     });
     const int n_padded = (end - first + BLOCK - 1) / BLOCK * BLOCK;
     for (int i = 0; i < n_queries; ++i) {
-        softmax(scores + size_t(i) * STRETCH, n_padded, sums + i * stride, sums + i * stride + 1);
-        for (int d = 0; d < width; ++d) {
-            sums[i * stride + 2 + d] = 0.0f;
-        }
+        softmax(scores + size_t(i) * STRETCH, n_padded, highest + i, sum_of_exp + i);
+    }
+    for (size_t i = 0; i < size_t(n_queries) * width; i += LANES) {
+        store(sums + i, zero());
     }
     for_each_block(tile.v, [&](int c, int n) {
-        block_values(scores + (c - first), n_queries, block, width, n, sums + 2, stride);
+        block_values(scores + (c - first), n_queries, block, width, n, sums);
     });
 }
 
 void fold(const AttentionTile & tile, const float * sums, float * total) {
-    const int width = tile.width;
-    for (int i = 0; i < tile.n_queries; ++i, sums += 2 + width, total += 2 + width) {
-        if (sums[0] == HIDDEN) {
+    const int width = tile.width, n_queries = tile.n_queries;
+    const float * highest = sums + size_t(n_queries) * width;
+    const float * sum_of_exp = highest + n_queries;
+    float * total_highest = total + size_t(n_queries) * width;
+    float * total_sum = total_highest + n_queries;
+    for (int i = 0; i < n_queries; ++i, sums += width, total += width) {
+        if (highest[i] == HIDDEN) {
             continue;  // the row sees nothing there
         }
-        const float highest = sums[0] > total[0] ? sums[0] : total[0];
-        const float keep = total[0] == HIDDEN ? 0.0f : exp_one(total[0] - highest);
-        const float take = exp_one(sums[0] - highest);
-        total[0] = highest;
-        total[1] = fma_one(total[1], keep, sums[1] * take);
-        for (int d = 2; d < 2 + width; d += LANES) {
+        const float top = highest[i] > total_highest[i] ? highest[i] : total_highest[i];
+        const float keep = total_highest[i] == HIDDEN ? 0.0f : exp_one(total_highest[i] - top);
+        const float take = exp_one(highest[i] - top);
+        total_highest[i] = top;
+        total_sum[i] = fma_one(total_sum[i], keep, sum_of_exp[i] * take);
+        for (int d = 0; d < width; d += LANES) {
             store(total + d, fma(load(total + d), set(keep), mul(load(sums + d), set(take))));
         }
     }
 }
 
 void finish(const AttentionTile & tile, const float * total) {
+    const float * sum_of_exp = total + size_t(tile.n_queries) * (tile.width + 1);
     for (int r = 0; r < tile.n_rows; ++r) {
-        for (int h = 0; h < tile.n_heads; ++h, total += 2 + tile.width) {
+        for (int h = 0; h < tile.n_heads; ++h, total += tile.width, ++sum_of_exp) {
             float * out = tile.out + r * tile.out_row + h * tile.out_head;
-            const float inverse = 1.0f / total[1];
+            const float inverse = 1.0f / *sum_of_exp;
             for (int d = 0; d < tile.head_dim; ++d) {
-                out[d] = total[2 + d] * inverse;
+                out[d] = total[d] * inverse;
             }
         }
     }

@@ -21,6 +21,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_activations(nb::module_ & m);
+void bind_attention(nb::module_ & m);
 void bind_devices(nb::module_ & m);
 void bind_encode(nb::module_ & m);
 void bind_plan(nb::module_ & m);
@@ -336,6 +337,7 @@ NB_MODULE(_native, m) {
     m.attr("LOOP_WINDOW") = static_cast<int>(LoopDetector::WINDOW);
     m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
     bind_activations(m);
+    bind_attention(m);
     bind_encode(m);
     bind_quantize(m);
     bind_model(m);
