@@ -336,7 +336,6 @@ class Engine:
         max_queue: int = -1,
         use_scheduler: bool = False,
         device_graphs: bool = False,
-        exact_reuse: bool = False,
     ) -> None:
         """For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
@@ -352,7 +351,7 @@ class Engine:
     @property
     def times(self) -> dict[str, float]:
         """So far: `passes`, their `rows`, `graphs` built; seconds of all steps (`step`), of these `build` (graphs),
-        `inputs`, `compute` (the graphs), `outputs` (argmax); bytes written to inputs (`bytes_in`) and read from outputs
+        `inputs`, `compute` (the graphs), `outputs` (argmax); `cells` that attention read, in each layer; bytes written to inputs (`bytes_in`) and read from outputs
         (`bytes_out`; on the CPU no logits, which are read where they are)."""
     @property
     def memory(self) -> dict[str, int]:

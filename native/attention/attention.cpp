@@ -83,13 +83,14 @@ void Attention::cut_tiles(const std::vector<AttentionRow> & rows) {
     }
 }
 
-// The longest tiles first.
-void Attention::make_units() {
+// The longest tiles first. Returns the number of their cells.
+int64_t Attention::make_units() {
     std::stable_sort(tiles_.begin(), tiles_.end(), [](const Tile & a, const Tile & b) {
         return int64_t(a.n_cells) * a.n_rows > int64_t(b.n_cells) * b.n_rows;
     });
-    int64_t work = 0;
+    int64_t n_cells = 0, work = 0;
     for (const Tile & tile : tiles_) {
+        n_cells += tile.n_cells;
         work += int64_t(tile.n_cells) * tile.n_rows * shape_.n_head_kv;
     }
     units_.clear();
@@ -114,11 +115,12 @@ void Attention::make_units() {
         }
     }
     sums_.resize(n_floats);
+    return n_cells;
 }
 
-void Attention::prepare(const std::vector<AttentionRow> & rows) {
+int64_t Attention::prepare(const std::vector<AttentionRow> & rows) {
     cut_tiles(rows);
-    make_units();
+    const int64_t n_cells = make_units();
     const bool grown = n_counters_ > max_counters_;
     max_counters_ = std::max(max_counters_, n_counters_);
     for (const auto & layer : layers_) {
@@ -130,6 +132,7 @@ void Attention::prepare(const std::vector<AttentionRow> & rows) {
             layer->finished[i] = 0;
         }
     }
+    return n_cells;
 }
 
 ggml_tensor * Attention::build(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int layer) {

@@ -29,8 +29,8 @@ class Attention {
     Attention(const AttentionShape & shape, int n_threads, const AttentionKernel & kernel = attention_kernel());
 
     // The rows of the pass that comes next, in the order of the queries; those of a sequence stand together. The pages
-    // must stay until the pass is over.
-    void prepare(const std::vector<AttentionRow> & rows);
+    // must stay until the pass is over. Returns how many cells will be read, in each layer.
+    int64_t prepare(const std::vector<AttentionRow> & rows);
 
     // The operation of a layer: q F32 [head_dim, n_head, n_rows], k and v [n_head_kv * head_dim, n_cells] of any type
     // that can be converted to F32, results of the operations that wrote them: write before read is an edge of the
@@ -75,7 +75,7 @@ class Attention {
     void compute_stretch(const AttentionTile & tile, const Tile & split, int stretch, Layer & layer, float * scratch);
     AttentionTile kernel_tile(const ggml_tensor * out, const Tile & tile, int kv_head) const;
     void cut_tiles(const std::vector<AttentionRow> & rows);
-    void make_units();
+    int64_t make_units();
     int group() const { return shape_.n_head / shape_.n_head_kv; }
 
     AttentionShape shape_;

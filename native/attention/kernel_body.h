@@ -339,9 +339,7 @@ void stretch(const AttentionTile & tile, int index, float * sums, float * scratc
     for (size_t i = 0; i < size_t(n_queries) * width; i += LANES) {
         store(sums + i, zero());
     }
-    for_each_block(tile.v, [&](int c, int n) {
-        block_values(scores + (c - first), n_queries, block, width, n, sums);
-    });
+    for_each_block(tile.v, [&](int c, int n) { block_values(scores + (c - first), n_queries, block, width, n, sums); });
 }
 
 void fold(const AttentionTile & tile, const float * sums, float * total) {

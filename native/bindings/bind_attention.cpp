@@ -126,9 +126,9 @@ class AttentionProbe {
     ggml_tensor * products(ggml_context * c, ggml_tensor * q) const {
         ggml_tensor * scores = ggml_mul_mat(c, heads(c, k_), ggml_permute(c, q, 0, 2, 1, 3));
         scores = ggml_soft_max_ext(c, scores, masks_.first, scale(), 0.0f);
-        ggml_tensor * transposed = ggml_view_3d(c, v_, v_->ne[1], shape_.head_dim, shape_.n_head_kv,
-                                                v_->ne[1] * ggml_element_size(v_),
-                                                v_->ne[1] * shape_.head_dim * ggml_element_size(v_), 0);
+        ggml_tensor * transposed =
+            ggml_view_3d(c, v_, v_->ne[1], shape_.head_dim, shape_.n_head_kv, v_->ne[1] * ggml_element_size(v_),
+                         v_->ne[1] * shape_.head_dim * ggml_element_size(v_), 0);
         return ggml_cont(c, ggml_permute(c, ggml_mul_mat(c, transposed, scores), 0, 2, 1, 3));
     }
 
@@ -152,8 +152,8 @@ class AttentionProbe {
         auto * result = new std::vector<float>(ggml_nelements(out));
         ggml_backend_tensor_get(out, result->data(), 0, ggml_nbytes(out));
         nb::capsule owner(result, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
-        return nb::cast(nb::ndarray<nb::numpy, float, nb::ndim<3>>(
-            result->data(), {q.shape(0), q.shape(1), q.shape(2)}, owner));
+        return nb::cast(
+            nb::ndarray<nb::numpy, float, nb::ndim<3>>(result->data(), {q.shape(0), q.shape(1), q.shape(2)}, owner));
     }
 
     AttentionShape shape_;

@@ -84,7 +84,8 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     set_threads(backends_.back(), n_threads);
     if (!as_device) {
         const Hparams & h = model.hparams();
-        attention_ = std::make_unique<Attention>(AttentionShape{h.n_head, h.n_head_kv, h.head_dim, h.n_layer}, n_threads);
+        attention_ =
+            std::make_unique<Attention>(AttentionShape{h.n_head, h.n_head_kv, h.head_dim, h.n_layer}, n_threads);
         graph_options_.attention = attention_.get();
     } else {
         graph_options_.flash_attn = options.flash_attn;

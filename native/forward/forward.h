@@ -43,6 +43,7 @@ struct ForwardTimes {
     double inputs = 0.0;    // mask, tokens, positions
     double compute = 0.0;   // the graph
     double outputs = 0.0;   // argmax, probability
+    int64_t cells = 0;      // that attention read, in each layer; once for rows of a sequence that read together
     int64_t bytes_in = 0;   // written to inputs
     int64_t bytes_out = 0;  // read from outputs; of logits on the CPU, which are read where they are, none
 };

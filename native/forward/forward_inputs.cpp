@@ -75,6 +75,7 @@ void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKe
 }
 
 void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    times_.cells += key.cells.count;
     if (!graph.mask->buffer) {
         return;
     }
@@ -102,7 +103,7 @@ void Forward::set_attention(const Batch & batch, int n_rows) {
         const RowRange group = place(row.group);
         attention_rows_.push_back({row.sequence->pages.data(), {place(row.sees).end, group.begin, group.end}});
     }
-    attention_->prepare(attention_rows_);
+    times_.cells += attention_->prepare(attention_rows_);
 }
 
 }  // namespace trimode

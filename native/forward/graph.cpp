@@ -154,9 +154,9 @@ class Builder {
 
     // [head_dim, n_kv, n_head_kv], read through the result of set_rows: write before read is an edge of the graph.
     ggml_tensor * cached(ggml_tensor * written) {
-        ggml_tensor * view = ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, key_.cells.count,
-                                          ggml_row_size(written->type, h_.head_dim), written->nb[1],
-                                          key_.cells.begin * written->nb[1]);
+        ggml_tensor * view =
+            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, key_.cells.count,
+                         ggml_row_size(written->type, h_.head_dim), written->nb[1], key_.cells.begin * written->nb[1]);
         return ggml_permute(c_, view, 0, 2, 1, 3);
     }
 

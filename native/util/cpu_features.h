@@ -4,9 +4,9 @@
 namespace trimode {
 
 struct CpuFeatures {
-    bool fma = false;          // with AVX2 and F16C
-    bool avx_vnni = false;     // 256 bit vpdpbusd, VEX encoded
-    bool avx512 = false;       // F, BW, DQ, VL
+    bool fma = false;       // with AVX2 and F16C
+    bool avx_vnni = false;  // 256 bit vpdpbusd, VEX encoded
+    bool avx512 = false;    // F, BW, DQ, VL
     bool avx512_vnni = false;
 };
 

@@ -85,8 +85,6 @@ _LOADING = [
     click.option("--lora", type=click.Path(), metavar="FILE",
                  help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
     click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
-    click.option("--exact-reuse", is_flag=True,
-                 help="Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU)."),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
 ]  # fmt: skip
 
@@ -158,7 +156,6 @@ class Loading:
     cache_type_v: str | None
     lora: str | None
     no_lora: bool
-    exact_reuse: bool
     verbose: bool
 
     @property
