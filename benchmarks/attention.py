@@ -67,7 +67,9 @@ def bench(cache_type: str, n_cells: int, all_rows: list[int], args: argparse.Nam
         one = one or ours
         faster = min(median(values) for name, values in got.items() if name != "ours") / ours
         cells = [told(got.get(name, [])) for name in ("flash", "products", "ours")]
-        print(f"| {cache_type} | {n_cells} | {n} | {' | '.join(cells)} | {faster:.2f}x | {ours / one:.2f}x |", flush=True)
+        print(
+            f"| {cache_type} | {n_cells} | {n} | {' | '.join(cells)} | {faster:.2f}x | {ours / one:.2f}x |", flush=True
+        )
 
 
 def main() -> None:

@@ -62,9 +62,7 @@ class AttentionProbe:
         cells [0, seen) and [begin, end) of it. Rows of a sequence stand together.
         """
 
-    def run_ggml(
-        self, q: NDArray[np.float32], seen: Sequence[int], *, flash: bool = True
-    ) -> NDArray[np.float32]:
+    def run_ggml(self, q: NDArray[np.float32], seen: Sequence[int], *, flash: bool = True) -> NDArray[np.float32]:
         """ggml's, of rows that see the first `seen` cells each. `flash=False`: by products, with V taken as if it had
         been stored transposed, as llama.cpp does then: the values are others, the work is the same.
         """
@@ -351,8 +349,9 @@ class Engine:
     @property
     def times(self) -> dict[str, float]:
         """So far: `passes`, their `rows`, `graphs` built; seconds of all steps (`step`), of these `build` (graphs),
-        `inputs`, `compute` (the graphs), `outputs` (argmax); `cells` that attention read, in each layer; bytes written to inputs (`bytes_in`) and read from outputs
-        (`bytes_out`; on the CPU no logits, which are read where they are)."""
+        `inputs`, `compute` (the graphs), `outputs` (argmax); `cells` that attention read, in each layer; bytes written
+        to inputs (`bytes_in`) and read from outputs (`bytes_out`; on the CPU no logits, which are read where they are).
+        """
     @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""

@@ -60,8 +60,8 @@ class TriMode(LoadedModel):
     without a GPU); `split_mode` ("layer", "none"), `main_gpu` and `tensor_split` spread them over several.
 
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
-    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU
-    compute attention by products of matrices; a CPU has one attention, in F32. `n_threads` None leaves the choice to the
+    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU compute
+    attention by products of matrices; a CPU has one attention, in F32. `n_threads` None leaves the choice to the
     engine. `seed` is that of every request that names none; None draws a new one for each.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
