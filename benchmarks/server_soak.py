@@ -6,8 +6,7 @@ python benchmarks/server_soak.py --minutes 1     # the short form
 
 Every client asks one of 48 questions in one of the modes, greedily, streamed or whole, and compares each answer with
 the one that the model gives alone in this process. Some leave in the middle of a stream. Memory is the server's
-resident set (Linux): after a fifth of the time, and at the end. Both sides run with --exact-reuse, which keeps the
-bits of an answer apart from what the cache holds. Exits with 1 if anything was wrong.
+resident set (Linux): after a fifth of the time, and at the end. Exits with 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def body_of(prompt: str, mode: str) -> dict[str, Any]:
 
 def expected_answers(gguf: Path) -> list[str]:
     """Made one by one, each by a cache that has seen the ones before it."""
-    with TriMode(gguf, n_ctx=N_CTX, n_threads=1, exact_reuse=True) as model:
+    with TriMode(gguf, n_ctx=N_CTX, n_threads=1) as model:
         results: list[Any] = [model.create_chat_completion(**body_of(*question)) for question in questions()]
     return [result["choices"][0]["message"]["content"] for result in results]
 
@@ -159,7 +158,7 @@ def main() -> int:
     expected = expected_answers(gguf)
     command = [
         sys.executable, "-m", "pytrimode", "serve", str(gguf), "--port", "0", "-t", "1", "-c", str(N_CTX),
-        "-np", str(N_SLOTS), "--exact-reuse", "--max-queue", str(2 * args.clients), *args.options,
+        "-np", str(N_SLOTS), "--max-queue", str(2 * args.clients), *args.options,
     ]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -38,6 +38,42 @@ def quantize_file(
 def tensor_type(number: int) -> tuple[str, int, int]:
     """Name, elements per block and bytes per block of a tensor type (enum ggml_type). Raises ValueError without one."""
 
+def attention_kernels() -> list[str]:
+    """The instruction sets of the CPU's attention that this machine has, the fastest first."""
+
+def attention_kernel() -> str:
+    """The one in use: the fastest, or that which $PYTRIMODE_ATTENTION names. Raises RuntimeError for another name."""
+
+class AttentionProbe:
+    """One layer's keys and values, and attention over them: `native/attention/`, and ggml's to compare with."""
+
+    def __init__(
+        self, k: bytes, v: bytes, *, type_k: str, type_v: str, n_head: int, n_head_kv: int, head_dim: int,
+        n_threads: int = 1, kernel: str = "",
+    ) -> None:  # fmt: skip
+        """`k`, `v`: cells of n_head_kv * head_dim values in their type. `kernel`: one of `attention_kernels()`.
+
+        Raises ValueError for a kernel that is not there and for `k` and `v` of different numbers of cells.
+        """
+
+    def run(
+        self, q: NDArray[np.float32], pages: Sequence[Sequence[int]], rows: Sequence[tuple[int, int, int, int]]
+    ) -> NDArray[np.float32]:
+        """Attention of q [rows, n_head, head_dim]; the result has its shape.
+
+        `pages`: of each sequence, pages of 64 cells. `rows`: which sequence a row belongs to, and that it sees the
+        cells [0, seen) and [begin, end) of it. Rows of a sequence stand together.
+        """
+
+    def run_ggml(self, q: NDArray[np.float32], seen: Sequence[int], *, flash: bool = True) -> NDArray[np.float32]:
+        """ggml's, of rows that see the first `seen` cells each. `flash=False`: by products, with V taken as if it had
+        been stored transposed, as llama.cpp does then: the values are others, the work is the same.
+        """
+
+    @property
+    def seconds(self) -> float:
+        """What the last run took."""
+
 def requires_imatrix(type: str) -> bool:
     """Whether ggml cannot quantize to the type without an importance matrix."""
 
@@ -301,7 +337,6 @@ class Engine:
         max_queue: int = -1,
         use_scheduler: bool = False,
         device_graphs: bool = False,
-        exact_reuse: bool = False,
     ) -> None:
         """For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
@@ -317,8 +352,9 @@ class Engine:
     @property
     def times(self) -> dict[str, float]:
         """So far: `passes`, their `rows`, `graphs` built; seconds of all steps (`step`), of these `build` (graphs),
-        `inputs`, `compute` (the graphs), `outputs` (argmax); bytes written to inputs (`bytes_in`) and read from outputs
-        (`bytes_out`; on the CPU no logits, which are read where they are)."""
+        `inputs`, `compute` (the graphs), `outputs` (argmax); `cells` that attention read, in each layer; bytes written
+        to inputs (`bytes_in`) and read from outputs (`bytes_out`; on the CPU no logits, which are read where they are).
+        """
     @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""

@@ -65,9 +65,8 @@ class TriMode(LoadedModel):
     without a GPU); `split_mode` ("layer", "none"), `main_gpu` and `tensor_split` spread them over several.
 
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
-    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes
-    attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
-    again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads` None leaves the choice to the
+    `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU compute
+    attention by products of matrices; a CPU has one attention, in F32. `n_threads` None leaves the choice to the
     engine. `seed` is that of every request that names none; None draws a new one for each.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
@@ -108,7 +107,6 @@ class TriMode(LoadedModel):
                 n_ubatch=asked.n_ubatch,
                 max_queue=-1 if asked.max_queue is None else asked.max_queue,
                 n_threads=asked.n_threads or 0,
-                exact_reuse=asked.exact_reuse,
                 **sizes,
             )
         warn_of_slow_operations(engine)
@@ -128,7 +126,6 @@ class TriMode(LoadedModel):
         self._n_parallel = asked.n_parallel
         self._file = file.absolute()
         self._cache_types = (asked.type_k, asked.type_v)
-        self._exact_reuse = asked.exact_reuse
 
     # --- The model -------------------------------------------------------------------------------------------------
 
@@ -461,7 +458,7 @@ class TriMode(LoadedModel):
         """What keys and values of this model and cache depend on; see `pytrimode.files.cache_state.origin_of`."""
         from pytrimode.files.cache_state import origin_of
 
-        return origin_of(self._model, self._file, *self._cache_types, exact_reuse=self._exact_reuse)
+        return origin_of(self._model, self._file, *self._cache_types)
 
     def save_state(self, tokens: Sequence[int]) -> CacheState:
         """The keys and values of the longest beginning of `tokens` that finished requests have left in the cache.

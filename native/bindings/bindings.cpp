@@ -21,6 +21,7 @@ using namespace nb::literals;
 using namespace trimode;
 
 void bind_activations(nb::module_ & m);
+void bind_attention(nb::module_ & m);
 void bind_devices(nb::module_ & m);
 void bind_encode(nb::module_ & m);
 void bind_gguf(nb::module_ & m);
@@ -242,11 +243,17 @@ Event wait_to_end(Engine & engine, int64_t id) {
 
 std::unordered_map<std::string, double> times(Engine & engine) {
     const ForwardTimes t = engine.times();
-    return {{"passes", t.passes},       {"rows", t.rows},
-            {"graphs", t.graphs},       {"build", t.build},
-            {"inputs", t.inputs},       {"compute", t.compute},
-            {"outputs", t.outputs},     {"bytes_in", t.bytes_in},
-            {"bytes_out", t.bytes_out}, {"step", engine.state().step_seconds}};
+    return {{"passes", t.passes},
+            {"rows", t.rows},
+            {"graphs", t.graphs},
+            {"build", t.build},
+            {"inputs", t.inputs},
+            {"compute", t.compute},
+            {"outputs", t.outputs},
+            {"cells", t.cells},
+            {"bytes_in", t.bytes_in},
+            {"bytes_out", t.bytes_out},
+            {"step", engine.state().step_seconds}};
 }
 
 std::unordered_map<std::string, int> state(Engine & engine) {
@@ -288,14 +295,14 @@ void bind_engine(nb::module_ & m) {
             "__init__",
             [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_ubatch, int n_threads,
                const std::string & type_k, const std::string & type_v, bool flash_attn, int n_parallel, int max_queue,
-               bool use_scheduler, bool device_graphs, bool exact_reuse) {
+               bool use_scheduler, bool device_graphs) {
                 const nb::gil_scoped_release release;
                 new (self) Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_parallel, max_queue, type_k, type_v,
-                                          flash_attn, use_scheduler, device_graphs, exact_reuse});
+                                          flash_attn, use_scheduler, device_graphs});
             },
             "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_ubatch"_a = 128, "n_threads"_a = 0,
             "type_k"_a = "f16", "type_v"_a = "f16", "flash_attn"_a = true, "n_parallel"_a = 1, "max_queue"_a = -1,
-            "use_scheduler"_a = false, "device_graphs"_a = false, "exact_reuse"_a = false, nb::keep_alive<1, 2>())
+            "use_scheduler"_a = false, "device_graphs"_a = false, nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
         .def_prop_ro("n_parallel", &Engine::n_parallel)
         .def_prop_ro("state", &state)
@@ -337,6 +344,7 @@ NB_MODULE(_native, m) {
     m.attr("LOOP_WINDOW") = static_cast<int>(LoopDetector::WINDOW);
     m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
     bind_activations(m);
+    bind_attention(m);
     bind_encode(m);
     bind_gguf(m);
     bind_quantize(m);

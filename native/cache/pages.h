@@ -6,9 +6,8 @@
 
 namespace trimode {
 
-// Cells in a page. ggml's CPU attention adds cells up in their order, in tiles of 64 (GGML_FA_TILE_KV) or lanes that
-// divide 64: a position that always has the same place in its page, and pages in rising order, give the same sums
-// wherever a sequence lies in the cache.
+// Cells in a page, which attention on the CPU converts at a time (BLOCK in attention/kernel.h). A position always has
+// the same place in its page, so sums over a page are the same wherever it lies.
 constexpr int PAGE_CELLS = 64;
 
 constexpr int pages_for(int n_cells) { return (n_cells + PAGE_CELLS - 1) / PAGE_CELLS; }

@@ -16,18 +16,17 @@ int common_prefix(const std::vector<llama_token> & a, const std::vector<llama_to
     return static_cast<int>(std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin());
 }
 
-}  // namespace
-
-int PrefixCache::reusable(const CachedSequence & source, const Wanted & wanted) const {
-    const int common =
-        std::min(common_prefix(source.tokens, wanted.tokens), static_cast<int>(wanted.tokens.size()) - 1);
-    int same = 0;
-    while (same < common && source.kernels[same] == prefill_kernel(same, wanted.n_kernel, wanted.n_batch)) {
-        ++same;
-    }
-    const bool goes_on = common > source.n_given || common - same >= TILE_ROWS;
-    return !exact_ && !wanted.exact && source.state == State::idle && goes_on ? common : same;
+// Of a sequence that a prompt may begin with; its last token is left out.
+int reusable(const CachedSequence & source, const Wanted & wanted) {
+    return std::min(common_prefix(source.tokens, wanted.tokens), static_cast<int>(wanted.tokens.size()) - 1);
 }
+
+// Whether b begins with all of a.
+bool is_beginning(const CachedSequence & a, const CachedSequence & b) {
+    return a.size() <= b.size() && std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
+}
+
+}  // namespace
 
 // Pages that are free, or will be when idle sequences go; `kept` of the first pages of a sequence count as held.
 int PrefixCache::n_available(int32_t kept_pages, const CachedSequence * kept) const {
@@ -85,7 +84,6 @@ void PrefixCache::truncate(CachedSequence & sequence, int n) {
         sequence.pages.pop_back();
     }
     sequence.tokens.resize(std::min(n, sequence.size()));
-    sequence.kernels.resize(sequence.tokens.size());
 }
 
 void PrefixCache::erase(const CachedSequence * sequence) {
@@ -112,10 +110,8 @@ CachedSequence * PrefixCache::begin(const Wanted & wanted, bool force) {
     }
     CachedSequence & made = sequences_.emplace_back();
     made.last_used = ++clock_;
-    made.n_given = static_cast<int>(wanted.tokens.size());
     if (source) {
         source->last_used = made.last_used;
-        made.n_given = n > source->n_given ? source->n_given : made.n_given;
         take_rest(made, *source, n);
     }
     if (!extend(made, wanted.n_room)) {
@@ -133,7 +129,6 @@ void PrefixCache::take_rest(CachedSequence & sequence, const CachedSequence & so
     const int n_whole = n / PAGE_CELLS;
     const int n_pages = pages_for(n);
     sequence.tokens.assign(source.tokens.begin(), source.tokens.begin() + n);
-    sequence.kernels.assign(source.kernels.begin(), source.kernels.begin() + n);
     sequence.pages.assign(source.pages.begin(), source.pages.begin() + n_pages);
     for (const int32_t page : sequence.pages) {
         pages_.hold(page);
@@ -218,12 +213,6 @@ bool PrefixCache::resume(CachedSequence & sequence, int n, bool force) {
     return true;
 }
 
-// Whether b begins with all of a, to the bit.
-bool PrefixCache::is_beginning(const CachedSequence & a, const CachedSequence & b) const {
-    return a.size() <= b.size() && std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin()) &&
-           std::equal(a.kernels.begin(), a.kernels.end(), b.kernels.begin());
-}
-
 void PrefixCache::finish(CachedSequence * sequence, int n, bool pinned) {
     if (sequence->state == State::suspended) {  // not worth the way back
         erase(sequence);
@@ -237,7 +226,6 @@ void PrefixCache::finish(CachedSequence * sequence, int n, bool pinned) {
     for (auto other = sequences_.begin(); other != sequences_.end();) {
         const bool apart = &*other == sequence || other->state != State::idle;
         if (!apart && !other->pinned && is_beginning(*other, *sequence)) {
-            sequence->n_given = std::min(sequence->n_given, other->n_given);
             truncate(*other, 0);
             other = sequences_.erase(other);
         } else if (!apart && !pinned && is_beginning(*sequence, *other)) {
@@ -278,7 +266,7 @@ const CachedSequence * PrefixCache::find_idle(const std::vector<llama_token> & t
     return best;
 }
 
-CachedSequence * PrefixCache::add_idle(const std::vector<llama_token> & tokens, Kernel kernel) {
+CachedSequence * PrefixCache::add_idle(const std::vector<llama_token> & tokens) {
     const int n = static_cast<int>(tokens.size());
     if (n_available(0, nullptr) < pages_for(n)) {
         return nullptr;
@@ -286,7 +274,6 @@ CachedSequence * PrefixCache::add_idle(const std::vector<llama_token> & tokens, 
     CachedSequence & made = sequences_.emplace_back();
     extend(made, n);
     made.tokens = tokens;
-    made.kernels.assign(n, kernel);
     made.state = State::idle;
     made.last_used = ++clock_;
     return &made;

@@ -63,11 +63,6 @@ Decoder::Decoder(const Model & model, Request & request, std::unique_ptr<Sampler
     }
 }
 
-int Decoder::prefill_part_end() const {
-    const int done = request_.sequence->size();
-    return std::min(prefill_size(), (done / n_batch_ + 1) * n_batch_);
-}
-
 void Decoder::plan(Batch & batch, int n_rows) {
     first_row_ = -1;
     prefill_rows_ = 0;
@@ -80,7 +75,7 @@ void Decoder::plan(Batch & batch, int n_rows) {
     const auto begin = request_.prompt.begin() + done;
     const bool complete = done + prefill_rows_ == prefill_size();
     first_row_ = batch.add_causal(*request_.sequence, {begin, begin + prefill_rows_}, Want::nothing,
-                                  complete ? sampled() : Want::nothing, is_tiled());
+                                  complete ? sampled() : Want::nothing);
 }
 
 void Decoder::consume(Batch & batch, const Forward & forward) {

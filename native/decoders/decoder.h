@@ -2,7 +2,7 @@
 // A decoder knows nothing of other requests. The prefill is the same for all and lives here.
 #pragma once
 
-#include <limits>
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -16,17 +16,15 @@ namespace trimode {
 
 class Decoder {
   public:
-    // `n_batch`: where prompts are cut, see prefill_kernel.
+    // `n_batch`: most rows of a pass.
     Decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch);
     virtual ~Decoder() = default;
 
     // What the next pass is to carry: at most so many rows. Behind the prefill it needs all of them, or does not begin.
     bool prefilling() const { return request_.sequence->size() < prefill_size(); }
-    int next_rows() const { return prefilling() ? prefill_part_end() - request_.sequence->size() : decode_rows(); }
-    bool is_tiled() const { return prefilling() && kernel() == Kernel::tiles; }
-
-    // A prompt's kernels are those of a prompt of this length.
-    int kernel_length() const { return request_.options.keep ? KEPT_LENGTH : prefill_size(); }
+    int next_rows() const {
+        return prefilling() ? std::min(prefill_size() - request_.sequence->size(), n_batch_) : decode_rows();
+    }
 
     // Adds the rows: of a prefill the next `n_rows`, else as planned.
     void plan(Batch & batch, int n_rows);
@@ -96,12 +94,6 @@ class Decoder {
     llama_token last_ = -1;  // emitted, not in the cache yet: the seed of what follows
 
   private:
-    // What others are to begin with gets the kernels of a long prompt.
-    static constexpr int KEPT_LENGTH = std::numeric_limits<int>::max();
-
-    Kernel kernel() const { return prefill_kernel(request_.sequence->size(), kernel_length(), n_batch_); }
-    int prefill_part_end() const;
-
     void report_logprobs(llama_token token, const float * logits);
     bool is_loop(llama_token token);
 

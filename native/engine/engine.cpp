@@ -79,7 +79,7 @@ Engine::Engine(const Model & model, const EngineOptions & options)
       cache_(model, static_cast<int>(GGML_PAD(options.n_ctx, CELL_BUCKET)),
              parse_cache_type(options.type_k, "type_k", options.flash_attn, model.hparams().head_dim),
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
-      sequences_(cache_, options.exact_reuse),
+      sequences_(cache_),
       forward_(model, cache_,
                {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs}),
       batch_(options.n_batch),
@@ -179,12 +179,8 @@ void Engine::pass(const std::vector<Turn> & turns) {
     const PassTimer timer;
     const double build_before = forward_.times().build;
     batch_.clear();
-    for (const bool tiled : {true, false}) {
-        for (const Turn & turn : turns) {
-            if (turn.active->decoder->is_tiled() == tiled) {
-                turn.active->decoder->plan(batch_, turn.n_rows);
-            }
-        }
+    for (const Turn & turn : turns) {
+        turn.active->decoder->plan(batch_, turn.n_rows);
     }
     forward_.run(batch_);
     ++pass_;
@@ -323,8 +319,7 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
     // One token more than may be shared: begin() leaves the last one out.
     const int n_shared = std::min(first, n_causal);
     const std::vector<llama_token> prompt(tokens.begin(), tokens.begin() + (n_shared > 0 ? n_shared + 1 : 0));
-    CachedSequence * const held =
-        sequences_.begin({prompt, options_.n_batch, n_causal, n, /*exact=*/true}, /*force=*/running_.empty());
+    CachedSequence * const held = sequences_.begin({prompt, n}, /*force=*/running_.empty());
     if (!held) {
         throw std::runtime_error("no free cells for logits(): other requests are running");
     }
@@ -333,10 +328,8 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
     const auto run = [&](int begin, int end) {
         const std::vector<llama_token> part(tokens.begin() + begin, tokens.begin() + end);
         const Want want = end > first ? Want::logits : Want::nothing;
-        const int row = begin < n_causal
-                            ? batch_.add_causal(sequence, part, want, want,
-                                                prefill_kernel(begin, n_causal, options_.n_batch) == Kernel::tiles)
-                            : batch_.add_block(sequence, part, want, want, lora);
+        const int row = begin < n_causal ? batch_.add_causal(sequence, part, want, want)
+                                         : batch_.add_block(sequence, part, want, want, lora);
         forward_.run(batch_);
         for (int i = std::max(begin, first); i < end; ++i) {
             const float * logits = forward_.logits(row + i - begin);
@@ -346,7 +339,7 @@ std::vector<float> Engine::logits(const std::vector<llama_token> & tokens, int b
         batch_.clear();
     };
     for (int begin = sequence.size(); begin < n_causal; begin = sequence.size()) {
-        const int whole = std::min((begin / options_.n_batch + 1) * options_.n_batch, n_causal);
+        const int whole = std::min(begin + options_.n_batch, n_causal);
         run(begin, begin < first ? std::min(first, whole) : whole);
     }
     if (n_causal < n) {

@@ -27,7 +27,6 @@ struct EngineOptions {
     bool flash_attn = true;
     bool use_scheduler = false;
     bool device_graphs = false;  // these two: see ForwardOptions
-    bool exact_reuse = false;    // reuse only cells that a prefill from nothing would write bit by bit the same
 };
 
 // Keys and values of the first tokens of a prompt, as the cache stores them.

@@ -1,5 +1,4 @@
 // What the cache holds of a prompt, out of it and back.
-#include <algorithm>
 #include <stdexcept>
 
 #include "engine/engine.h"
@@ -15,11 +14,6 @@ CachedPrefix Engine::save_state(const std::vector<llama_token> & tokens) {
     prefix.v_bytes = cache_.v_bytes();
     int n = 0;
     if (const CachedSequence * held = sequences_.find_idle(tokens, n)) {
-        if (options_.exact_reuse) {  // whoever loads it knows no more of its kernels
-            const auto end = held->kernels.begin() + n;
-            n = static_cast<int>(std::find_if(held->kernels.begin(), end, [](Kernel k) { return k != Kernel::tiles; }) -
-                                 held->kernels.begin());
-        }
         prefix.tokens.assign(held->tokens.begin(), held->tokens.begin() + n);
         prefix.k.resize(prefix.n_layer * n * prefix.k_bytes);
         prefix.v.resize(prefix.n_layer * n * prefix.v_bytes);
@@ -42,7 +36,7 @@ void Engine::load_state(const std::vector<llama_token> & tokens, const uint8_t *
     }
     CachedSequence * sequence = nullptr;
     if (static_cast<int>(running_.size()) < options_.n_parallel) {
-        sequence = sequences_.add_idle(tokens, options_.exact_reuse ? Kernel::tiles : Kernel::unknown);
+        sequence = sequences_.add_idle(tokens);
     }
     if (!sequence) {
         throw std::runtime_error("no idle slot to load a state into: requests are running");

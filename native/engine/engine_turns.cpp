@@ -52,8 +52,7 @@ bool Engine::start(Active & active) {
     Request & request = active.request;
     const int n_prompt = static_cast<int>(request.prompt.size());
     const int n_room = std::min(request.max_length(), n_prompt + std::max(request.options.block_length, 1));
-    active.sequence = sequences_.begin({request.prompt, options_.n_batch, active.decoder->kernel_length(), n_room},
-                                       /*force=*/running_.empty());
+    active.sequence = sequences_.begin({request.prompt, n_room}, /*force=*/running_.empty());
     if (!active.sequence) {
         return false;
     }

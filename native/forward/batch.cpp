@@ -13,25 +13,21 @@ int Batch::add(const Sequence & sequence, const std::vector<llama_token> & token
     for (const llama_token token : tokens) {
         rows_.push_back({token,
                          pos++,
-                         sequence.cell(cell_pos++),
+                         cell_pos,
+                         sequence.cell(cell_pos),
                          &sequence,
                          {first, first},
                          {first, first},
                          false,
-                         false,
                          Want::nothing});
+        ++cell_pos;
     }
     return first;
 }
 
-int Batch::add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last,
-                      bool tiled) {
+int Batch::add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last) {
     const int first = add(sequence, tokens, sequence.size(), sequence.size());
-    if (tiled && first > 0 && !rows_[first - 1].tiled) {
-        throw std::logic_error("tiled rows must come before all others");
-    }
     for (int i = first; i < size(); ++i) {
-        rows_[i].tiled = tiled;
         rows_[i].sees.end = i + 1;
         rows_[i].want = i + 1 < size() ? others : last;
     }
@@ -65,7 +61,6 @@ int Batch::add_branch(int last, const std::vector<llama_token> & tokens, Want fi
 void Batch::commit(Sequence & sequence, int first, int n) const {
     for (int i = first; i < first + n; ++i) {
         sequence.tokens.push_back(rows_[i].token);
-        sequence.kernels.push_back(rows_[i].tiled ? Kernel::tiles : Kernel::rows);
     }
 }
 

@@ -26,12 +26,12 @@ struct RowRange {
 struct Row {
     llama_token token;
     int32_t pos;
-    int32_t cell;               // where its keys and values go
+    int32_t place;              // of its keys and values in the sequence's pages ...
+    int32_t cell;               // ... and in the cache
     const Sequence * sequence;  // sees all its committed cells ...
     RowRange sees;              // ... these rows of the batch ...
     RowRange group;             // ... and these: the other rows of a branch; empty elsewhere
     bool lora;
-    bool tiled;  // its attention takes the tiled kernel: see attention_pieces.h
     Want want;
 };
 
@@ -49,9 +49,7 @@ class Batch {
 
     // Rows that follow `sequence`, each seeing it and this run up to itself (prefill, ar, verify, commit).
     // Returns the index of the first row; `last` is wanted of the last row, `others` of the rest.
-    // Tiled rows must come before all others.
-    int add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last,
-                   bool tiled = false);
+    int add_causal(const Sequence & sequence, const std::vector<llama_token> & tokens, Want others, Want last);
 
     // Rows that follow `sequence`, each seeing it and the whole block (draft, denoise). `first` is wanted of the
     // first row, which in a draft is the known seed, `others` of the rest.

@@ -41,12 +41,15 @@ std::vector<ggml_backend_t> init_backends(const Model & model) {
     return backends;
 }
 
+int number_of_threads(int wanted) {
+    return wanted > 0 ? wanted : std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
+}
+
 void set_threads(ggml_backend_t cpu, int n_threads) {
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(cpu));
     auto * set = reinterpret_cast<ggml_backend_set_n_threads_t>(
         ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads"));
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    set(cpu, n_threads > 0 ? n_threads : std::max(cores, 1));
+    set(cpu, n_threads);
 }
 
 // The device that holds all layers and the head, null where there are several or it is the CPU.
@@ -77,9 +80,15 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     : model_(model), cache_(cache), options_(options), backends_(init_backends(model)) {
     const bool cpu_only = backends_.size() == 1;
     const bool as_device = !cpu_only || options.device_graphs;
-    graph_options_.attention = {options.flash_attn, /*bit_stable=*/!as_device};
-    set_threads(backends_.back(), options.n_threads);
-    if (as_device) {
+    const int n_threads = number_of_threads(options.n_threads);
+    set_threads(backends_.back(), n_threads);
+    if (!as_device) {
+        const Hparams & h = model.hparams();
+        attention_ =
+            std::make_unique<Attention>(AttentionShape{h.n_head, h.n_head_kv, h.head_dim, h.n_layer}, n_threads);
+        graph_options_.attention = attention_.get();
+    } else {
+        graph_options_.flash_attn = options.flash_attn;
         graph_options_.host_embedding = can_embed(model.token_embd());
         graph_options_.reduce = true;
         make_token_bias(device_of(model.output()));
@@ -105,7 +114,7 @@ GraphKey Forward::largest_key(int n_rows) const {
     GraphKey key{};
     key.n_rows = n_rows;
     key.n_out = std::min(n_rows, RESERVED_OUTPUTS);
-    key.pieces = largest_pieces(n_rows, cache_.n_cells(), graph_options_.attention);
+    key.cells = attention_ ? CellRange{} : CellRange{0, cache_.n_cells()};
     key.lora = model_.lora() != nullptr;
     key.select = true;
     key.confidence = true;
@@ -296,7 +305,7 @@ Forward::Ready & Forward::ready(const GraphKey & key) {
 // Float weights on the CPU: two at least, in every product, so that a row's bits do not depend on its company.
 // On a device: the next power of two, so that few graphs serve all passes and the device can replay them.
 int Forward::padded(int n_rows) const {
-    if (graph_options_.attention.bit_stable) {
+    if (attention_) {
         return std::max(n_rows, model_.has_float_weights() ? 2 : 1);
     }
     int bucket = 1;
@@ -324,7 +333,7 @@ void Forward::run(const Batch & batch) {
         }
     }
     key.n_rows = padded(batch.size());
-    key.pieces = attention_pieces(batch, key.n_rows, cache_.n_cells(), graph_options_.attention);
+    key.cells = attention_ ? CellRange{} : seen_cells(batch, cache_.n_cells());
     key.select = static_cast<int>(out_rows_.size()) < batch.size();
     key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
 

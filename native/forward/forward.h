@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention.h"
 #include "forward/batch.h"
 #include "forward/graph.h"
 #include "ggml-alloc.h"
@@ -42,6 +43,7 @@ struct ForwardTimes {
     double inputs = 0.0;    // mask, tokens, positions
     double compute = 0.0;   // the graph
     double outputs = 0.0;   // argmax, probability
+    int64_t cells = 0;      // that attention read, in each layer; once for rows of a sequence that read together
     int64_t bytes_in = 0;   // written to inputs
     int64_t bytes_out = 0;  // read from outputs; of logits on the CPU, which are read where they are, none
 };
@@ -86,6 +88,7 @@ class Forward {
     void set_ints(const Graph & graph, const Batch & batch, const GraphKey & key);
     void set_floats(const Graph & graph, const Batch & batch, const GraphKey & key);
     void set_mask(const Graph & graph, const Batch & batch, const GraphKey & key);
+    void set_attention(const Batch & batch, int n_rows);
     void set_tensor(ggml_tensor * tensor, const void * data);
     void get_tensor(const ggml_tensor * tensor, void * data, size_t offset, size_t size) const;
     void read_outputs(const Graph & graph, const Batch & batch);
@@ -123,7 +126,9 @@ class Forward {
     std::vector<llama_token> candidates_;   // of the output rows, where these were computed on the device
     std::vector<float> candidate_logits_;
     std::vector<char> sparse_;  // which output rows want no more than these
-    std::vector<char> mask_buffer_, committed_;
+    std::vector<char> mask_buffer_;
+    std::unique_ptr<Attention> attention_;  // of a model that is on the CPU
+    std::vector<AttentionRow> attention_rows_;
     std::vector<int32_t> ints_;
     std::vector<float> floats_;
     std::vector<llama_token> top_;  // by output row

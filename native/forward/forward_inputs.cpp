@@ -1,4 +1,4 @@
-// What a pass reads: tokens or embeddings, positions, cells, scales, and the mask.
+// What a pass reads: tokens or embeddings, positions, cells, scales, and what each row sees.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,44 +11,6 @@
 
 namespace trimode {
 
-namespace {
-
-// The mask of a sequence's committed cells; `line` begins with cell `first`.
-template <typename T>
-void mark_committed(const Sequence & sequence, int first, T visible, T * line) {
-    for (int begin = 0; begin < sequence.size(); begin += PAGE_CELLS) {
-        std::fill_n(line + (sequence.cell(begin) - first), std::min(PAGE_CELLS, sequence.size() - begin), visible);
-    }
-}
-
-// 0 where a cell is visible, -inf elsewhere, in the mask's own type. Padding repeats the last row of its piece.
-template <typename T>
-void fill_mask(const Batch & batch, const std::vector<AttentionPiece> & pieces, T visible, T hidden,
-               std::vector<char> & committed, T * line) {
-    const std::vector<Row> & rows = batch.rows();
-    for (const AttentionPiece & piece : pieces) {
-        committed.resize(piece.n_kv * sizeof(T));
-        T * shared = reinterpret_cast<T *>(committed.data());  // by consecutive rows of one sequence
-        const Sequence * of = nullptr;
-        for (int i = 0; i < piece.padded; ++i, line += piece.n_kv) {
-            const Row & row = rows[std::min({piece.begin + i, piece.begin + piece.count - 1, batch.size() - 1})];
-            if (row.sequence != of) {
-                of = row.sequence;
-                std::fill_n(shared, piece.n_kv, hidden);
-                mark_committed(*of, piece.first_kv, visible, shared);
-            }
-            std::memcpy(line, shared, piece.n_kv * sizeof(T));
-            for (const RowRange & range : {row.sees, row.group}) {
-                for (int j = range.begin; j < range.end; ++j) {
-                    line[rows[j].cell - piece.first_kv] = visible;
-                }
-            }
-        }
-    }
-}
-
-}  // namespace
-
 void Forward::set_tensor(ggml_tensor * tensor, const void * data) {
     if (tensor && tensor->buffer) {  // a tensor that no node reads has no memory
         ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
@@ -60,7 +22,11 @@ void Forward::set_inputs(const Graph & graph, const Batch & batch, const GraphKe
     const Stopwatch watch(times_.inputs);
     set_ints(graph, batch, key);
     set_floats(graph, batch, key);
-    set_mask(graph, batch, key);
+    if (attention_) {
+        set_attention(batch, key.n_rows);
+    } else {
+        set_mask(graph, batch, key);
+    }
 }
 
 void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey & key) {
@@ -109,18 +75,35 @@ void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKe
 }
 
 void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
+    times_.cells += key.cells.count;
     if (!graph.mask->buffer) {
         return;
     }
     mask_buffer_.resize(ggml_nbytes(graph.mask));
     if (graph.mask->type == GGML_TYPE_F16) {
-        fill_mask<ggml_fp16_t>(batch, key.pieces, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY), committed_,
-                               reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
+        fill_mask(batch, key.n_rows, key.cells, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
+                  reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
     } else {
-        fill_mask<float>(batch, key.pieces, 0.0f, -INFINITY, committed_,
-                         reinterpret_cast<float *>(mask_buffer_.data()));
+        fill_mask(batch, key.n_rows, key.cells, 0.0f, -INFINITY, reinterpret_cast<float *>(mask_buffer_.data()));
     }
     set_tensor(graph.mask, mask_buffer_.data());
+}
+
+// What each row sees, by the places of the cells in its sequence: all that is committed and the rows of its run, which
+// follow; a branch also itself, further behind.
+void Forward::set_attention(const Batch & batch, int n_rows) {
+    const std::vector<Row> & rows = batch.rows();
+    attention_rows_.clear();
+    for (int i = 0; i < n_rows; ++i) {
+        const Row & row = rows[std::min(i, batch.size() - 1)];
+        const auto place = [&](const RowRange & range) {
+            const int begin = range.begin < range.end ? rows[range.begin].place : 0;
+            return RowRange{begin, begin + range.end - range.begin};
+        };
+        const RowRange group = place(row.group);
+        attention_rows_.push_back({row.sequence->pages.data(), {place(row.sees).end, group.begin, group.end}});
+    }
+    times_.cells += attention_->prepare(attention_rows_);
 }
 
 }  // namespace trimode

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/attention.h"
 #include "cache/kv_cache.h"
 #include "forward/batch.h"
 #include "model/lora.h"
@@ -12,15 +13,14 @@ namespace trimode {
 
 namespace {
 
-constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
-constexpr size_t NODES_PER_PIECE = 20;
+constexpr size_t NODES_PER_LAYER = 64;
 constexpr int64_t SECTION = 64;  // inputs begin at multiples of so many elements: devices want aligned views
 
 class Builder {
   public:
     Builder(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key)
         : model_(model), h_(model.hparams()), cache_(cache), options_(options), key_(key) {
-        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * key.pieces.size()) * (h_.n_layer + 1);
+        const size_t max_nodes = NODES_PER_LAYER * (h_.n_layer + 1);
         const size_t bytes = ggml_tensor_overhead() * max_nodes + ggml_graph_overhead_custom(max_nodes, false);
         g_.ctx.reset(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
         c_ = g_.ctx.get();
@@ -99,12 +99,10 @@ class Builder {
         const int n = key_.n_rows;
         make_ints(n);
         make_floats(n);
-        int64_t size = 0;
-        for (const AttentionPiece & piece : key_.pieces) {
-            size += int64_t(piece.n_kv) * piece.padded;
+        if (!options_.attention) {
+            const ggml_type type = options_.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
+            g_.mask = input(ggml_new_tensor_2d(c_, type, key_.cells.count, n), "mask");
         }
-        const ggml_type mask_type = options_.attention.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
-        g_.mask = input(ggml_new_tensor_1d(c_, mask_type, size), "mask");
     }
 
     void make_ints(int n) {
@@ -155,10 +153,10 @@ class Builder {
     }
 
     // [head_dim, n_kv, n_head_kv], read through the result of set_rows: write before read is an edge of the graph.
-    ggml_tensor * cached(ggml_tensor * written, const AttentionPiece & piece) {
+    ggml_tensor * cached(ggml_tensor * written) {
         ggml_tensor * view =
-            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, piece.n_kv, ggml_row_size(written->type, h_.head_dim),
-                         written->nb[1], piece.first_kv * written->nb[1]);
+            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, key_.cells.count,
+                         ggml_row_size(written->type, h_.head_dim), written->nb[1], key_.cells.begin * written->nb[1]);
         return ggml_permute(c_, view, 0, 2, 1, 3);
     }
 
@@ -182,48 +180,27 @@ class Builder {
         if (g_.query_scale) {
             q = ggml_mul(c_, q, g_.query_scale);
         }
-        return project(attend(q, k, v), layer.wo, il);
+        return project(options_.attention ? options_.attention->build(c_, q, k, v, il) : masked(q, k, v), layer.wo, il);
     }
 
     // q [head_dim, n_head, n_rows] -> [n_head * head_dim, n_rows]
-    ggml_tensor * attend(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
-        ggml_tensor * result = nullptr;
-        int64_t mask_begin = 0;
-        for (const AttentionPiece & piece : key_.pieces) {
-            ggml_tensor * mask = ggml_view_2d(c_, g_.mask, piece.n_kv, piece.padded, piece.n_kv * g_.mask->nb[0],
-                                              mask_begin * g_.mask->nb[0]);
-            ggml_tensor * a = attend_piece(q, cached(k, piece), cached(v, piece), mask, piece);
-            result = result ? ggml_concat(c_, result, a, 1) : a;
-            mask_begin += int64_t(piece.n_kv) * piece.padded;
-        }
-        return result;
-    }
-
-    ggml_tensor * attend_piece(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask,
-                               const AttentionPiece & piece) {
-        if (piece.count < key_.n_rows) {
-            q = ggml_view_3d(c_, q, q->ne[0], q->ne[1], piece.count, q->nb[1], q->nb[2], piece.begin * q->nb[2]);
-        }
-        if (piece.padded > piece.count) {
-            q = ggml_pad(c_, q, 0, 0, piece.padded - piece.count, 0);
-        }
-        q = ggml_permute(c_, q, 0, 2, 1, 3);  // [head_dim, padded, n_head]
-        ggml_tensor * a = options_.attention.flash_attn ? flash(q, k, v, mask) : exact(q, k, v, mask);
-        return piece.padded > piece.count ? ggml_view_2d(c_, a, a->ne[0], piece.count, a->nb[1], 0) : a;
+    ggml_tensor * masked(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+        q = ggml_permute(c_, q, 0, 2, 1, 3);
+        return options_.flash_attn ? flash(q, cached(k), cached(v)) : exact(q, cached(k), cached(v));
     }
 
     float kq_scale() const { return 1.0f / std::sqrt(static_cast<float>(h_.head_dim)); }
 
-    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
-        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, mask, kq_scale(), 0.0f, 0.0f);
+    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, g_.mask, kq_scale(), 0.0f, 0.0f);
         ggml_prec_set_acc(a, GGML_PREC_F32);
         return ggml_reshape_2d(c_, a, int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
     }
 
-    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
+    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
         ggml_tensor * scores = ggml_mul_mat(c_, k, q);
         ggml_prec_set_acc(scores, GGML_PREC_F32);
-        scores = ggml_soft_max_ext(c_, scores, mask, kq_scale(), 0.0f);
+        scores = ggml_soft_max_ext(c_, scores, g_.mask, kq_scale(), 0.0f);
         ggml_tensor * a = ggml_mul_mat(c_, ggml_cont(c_, ggml_transpose(c_, v)), scores);
         return ggml_cont_2d(c_, ggml_permute(c_, a, 0, 2, 1, 3), int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
     }

@@ -5,32 +5,33 @@
 #include <tuple>
 #include <vector>
 
-#include "forward/attention_pieces.h"
+#include "forward/mask.h"
 #include "ggml.h"
 
 namespace trimode {
 
+class Attention;
 class KvCache;
 class Model;
 
 struct GraphKey {
     int n_rows;
-    int n_out;                           // rows whose logits are wanted; 0 leaves out what is behind the last layer's
-                                         // keys and values
-    std::vector<AttentionPiece> pieces;  // of the attention
+    int n_out;        // rows whose logits are wanted; 0 leaves out what is behind the last layer's keys and values
+    CellRange cells;  // of masked attention; none where GraphOptions::attention is set
     bool lora;
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates) <
-               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates);
+        return std::tie(n_rows, n_out, cells.begin, cells.count, lora, select, confidence, candidates) <
+               std::tie(o.n_rows, o.n_out, o.cells.begin, o.cells.count, o.lora, o.select, o.confidence, o.candidates);
     }
 };
 
 struct GraphOptions {
-    AttentionOptions attention;
+    Attention * attention = nullptr;  // on the CPU; null: a device's own, with a mask ...
+    bool flash_attn = true;           // ... in one operation, or by products of matrices
     // For a device: rows of the token embedding, which stays in main memory, are an input; argmax and probability are
     // computed where the logits are.
     bool host_embedding = false;
@@ -48,8 +49,8 @@ struct Graph {
     // Inputs, in three tensors: a step's inputs go to a device in three copies. Those below are views of them.
     ggml_tensor * ints = nullptr;    // I32
     ggml_tensor * floats = nullptr;  // F32; null when there are none
-    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention): 0 visible, -inf not; of each piece
-                                     // [n_kv, padded], one behind the other
+    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention) [cells.count, n_rows]: 0 visible, -inf not;
+                                     // null with `attention`
 
     ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
     ggml_tensor * positions = nullptr;    // I32 [n_rows]

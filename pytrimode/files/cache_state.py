@@ -37,7 +37,7 @@ class CacheState:
     """Of the model and the cache: see `origin_of`."""
 
 
-def origin_of(model: Model, file: Path, type_k: str, type_v: str, *, exact_reuse: bool) -> dict[str, Any]:
+def origin_of(model: Model, file: Path, type_k: str, type_v: str) -> dict[str, Any]:
     """What keys and values depend on, as JSON: the model, its RoPE and other hyperparameters, weights, cache types."""
     metadata = model.metadata
     architecture = metadata[keys.GENERAL_ARCHITECTURE]
@@ -51,7 +51,6 @@ def origin_of(model: Model, file: Path, type_k: str, type_v: str, *, exact_reuse
         "weights": weights_digest(file),
         "type_k": type_k,
         "type_v": type_v,
-        "exact_reuse": exact_reuse,
     }
 
 

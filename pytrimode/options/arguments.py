@@ -65,7 +65,6 @@ class LoadArguments(TypedDict, total=False):
     type_v: str | None
     flash_attn: bool | None
     lora_path: str | Path | None
-    exact_reuse: bool | None
     seed: int | None
     use_mmap: bool | None
     verbose: bool | None

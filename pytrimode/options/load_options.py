@@ -47,10 +47,6 @@ class LoadOptions:
     type_v: str = option(DEFAULT_CACHE_TYPE, "Type of the values in the cache.")
     flash_attn: bool = option(True, "Flash attention; without it attention is computed exactly.")
     lora_path: str | Path | None = option(LORA_AUTO, "Drafter LoRA; None: without one.")
-    exact_reuse: bool = option(
-        False, "Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU).",
-        flags=("--exact-reuse",),
-    )  # fmt: skip
     seed: int | None = option(None, "Seed of requests that name none.", bits=64)
     use_mmap: bool = option(True, "Map the file into memory instead of reading it.")
     verbose: bool = option(False, "Show llama.cpp's log.", flags=("--verbose",))

@@ -320,22 +320,13 @@ def test_a_state_is_of_an_idle_slot(model: TriMode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["ar", "self-spec"])
-@pytest.mark.parametrize(
-    ("outtype", "cache_type", "near_tie", "allowed"), [("f32", "f32", 1e-3, 0), ("q8_0", "f16", 0.3, 1)]
-)
+@pytest.mark.parametrize(("outtype", "cache_type"), [("f32", "f32"), ("q8_0", "f16")])
 def test_an_answer_from_the_cache_equals_one_without(
-    tiny_gguf: Callable[[str], Path], questions: list[str], mode: str,
-    outtype: str, cache_type: str, near_tie: float, allowed: int,
-) -> None:  # fmt: skip
-    """Several conversations, each answer against that of a model which has seen nothing of them.
-
-    Decoding computes a reply's cells with another attention kernel than a prefill: their last bits differ. Rounding
-    makes more of that: with F32 throughout logits differ by 1e-5, with an F16 cache and the 8-bit activations of Q8_0
-    by 0.1. So answers may part where two tokens are as good as each other, and there only.
-    """
+    tiny_gguf: Callable[[str], Path], questions: list[str], mode: str, outtype: str, cache_type: str
+) -> None:
+    """Several conversations, each answer against that of a model which has seen nothing of them."""
     load: dict[str, Any] = {"n_ctx": 1024, "n_threads": 1, "type_k": cache_type, "type_v": cache_type}
     options = {"mode": mode, "max_tokens": 32}
-    differences = 0
     with TriMode(tiny_gguf(outtype), **load) as model, TriMode(tiny_gguf(outtype), **load) as fresh:
         for i in range(3):
             session = new_session(model, system="Be brief." if i % 2 else None, **options)
@@ -347,15 +338,12 @@ def test_an_answer_from_the_cache_equals_one_without(
                 answer, usage = ask(session, question)
                 assert cached(nothing) == 0
                 assert n == 0 or cached(usage) > 0.5 * usage["prompt_tokens"]
-                if answer != expected:
-                    differences += 1
-                    assert gap_where_they_part(fresh, anew, answer, expected) < near_tie
-    assert differences <= allowed, f"{differences} of 15 answers differ"
+                assert answer == expected
 
 
 @pytest.mark.parametrize("mode", ["ar", "self-spec", "diffusion"])
-def test_with_exact_reuse_the_cache_changes_no_bit(q8_gguf: Path, questions: list[str], mode: str) -> None:
-    load: dict[str, Any] = {"n_ctx": 1024, "n_batch": 128, "n_threads": 1, "exact_reuse": True}
+def test_the_cache_changes_no_bit(q8_gguf: Path, questions: list[str], mode: str) -> None:
+    load: dict[str, Any] = {"n_ctx": 1024, "n_batch": 128, "n_threads": 1}
     options: dict[str, Any] = {"mode": mode, "max_tokens": 32, "temperature": 0.8, "seed": 1}
     options |= {"logprobs": True, "top_logprobs": 3}
     reused = 0
@@ -371,15 +359,6 @@ def test_with_exact_reuse_the_cache_changes_no_bit(q8_gguf: Path, questions: lis
             reused += answer["usage"]["prompt_tokens_details"]["cached_tokens"]
             messages.append(answer["choices"][0]["message"])
     assert reused > 128
-
-
-def gap_where_they_part(model: TriMode, session: ChatSession, answer: str, expected: str) -> float:
-    """Between the logits of the first two tokens that differ, in a pass without the cache."""
-    prompt = session._prompt(session.turns[:-1])
-    a, b = ([*model.tokenize(text, add_bos=False, special=True), model.eos_token_id] for text in (answer, expected))
-    same = n_common(a, b)
-    row = model.logits([*prompt, *a[:same]])[-1]
-    return float(abs(row[a[same]] - row[b[same]]))
 
 
 def test_reasoning_is_not_repeated_to_the_model(model: TriMode) -> None:

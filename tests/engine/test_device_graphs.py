@@ -25,7 +25,7 @@ def model(q8_gguf: Path) -> _native.Model:
     return _native.Model(str(q8_gguf), lora_path=str(find_drafter_lora(q8_gguf, "auto")))
 
 
-def engine(model: _native.Model, **options: bool) -> _native.Engine:
+def engine(model: _native.Model, **options: bool | str) -> _native.Engine:
     return _native.Engine(model, n_ctx=1024, n_threads=1, **options)
 
 
@@ -46,12 +46,21 @@ def prompts(model: _native.Model, n: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("n", [1, 5, 100, 600])
-def test_logits_are_those_of_the_other_graphs(model: _native.Model, n: int) -> None:
-    plain, device = engine(model), engine(model, device_graphs=True)
+def test_logits_are_those_of_the_other_graphs(f32_gguf: Path, n: int) -> None:
+    model = _native.Model(str(f32_gguf), lora_path=str(find_drafter_lora(f32_gguf, "auto")))
+    options: dict[str, bool | str] = {"type_k": "f32", "type_v": "f32", "flash_attn": False}
+    plain, device = engine(model, **options), engine(model, **options, device_graphs=True)
     for block_start, lora in ((-1, False), (max(n - 16, 0), False), (max(n - 16, 0), True)):
         expected = plain.logits(tokens(model, n), block_start, lora)
         found = device.logits(tokens(model, n), block_start, lora)
-        assert np.abs(found - expected).max() <= 1e-2 * np.abs(expected).max()
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("n", [5, 600])
+def test_logits_with_flash_attention_are_near_those_of_the_other_graphs(model: _native.Model, n: int) -> None:
+    """It rounds queries to F16, and products of Q8_0 round activations."""
+    expected, found = (engine(model, device_graphs=on).logits(tokens(model, n)) for on in (False, True))
+    assert np.abs(found - expected).mean() <= 1e-2 * np.abs(expected).mean()
 
 
 @pytest.mark.parametrize("mode", MODES)
