@@ -63,7 +63,8 @@ class TriMode(LoadedModel):
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes
     attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
     again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none; None draws a new one for each.
+    engine. `seed` is that of every request that names none; None draws a new one for each. `repack=False` leaves the
+    weights on the CPU as they are mapped from the file, for processes that share them: passes are then slower.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
@@ -92,6 +93,7 @@ class TriMode(LoadedModel):
         exact_reuse: bool = False,
         seed: int | None = None,
         use_mmap: bool = True,
+        repack: bool = True,
         verbose: bool = False,
     ) -> None:
         if max_queue is not None and max_queue < 0:
@@ -114,7 +116,12 @@ class TriMode(LoadedModel):
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
             model = _native.Model(
-                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=use_mmap, **devices
+                str(file),
+                lora_path=self.lora_path,
+                n_gpu_layers=self.n_gpu_layers,
+                use_mmap=use_mmap,
+                repack=repack,
+                **devices,
             )
             engine = _native.Engine(
                 model,

@@ -184,12 +184,8 @@ void bind_products(nb::module_ & m) {
     m.def("product_kernels_in_use", []() -> std::optional<std::string> {
         return in_use() ? std::optional<std::string>(in_use()->name) : std::nullopt;
     });
-    m.def(
-        "has_product",
-        [](const std::string & type, int64_t n_in, int64_t n_out) {
-            return has_product(trimode::encode_type_from_name(type), n_in, n_out);
-        },
-        "type"_a, "n_in"_a, "n_out"_a);
+    m.def("has_product", nb::overload_cast<const std::string &, int64_t, int64_t>(&has_product), "type"_a, "n_in"_a,
+          "n_out"_a);
     nb::class_<PackedWeight>(m, "PackedWeight")
         .def(
             "__init__",

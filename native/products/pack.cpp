@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <strings.h>
+
 #include "products/products.h"
 #include "products/types.h"
 
@@ -161,6 +163,15 @@ uint8_t * new_data(size_t bytes) {
 bool has_product(ggml_type type, int64_t n_in, int64_t n_out) {
     const Type * t = find(type);
     return t && n_in > 0 && n_out > 0 && n_in % t->columns == 0;
+}
+
+bool has_product(const std::string & type, int64_t n_in, int64_t n_out) {
+    for (const Type & t : TYPES) {
+        if (strcasecmp(ggml_type_name(t.type), type.c_str()) == 0) {
+            return has_product(t.type, n_in, n_out);
+        }
+    }
+    return false;
 }
 
 size_t packed_bytes(ggml_type type, int64_t n_in, int64_t n_out) {

@@ -18,8 +18,9 @@ std::vector<const Kernels *> available();
 // that is not known or not available here.
 const Kernels * in_use();
 
-// Whether weights of a type and shape have a product (whole blocks in a row).
+// Whether weights of a type and shape have a product (whole blocks in a row); by ggml's name of the type in any case.
 bool has_product(ggml_type type, int64_t n_in, int64_t n_out);
+bool has_product(const std::string & type, int64_t n_in, int64_t n_out);
 
 // Bytes of a packed weight. `type` must have a product.
 size_t packed_bytes(ggml_type type, int64_t n_in, int64_t n_out);

@@ -32,6 +32,7 @@ def load(model: str | None, loading: Loading, *, n_parallel: int = 1) -> TriMode
             flash_attn=loading.flash_attn != "off",
             lora_path=loading.lora_path,
             exact_reuse=loading.exact_reuse,
+            repack=not loading.no_repack,
             n_parallel=n_parallel,
             verbose=loading.verbose,
         )

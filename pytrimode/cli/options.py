@@ -87,6 +87,8 @@ _LOADING = [
     click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
     click.option("--exact-reuse", is_flag=True,
                  help="Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU)."),
+    click.option("--no-repack", is_flag=True,
+                 help="Leave the weights as the file has them, for processes that share it: slower (CPU)."),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
 ]  # fmt: skip
 
@@ -159,6 +161,7 @@ class Loading:
     lora: str | None
     no_lora: bool
     exact_reuse: bool
+    no_repack: bool
     verbose: bool
 
     @property

@@ -1,4 +1,4 @@
-"""Our own products of weights on the CPU: every set of kernels gives the bits of the plain C++ one, whatever is beside."""
+"""Our own products of weights on the CPU: every set of kernels gives the bits of the plain C++ one."""
 
 from __future__ import annotations
 
