@@ -21,6 +21,32 @@ def set_log_verbose(verbose: bool) -> None:
 def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int, imatrix: Any | None = None) -> bytes:
     """Encode rows of weights with ggml's own quantizers; `imatrix`: n_cols float32. See `native/weights/encode.h`."""
 
+def product_kernels() -> list[str]:
+    """The sets of CPU kernels that this machine can run, best first, "plain" last. See `native/products/`."""
+
+def product_kernels_in_use() -> str | None:
+    """The best set or what $PYTRIMODE_PRODUCTS names; None: ggml multiplies. Raises ValueError for an unknown name."""
+
+def has_product(type: str, n_in: int, n_out: int) -> bool:
+    """Whether weights of a type and shape have a product of our own."""
+
+class PackedWeight:
+    """Weights [n_out, n_in] as our products take them, from rows as ggml stores them."""
+
+    def __init__(self, type: str, data: bytes, n_in: int, n_out: int) -> None: ...
+    @property
+    def n_bytes(self) -> int: ...
+    def multiply(self, x: NDArray[np.float32], kernels: str, piece: int = 0) -> NDArray[np.float32]:
+        """Rows [n, n_in] times the weights: [n, n_out], in one thread, `piece` tiles of 16 outputs at a time."""
+
+class GgmlProduct:
+    """The same product by ggml in its default number of threads; `repack`: in ggml's own layout where it has one."""
+
+    def __init__(self, type: str, data: bytes, n_in: int, n_out: int, repack: bool) -> None: ...
+    @property
+    def is_repacked(self) -> bool: ...
+    def multiply(self, x: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
 def quantize_file(
     src: str,
     dst: str,
@@ -112,6 +138,7 @@ class Model:
         split_mode: str = "layer",
         main_gpu: int = 0,
         tensor_split: Sequence[float] = (),
+        repack: bool = True,
     ) -> None:
         """Devices by ggml's names, all without any. Raises ValueError for devices that are not there."""
     @property

@@ -67,7 +67,8 @@ class TriMode(LoadedModel):
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU compute
     attention by products of matrices; a CPU has one attention, in F32. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none; None draws a new one for each.
+    engine. `seed` is that of every request that names none; None draws a new one for each. `repack=False` leaves the
+    weights on the CPU as they are mapped from the file, for processes that share them: passes are then slower.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
@@ -99,7 +100,12 @@ class TriMode(LoadedModel):
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
             model = _native.Model(
-                str(file), lora_path=self.lora_path, n_gpu_layers=self.n_gpu_layers, use_mmap=asked.use_mmap, **devices
+                str(file),
+                lora_path=self.lora_path,
+                n_gpu_layers=self.n_gpu_layers,
+                use_mmap=asked.use_mmap,
+                repack=asked.repack,
+                **devices,
             )
             engine = _native.Engine(
                 model,

@@ -26,6 +26,7 @@ void bind_devices(nb::module_ & m);
 void bind_encode(nb::module_ & m);
 void bind_gguf(nb::module_ & m);
 void bind_plan(nb::module_ & m);
+void bind_products(nb::module_ & m);
 void bind_quantize(nb::module_ & m);
 void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
@@ -58,18 +59,19 @@ void bind_model(nb::module_ & m) {
             "__init__",
             [](Model * self, const std::string & path, const std::optional<std::string> & lora_path, int n_gpu_layers,
                bool use_mmap, bool vocab_only, const std::vector<std::string> & devices, const std::string & split_mode,
-               int main_gpu, const std::vector<float> & tensor_split) {
+               int main_gpu, const std::vector<float> & tensor_split, bool repack) {
                 const nb::gil_scoped_release release;
                 new (self) Model(path, {lora_path.value_or(""),
                                         n_gpu_layers,
                                         use_mmap,
                                         vocab_only,
                                         /*no_alloc=*/false,
-                                        {devices, split_mode, main_gpu, tensor_split}});
+                                        {devices, split_mode, main_gpu, tensor_split},
+                                        repack});
             },
             "path"_a, nb::kw_only(), "lora_path"_a = nb::none(), "n_gpu_layers"_a = 0, "use_mmap"_a = true,
             "vocab_only"_a = false, "devices"_a = std::vector<std::string>{}, "split_mode"_a = "layer",
-            "main_gpu"_a = 0, "tensor_split"_a = std::vector<float>{})
+            "main_gpu"_a = 0, "tensor_split"_a = std::vector<float>{}, "repack"_a = true)
         .def_prop_ro("metadata", &Model::metadata)
         .def_prop_ro("description", &Model::description)
         .def_prop_ro("n_params", [](const Model & model) { return llama_model_n_params(model.raw()); })
@@ -355,5 +357,6 @@ NB_MODULE(_native, m) {
     bind_state(m);
     bind_devices(m);
     bind_plan(m);
+    bind_products(m);
     bind_loop_detector(m);
 }

@@ -5,6 +5,7 @@
 #include "forward/forward.h"
 #include "model/lora.h"
 #include "model/placement.h"
+#include "products/products.h"
 
 namespace trimode {
 
@@ -26,7 +27,9 @@ class Measure {
         std::sort(weights.begin(), weights.end());
         weights.erase(std::unique(weights.begin(), weights.end()), weights.end());  // a tied head is one tensor
         for (const ggml_tensor * t : weights) {
-            at(t).weights += ggml_backend_buft_get_alloc_size(ggml_backend_buffer_get_type(t->buffer), t);
+            const products::PackedWeight * packed = model_.packed(t);
+            at(t).weights +=
+                packed ? packed->bytes() : ggml_backend_buft_get_alloc_size(ggml_backend_buffer_get_type(t->buffer), t);
         }
         cpu_ = find(nullptr);
     }

@@ -224,6 +224,7 @@ std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() cons
                                          {std::min(SMALL_ROWS, options_.n_batch), MAX_SCHEDULED_GRAPHS - 1}}) {
         const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(n_rows));
         ggml_backend_sched_t scheduler = new_scheduler();
+        keep_products(scheduler, graph.graph);
         std::vector<size_t> sizes(backends_.size());
         ggml_backend_sched_reserve_size(scheduler, graph.graph, sizes.data());
         ggml_backend_sched_free(scheduler);
@@ -244,9 +245,20 @@ ggml_backend_sched_t Forward::new_scheduler() const {
                                   /*parallel=*/false, /*op_offload=*/true);
 }
 
+// Our own products are functions of this process: devices that say they know any operation must not get them.
+void Forward::keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph) const {
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+        ggml_tensor * node = ggml_graph_node(graph, i);
+        if (node->op == GGML_OP_CUSTOM) {
+            ggml_backend_sched_set_tensor_backend(scheduler, node, backends_.back());
+        }
+    }
+}
+
 void Forward::allocate(Ready & ready) {
     if (!direct_) {
         ready.scheduler = new_scheduler();
+        keep_products(ready.scheduler, ready.graph.graph);
         if (!ggml_backend_sched_alloc_graph(ready.scheduler, ready.graph.graph)) {
             throw std::runtime_error(
                 "out of memory: no room for the compute buffers; use a smaller batch or context, or fewer layers on "

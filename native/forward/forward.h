@@ -99,6 +99,7 @@ class Forward {
     const float * spread_candidates(size_t index) const;
     GraphKey largest_key(int n_rows) const;
     ggml_backend_sched_t new_scheduler() const;
+    void keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph) const;
     void make_room(const GraphKey & key);
     void drop(std::list<GraphKey>::iterator at);
     int padded(int n_rows) const;

@@ -43,7 +43,7 @@ class Builder {
             x = feed_forward(ggml_add(c_, attended, x), model_.layers()[i]);
         }
         x = norm(x, model_.output_norm());
-        g_.logits = ggml_mul_mat(c_, model_.output(), x);
+        g_.logits = product(model_.output(), x);
         ggml_set_output(g_.logits);
         ggml_build_forward_expand(g_.graph, g_.logits);
         if (options_.reduce) {
@@ -141,6 +141,11 @@ class Builder {
         g_.lora_scale = view(lora_scale, 1, n, 1);
     }
 
+    ggml_tensor * product(ggml_tensor * weight, ggml_tensor * x) {
+        const products::PackedWeight * packed = model_.packed(weight);
+        return packed ? g_.products.multiply(c_, *packed, x) : ggml_mul_mat(c_, weight, x);
+    }
+
     ggml_tensor * norm(ggml_tensor * x, ggml_tensor * weight) {
         return ggml_mul(c_, ggml_rms_norm(c_, x, h_.rms_eps), weight);
     }
@@ -171,12 +176,12 @@ class Builder {
     ggml_tensor * attention(ggml_tensor * x, int il, bool store_only) {
         const Layer & layer = model_.layers()[il];
         ggml_tensor * in = norm(x, layer.attn_norm);
-        ggml_tensor * k = store(cache_.k(il), rope(ggml_mul_mat(c_, layer.wk, in), h_.n_head_kv));
-        ggml_tensor * v = store(cache_.v(il), ggml_mul_mat(c_, layer.wv, in));
+        ggml_tensor * k = store(cache_.k(il), rope(product(layer.wk, in), h_.n_head_kv));
+        ggml_tensor * v = store(cache_.v(il), product(layer.wv, in));
         if (store_only) {
             return nullptr;
         }
-        ggml_tensor * q = rope(ggml_mul_mat(c_, layer.wq, in), h_.n_head);
+        ggml_tensor * q = rope(product(layer.wq, in), h_.n_head);
         if (g_.query_scale) {
             q = ggml_mul(c_, q, g_.query_scale);
         }
@@ -207,7 +212,7 @@ class Builder {
 
     // o_proj, with the drafter's delta on the rows whose scale is not 0 (bit-identical to none where it is 0).
     ggml_tensor * project(ggml_tensor * a, ggml_tensor * wo, int il) {
-        ggml_tensor * out = ggml_mul_mat(c_, wo, a);
+        ggml_tensor * out = product(wo, a);
         if (!key_.lora) {
             return out;
         }
@@ -218,9 +223,9 @@ class Builder {
 
     ggml_tensor * feed_forward(ggml_tensor * x, const Layer & layer) {
         ggml_tensor * in = norm(x, layer.ffn_norm);
-        ggml_tensor * gate = ggml_mul_mat(c_, layer.ffn_gate, in);
-        ggml_tensor * up = ggml_mul_mat(c_, layer.ffn_up, in);
-        return ggml_add(c_, ggml_mul_mat(c_, layer.ffn_down, ggml_swiglu_split(c_, gate, up)), x);
+        ggml_tensor * gate = product(layer.ffn_gate, in);
+        ggml_tensor * up = product(layer.ffn_up, in);
+        return ggml_add(c_, product(layer.ffn_down, ggml_swiglu_split(c_, gate, up)), x);
     }
 
     const Model & model_;

@@ -7,6 +7,7 @@
 
 #include "forward/mask.h"
 #include "ggml.h"
+#include "products/ops.h"
 
 namespace trimode {
 
@@ -45,6 +46,7 @@ struct Graph {
     };
     std::unique_ptr<ggml_context, Free> ctx;
     ggml_cgraph * graph = nullptr;
+    products::Ops products;
 
     // Inputs, in three tensors: a step's inputs go to a device in three copies. Those below are views of them.
     ggml_tensor * ints = nullptr;    // I32

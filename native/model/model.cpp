@@ -5,6 +5,7 @@
 #include "ggml-backend.h"
 #include "model/lora.h"
 #include "model/model_params.h"
+#include "model/packed_weights.h"
 #include "model/token_trie.h"
 #include "util/log.h"
 
@@ -109,6 +110,8 @@ llama_model * load(const std::string & path, const ModelOptions & options) {
     params.load_mode = options.use_mmap && !options.no_alloc ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     params.vocab_only = options.vocab_only;
     params.no_alloc = options.no_alloc;
+    // ggml's own repacked layouts cannot be packed again, nor shared between processes.
+    params.use_extra_bufts = params.use_extra_bufts && options.repack && !products::in_use();
     params.split_mode = parse_split_mode(options.devices.split_mode);
     params.main_gpu = options.devices.main_gpu;
     std::vector<ggml_backend_dev_t> devices = find_devices(options.devices.devices);
@@ -143,6 +146,12 @@ Model::Model(const std::string & path, const ModelOptions & options)
         return;
     }
     resolve_tensors();
+    if (options.repack && products::in_use()) {
+        packed_ = std::make_unique<PackedWeights>(matrices(), token_embd_, no_alloc_);
+    }
+    for (const ggml_tensor * w : matrices()) {
+        has_float_weights_ |= is_float(w) && !packed(w);
+    }
     if (!options.lora_path.empty()) {
         lora_ = std::make_unique<DrafterLora>(options.lora_path, hparams_, layers_, no_alloc_);
     }
@@ -175,14 +184,21 @@ void Model::resolve_tensors() {
         layer.ffn_gate = take("ffn_gate", h.n_embd, h.n_ff);
         layer.ffn_up = take("ffn_up", h.n_embd, h.n_ff);
         layer.ffn_down = take("ffn_down", h.n_ff, h.n_embd);
-        for (const ggml_tensor * w :
-             {layer.wq, layer.wk, layer.wv, layer.wo, layer.ffn_gate, layer.ffn_up, layer.ffn_down}) {
-            has_float_weights_ |= is_float(w);
-        }
         layers_.push_back(layer);
     }
-    has_float_weights_ |= is_float(output_);
     table.expect_empty();
+}
+
+std::vector<ggml_tensor *> Model::matrices() const {
+    std::vector<ggml_tensor *> found = {output_};
+    for (const Layer & l : layers_) {
+        found.insert(found.end(), {l.wq, l.wk, l.wv, l.wo, l.ffn_gate, l.ffn_up, l.ffn_down});
+    }
+    return found;
+}
+
+const products::PackedWeight * Model::packed(const ggml_tensor * weight) const {
+    return packed_ ? packed_->find(weight) : nullptr;
 }
 
 std::unordered_map<std::string, std::string> Model::metadata() const {
@@ -272,7 +288,12 @@ void Model::set_weight(const std::string & name, const void * data, size_t size)
             throw std::invalid_argument(path_ + ": tensor " + name + " has " + std::to_string(ggml_nbytes(tensor)) +
                                         " bytes, " + std::to_string(size) + " are given");
         }
-        ggml_backend_tensor_set(tensor, data, 0, size);
+        if (packed_) {
+            packed_->replace(tensor, data);
+        }
+        if (!packed_ || !packed_->holds_alone(tensor)) {
+            ggml_backend_tensor_set(tensor, data, 0, size);
+        }
     }
     if (!found) {
         throw std::invalid_argument(path_ + ": has no tensor " + name);

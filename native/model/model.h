@@ -13,7 +13,12 @@
 
 namespace trimode {
 
+namespace products {
+class PackedWeight;
+}
+
 class DrafterLora;
+class PackedWeights;
 class TokenTrie;
 
 // Which devices hold the layers that are offloaded, as libllama's parameters of the same names.
@@ -31,6 +36,7 @@ struct ModelOptions {
     bool vocab_only = false;
     bool no_alloc = false;  // tensors have shape, type and device, no data: to measure, not to run
     DeviceOptions devices = {};
+    bool repack = true;  // for our own products; false: processes share the mapped file, ggml's products read it
 };
 
 class Model {
@@ -52,8 +58,12 @@ class Model {
     bool vocab_only() const { return layers_.empty(); }
     bool no_alloc() const { return no_alloc_; }
 
-    // True when some weight is stored as floats: ggml's CPU kernels then compute a single row in another
-    // summation order than several (llamafile's sgemm needs two), so passes must have two rows to be bit-equal.
+    // The weight in the layout of our own products; null for one that ggml multiplies: on a device, of a type without a
+    // product, or loaded without `repack`.
+    const products::PackedWeight * packed(const ggml_tensor * weight) const;
+
+    // True when ggml multiplies some weight of floats: its CPU kernels compute a single row in another summation order
+    // than several (llamafile's sgemm needs two), so passes must have two rows to be bit-equal.
     bool has_float_weights() const { return has_float_weights_; }
 
     std::unordered_map<std::string, std::string> metadata() const;
@@ -79,6 +89,7 @@ class Model {
         void operator()(llama_model * p) const { llama_model_free(p); }
     };
     void resolve_tensors();
+    std::vector<ggml_tensor *> matrices() const;
 
     std::string path_;
     Hparams hparams_;
@@ -91,6 +102,7 @@ class Model {
     bool has_float_weights_ = false;
     bool no_alloc_ = false;
     bool use_mmap_ = true;
+    std::unique_ptr<PackedWeights> packed_;  // null: ggml multiplies all
     std::unique_ptr<DrafterLora> lora_;
     mutable std::once_flag trie_made_;
     mutable std::unique_ptr<TokenTrie> trie_;

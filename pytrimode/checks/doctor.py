@@ -160,11 +160,24 @@ def _machine() -> Iterator[Finding]:
     yield Finding("backends", any(b["name"] == "CPU" for b in backends), names, data=backends)
     features = next((backend["features"] for backend in backends if backend["name"] == "CPU"), {})
     yield Finding("CPU features", None, " ".join(k for k, v in features.items() if v != "0"), data=features)
+    yield _products()
     yield _threads()
     for device in devices:
         memory = f"{memory_text(device['memory_free'])} of {memory_text(device['memory_total'])} free"
         yield Finding(f"device {device['name']}", None, f"{device['description']} ({memory})", data=device)
     yield gpu_finding(backends, devices, gpu_hardware())
+
+
+def _products() -> Finding:
+    from pytrimode import _native
+
+    sets = _native.product_kernels()
+    try:
+        used = _native.product_kernels_in_use()
+    except ValueError as error:
+        return Finding("CPU products", False, str(error), "unset the variable, or name one that is available")
+    found = f"{used} (available: {', '.join(sets)})" if used else "llama.cpp's own"
+    return Finding("CPU products", None, found, data={"used": used, "available": sets})
 
 
 def _threads() -> Finding:

@@ -35,6 +35,9 @@ def _file_rows(info: dict[str, Any]) -> Iterator[Row]:
     yield "parameters", f"{_count(info['n_params'])} in {info['n_tensors']} tensors"
     types = ", ".join(f"{t['type']} x{t['tensors']} ({memory_text(t['bytes'])})" for t in info["tensor_types"])
     yield "quantization", f"{types}; {info['bits_per_weight']} bits per weight"
+    if info["left_to_llama_cpp"]:
+        left = ", ".join(info["left_to_llama_cpp"])
+        yield "CPU products", f"llama.cpp's for {left}: slower, and replies can differ at near-ties between modes"
 
 
 def _model_rows(info: dict[str, Any]) -> Iterator[Row]:

@@ -90,6 +90,10 @@ def loading_options(function: F) -> F:
                          help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
             click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
         ],
+        "repack": [
+            click.option("--no-repack", is_flag=True,
+                         help="Leave the weights as the file has them, for processes that share it: slower (CPU)."),
+        ],
     }  # fmt: skip
     options = []
     for name, row in rows(LoadOptions).items():
@@ -105,6 +109,7 @@ def _load_options(
     flash_attn: str,
     lora: str | None,
     no_lora: bool,
+    no_repack: bool,
     **others: Any,
 ) -> LoadOptions:
     return LoadOptions(
@@ -112,6 +117,7 @@ def _load_options(
         type_v=cache_type_v or cache_type,
         flash_attn=flash_attn != "off",
         lora_path=None if no_lora else lora or LORA_AUTO,
+        repack=not no_repack,
         **others,
     )
 

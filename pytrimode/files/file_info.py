@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pytrimode._native import has_product
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
 from pytrimode.gguf.file_names import lora_path
@@ -36,6 +37,7 @@ def file_info(path: str | Path) -> dict[str, Any]:
         "n_params": n_params,
         "n_tensors": len(header.tensors),
         "tensor_types": _tensor_types(header.tensors),
+        "left_to_llama_cpp": _left_to_llama_cpp(header.tensors),
         "bits_per_weight": round(8 * sum(t.n_bytes or 0 for t in header.tensors) / n_params, 2) if n_params else None,
         "shape": _shape(header.metadata),
         "rope": _rope(header.metadata),
@@ -58,6 +60,12 @@ def _tensor_types(tensors: list[TensorInfo]) -> list[dict[str, Any]]:
         {"type": kind, "tensors": count[kind], "params": params[kind], "bytes": n_bytes}
         for kind, n_bytes in sizes.most_common()
     ]
+
+
+def _left_to_llama_cpp(tensors: list[TensorInfo]) -> list[str]:
+    """Types of weight matrices that the engine has no CPU product of its own for."""
+    matrices = (t for t in tensors if len(t.shape) == 2 and not t.name.startswith("token_embd."))
+    return sorted({t.type for t in matrices if not has_product(t.type, *t.shape)})
 
 
 def _of_architecture(metadata: dict[str, Any], key: str) -> Any:

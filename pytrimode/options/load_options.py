@@ -49,6 +49,7 @@ class LoadOptions:
     lora_path: str | Path | None = option(LORA_AUTO, "Drafter LoRA; None: without one.")
     seed: int | None = option(None, "Seed of requests that name none.", bits=64)
     use_mmap: bool = option(True, "Map the file into memory instead of reading it.")
+    repack: bool = option(True, "Repack the weights on the CPU for faster passes; without it processes share the file.")
     verbose: bool = option(False, "Show llama.cpp's log.", flags=("--verbose",))
 
     def __post_init__(self) -> None:

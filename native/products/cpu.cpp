@@ -1,0 +1,29 @@
+#include "products/cpu.h"
+
+#if defined(PYTRIMODE_X86_SETS)
+#include <cpuid.h>
+
+namespace trimode::products {
+
+// __builtin_cpu_supports also asks whether the operating system saves the registers.
+bool has_avx2() {
+    unsigned a, b, c = 0, d;
+    constexpr unsigned F16C = 1u << 29;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
+           (c & F16C);
+}
+
+bool has_avx_vnni() {
+    unsigned a = 0, b, c, d;
+    constexpr unsigned AVX_VNNI = 1u << 4;  // leaf 7, sub-leaf 1: older compilers do not know its name
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI);
+}
+
+bool has_avx512_vnni() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+}  // namespace trimode::products
+#endif

@@ -1,0 +1,317 @@
+// Products of packed weights with rows of activations, over the vectors V of an instruction set.
+//
+// An output's bits are the same whichever set computes it, with however many rows beside it: the sum of integers in a
+// block is exact, and its float operations come in one order, a fused multiply-add per group of columns (quantized
+// types) or per column (float types), columns ascending.
+//
+// Everything is in an unnamed namespace and nothing of std is used: layout.h says why.
+#pragma once
+
+#include "layout.h"
+#include "types.h"
+
+#define PYTRIMODE_INLINE inline __attribute__((always_inline))
+
+namespace trimode::products {
+namespace {
+
+template <int I>
+struct Index {
+    static constexpr int VALUE = I;
+};
+
+// f(Index<0>) ... f(Index<N - 1>): a loop whose counter is a constant, as shifts want it.
+template <int N, int I = 0, class F>
+PYTRIMODE_INLINE void repeat(F && f) {
+    if constexpr (I < N) {
+        f(Index<I>());
+        repeat<N, I + 1>(f);
+    }
+}
+
+// The values of a block, one a byte: w[g] has columns 4 g to 4 g + 3 of all rows of the tile, row by row.
+// Planes: 8 vectors of bytes, 4 of nibbles (low: w[0 .. 3]) or 2 of two bits, then one of the third or fifth bits, or
+// two of the fifth and sixth.
+template <class V, class T>
+PYTRIMODE_INLINE void unpack(const uint8_t * in, typename V::B (&w)[8]) {
+    constexpr int LOW = T::BITS >= 8 ? 8 : T::BITS >= 4 ? 4 : 2;
+    constexpr int PER_BYTE = 8 / LOW;
+    constexpr int LOW_VECTORS = 8 / PER_BYTE;
+    repeat<LOW_VECTORS>([&](auto v) __attribute__((always_inline)) {
+        constexpr int PLANE = decltype(v)::VALUE;
+        const typename V::B bytes = V::load(in + 64 * PLANE);
+        repeat<PER_BYTE>([&](auto i) __attribute__((always_inline)) {
+            constexpr int I = decltype(i)::VALUE;
+            constexpr int G = LOW == 2 ? 4 * PLANE + I : PLANE + LOW_VECTORS * I;
+            w[G] = LOW == 8 ? V::to_byte(bytes) : V::template bits<LOW * I, LOW, 0>(bytes);
+        });
+    });
+    if constexpr (T::BITS == 3 || T::BITS == 5) {
+        const typename V::B high = V::load(in + 64 * LOW_VECTORS);
+        repeat<8>([&](auto g) __attribute__((always_inline)) {
+            constexpr int G = decltype(g)::VALUE;
+            w[G] = V::either(w[G], V::template bits<G, 1, LOW>(high));
+        });
+    }
+    if constexpr (T::BITS == 6) {
+        repeat<8>([&](auto g) __attribute__((always_inline)) {
+            constexpr int G = decltype(g)::VALUE;
+            const typename V::B high = V::load(in + 64 * (LOW_VECTORS + G / 4));
+            w[G] = V::either(w[G], V::template bits<G % 4 * 2, 2, LOW>(high));
+        });
+    }
+}
+
+template <class V, class T>
+PYTRIMODE_INLINE void unpack(const uint8_t * in, const typename V::Table & table, typename V::B (&w)[8]) {
+    unpack<V, T>(in, w);
+    if constexpr (T::IS_INDEX) {
+        for (int g = 0; g < 8; ++g) {
+            w[g] = V::lookup(table, w[g]);
+        }
+    }
+}
+
+// acc + the block's products with one row.
+template <class V, class T>
+PYTRIMODE_INLINE typename V::F add_block(typename V::F acc, const typename V::B (&w)[8], const Scale<V> * scale,
+                                         const Record & x) {
+    constexpr int BITS = T::IS_INDEX ? 8 : T::BITS;
+    if constexpr (T::GROUP == BLOCK) {
+        const typename V::I sum = V::template dot<BITS, T::OFFSET, 8>(w, x.q, x.minus_sum);
+        acc = V::fma(V::to_float(sum), V::mul(scale[0].d, V::broadcast(x.scale)), acc);
+        if constexpr (T::MIN) {
+            acc = V::fma(scale[0].m, V::broadcast(x.sum), acc);
+        }
+    } else {
+        for (int g = 0; g < 2; ++g) {
+            const typename V::I sum = V::template dot<BITS, T::OFFSET, 4>(w + 4 * g, x.q + 16 * g, x.minus_half[g]);
+            acc = V::fma(V::to_float(sum), V::mul(scale[g].d, V::broadcast(x.scale)), acc);
+            if constexpr (T::MIN) {
+                acc = V::fma(scale[g].m, V::broadcast(x.half[g]), acc);
+            }
+        }
+    }
+    return acc;
+}
+
+// The first n of a vector.
+template <class V>
+PYTRIMODE_INLINE void store(float * out, typename V::F x, int64_t n) {
+    if (n >= TILE) {
+        V::store(out, x);
+        return;
+    }
+    float all[TILE];
+    V::store(all, x);
+    __builtin_memcpy(out, all, n * sizeof(float));
+}
+
+// One tile and R rows of a panel; the next row's records are 1 apart, the next block's `stride`.
+template <class V, class T, int R>
+void multiply_rows(const Job & job, int64_t tile, const Record * x, int64_t stride, float * out) {
+    const int64_t n_blocks = job.weight.n_in / BLOCK;
+    const int64_t n_scales = n_blocks / T::SUPER;
+    using Scales = typename T::Scales;
+    const uint8_t * quants = job.weight.data + tile * (n_blocks * T::QUANT_BYTES + n_scales * int64_t(sizeof(Scales)));
+    const auto * scales = reinterpret_cast<const Scales *>(quants + n_blocks * T::QUANT_BYTES);
+    const typename V::Table table = V::table(T::VALUES);
+    typename V::F acc[R];
+    for (int r = 0; r < R; ++r) {
+        acc[r] = V::zero();
+    }
+    for (int64_t super = 0; super < n_scales; ++super, ++scales) {
+        for (int j = 0; j < T::SUPER; ++j, quants += T::QUANT_BYTES, x += stride) {
+            for (int i = 0; i < T::QUANT_BYTES; i += 64) {
+                __builtin_prefetch(quants + V::PREFETCH + i);
+            }
+            typename V::B w[8];
+            unpack<V, T>(quants, table, w);
+            Scale<V> scale[2];
+            for (int g = 0; g < BLOCK / T::GROUP; ++g) {
+                scale[g] = T::template scale<V>(*scales, j, g);
+            }
+            repeat<R>([&](auto r) __attribute__((always_inline)) {
+                constexpr int ROW = decltype(r)::VALUE;
+                acc[ROW] = add_block<V, T>(acc[ROW], w, scale, x[ROW]);
+            });
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        store<V>(out + r * job.out_stride + tile * TILE, acc[r], job.weight.n_out - tile * TILE);
+    }
+}
+
+// As many rows at a time as registers allow.
+template <class V, class T>
+void multiply_panel(const Job & job, int64_t tile, const Record * x, int64_t n_rows, float * out) {
+    const int64_t stride = n_rows;
+    const auto take = [&](auto r) __attribute__((always_inline)) {
+        constexpr int R = decltype(r)::VALUE;
+        while (n_rows >= R) {
+            multiply_rows<V, T, R>(job, tile, x, stride, out);
+            x += R;
+            out += R * job.out_stride;
+            n_rows -= R;
+        }
+    };
+    if constexpr (V::ROWS >= 8) {
+        take(Index<8>());
+    }
+    if constexpr (V::ROWS >= 6) {
+        take(Index<6>());
+    }
+    if constexpr (V::ROWS >= 4) {
+        take(Index<4>());
+    }
+    if constexpr (V::ROWS >= 3) {
+        take(Index<3>());
+    }
+    take(Index<2>());
+    take(Index<1>());
+}
+
+// Panel by panel, so that a panel's activations and the tiles' weights stay in the cache.
+template <class V, class T>
+void multiply_quantized(const Job & job, int64_t tile_begin, int64_t tile_end) {
+    const auto * records = static_cast<const Record *>(job.activations);
+    const int64_t n_blocks = job.weight.n_in / BLOCK;
+    for (int64_t row = 0; row < job.n_rows; row += PANEL) {
+        const int64_t n = job.n_rows - row < PANEL ? job.n_rows - row : PANEL;
+        for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+            multiply_panel<V, T>(job, tile, records + row * n_blocks, n, job.out + row * job.out_stride);
+        }
+    }
+}
+
+// R rows and `N` tiles from `tile` on.
+template <class V, class T, int R, int N>
+void multiply_floats(const Job & job, int64_t tile, const float * x, float * out) {
+    using Value = typename T::Value;
+    const int64_t n_in = job.weight.n_in;
+    const Value * w = reinterpret_cast<const Value *>(job.weight.data) + tile * TILE * n_in;
+    typename V::F acc[R][N];
+    for (int r = 0; r < R; ++r) {
+        for (int t = 0; t < N; ++t) {
+            acc[r][t] = V::zero();
+        }
+    }
+    for (int64_t i = 0; i < n_in; ++i) {
+        typename V::F values[N];
+        for (int t = 0; t < N; ++t) {
+            values[t] = T::template load<V>(w + (t * n_in + i) * TILE);
+        }
+        for (int r = 0; r < R; ++r) {
+            for (int t = 0; t < N; ++t) {
+                acc[r][t] = V::fma(values[t], V::broadcast(x[r * job.x_stride + i]), acc[r][t]);
+            }
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        for (int t = 0; t < N; ++t) {
+            const int64_t first = (tile + t) * TILE;
+            store<V>(out + r * job.out_stride + first, acc[r][t], job.weight.n_out - first);
+        }
+    }
+}
+
+// Rows by eights, fours and ones; tiles by fours where that many are left.
+template <class V, class T>
+void multiply_float_type(const Job & job, int64_t tile_begin, int64_t tile_end) {
+    const auto * x = static_cast<const float *>(job.activations);
+    const auto rows = [&](auto tiles, int64_t tile) {
+        constexpr int N = decltype(tiles)::VALUE;
+        int64_t row = 0;
+        const auto take = [&](auto r) {
+            constexpr int R = decltype(r)::VALUE;
+            for (; job.n_rows - row >= R; row += R) {
+                multiply_floats<V, T, R, N>(job, tile, x + row * job.x_stride, job.out + row * job.out_stride);
+            }
+        };
+        take(Index<V::FLOAT_ROWS>());
+        take(Index<2>());
+        take(Index<1>());
+    };
+    int64_t tile = tile_begin;
+    for (; tile + V::FLOAT_TILES <= tile_end; tile += V::FLOAT_TILES) {
+        rows(Index<V::FLOAT_TILES>(), tile);
+    }
+    for (; tile < tile_end; ++tile) {
+        rows(Index<1>(), tile);
+    }
+}
+
+template <class V, class T>
+void multiply(const Job & job, int64_t tile_begin, int64_t tile_end) {
+    if constexpr (T::FLOAT) {
+        multiply_float_type<V, T>(job, tile_begin, tile_end);
+    } else {
+        multiply_quantized<V, T>(job, tile_begin, tile_end);
+    }
+}
+
+PYTRIMODE_INLINE uint32_t bits_of(float x) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+PYTRIMODE_INLINE float float_of(uint32_t bits) {
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// Plain loops, which the compiler vectorizes for the set; every operation rounds as IEEE 754 says, so all sets agree.
+void quantize_block(const float * x, Record & out) {
+    uint32_t highest = 0;  // |x| as bits: they rise with it, infinities and NaN above all
+    for (int i = 0; i < BLOCK; ++i) {
+        const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
+        highest = bits > highest ? bits : highest;
+    }
+    const float max = float_of(highest);
+    const bool is_finite = highest < 0x7f800000;
+    const float inverse = is_finite && max > 1e-30f ? 127.0f / max : 0.0f;
+    const uint32_t exact = bits_of(max / 127.0f);
+    const float rounded = float_of((exact + 0xfff + (exact >> 13 & 1)) & ~uint32_t(0x1fff));
+    out.scale = !is_finite ? float_of(0x7fc00000) : inverse == 0.0f ? 0.0f : rounded;
+    constexpr float ROUND = 12582912.0f;  // 1.5 * 2^23: the sum's last bit is worth 1
+    int32_t q[BLOCK];
+    for (int i = 0; i < BLOCK; ++i) {
+        const float shifted = (is_finite ? x[i] : 0.0f) * inverse + ROUND;
+        q[i] = static_cast<int32_t>(bits_of(shifted)) - static_cast<int32_t>(bits_of(ROUND));
+        out.q[i] = static_cast<int8_t>(q[i]);
+    }
+    int32_t sums[2] = {0, 0};
+    for (int i = 0; i < BLOCK / 2; ++i) {
+        sums[0] += q[i];
+        sums[1] += q[i + BLOCK / 2];
+    }
+    for (int g = 0; g < 2; ++g) {
+        out.minus_half[g] = -sums[g];
+        out.half[g] = out.scale * static_cast<float>(sums[g]);
+    }
+    out.minus_sum = -(sums[0] + sums[1]);
+    out.sum = out.scale * static_cast<float>(sums[0] + sums[1]);
+    out.unused = 0.0f;
+}
+
+void quantize_row(const float * x, int64_t n, Record * out, int64_t stride) {
+    for (int64_t i = 0; i < n; i += BLOCK, out += stride) {
+        quantize_block(x + i, *out);
+    }
+}
+
+template <class V>
+constexpr Kernels kernels_over(const char * name) {
+    return {name,
+            quantize_row,
+            {
+#define X(type) multiply<V, type>,
+                PYTRIMODE_PRODUCT_TYPES(X)
+#undef X
+            }};
+}
+
+}  // namespace
+}  // namespace trimode::products
