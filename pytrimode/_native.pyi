@@ -185,6 +185,9 @@ class Stats:
     @property
     def accepted(self) -> int: ...
     @property
+    def simulated_acceptance(self) -> bool:
+        """Drafts were accepted by lot: the text is meaningless."""
+    @property
     def cycles(self) -> int:
         """Self-spec: draft/verify cycles; diffusion: blocks."""
     @property
@@ -291,6 +294,7 @@ class Engine:
         n_batch: int = 512,
         n_ubatch: int = 128,
         n_threads: int = 0,
+        n_threads_batch: int = 0,
         type_k: str = "f16",
         type_v: str = "f16",
         flash_attn: bool = True,
@@ -300,7 +304,9 @@ class Engine:
         device_graphs: bool = False,
         exact_reuse: bool = False,
     ) -> None:
-        """For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
+        """`n_threads_batch`: threads of passes with rows of prompts, 0: as many as of the others.
+
+        For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
         """
     @property
@@ -329,6 +335,9 @@ class Engine:
         """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, which has its number.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
         native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
+
+        `simulated_acceptance` and `simulated_after_rejection` (native/speculation/simulated.h) are for benchmarks:
+        drafts are accepted by lot, so the text is meaningless. No option of a request leads there.
 
         Raises ValueError for options out of range and for a grammar that does not parse, TypeError for unknown ones,
         QueueFullError.

@@ -30,6 +30,7 @@ from pytrimode.options.generation_options import (
 )
 from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
+from pytrimode.options.threads import default_threads
 from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class TriMode(LoadedModel):
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes
     attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
-    again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none; None draws a new one for each.
+    again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads`: None for one on each core (see
+    `pytrimode.options.threads`); `n_threads_batch`: of passes with rows of prompts, None for as many. `seed` is that of
+    every request that names none; None draws a new one for each.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
@@ -81,6 +83,7 @@ class TriMode(LoadedModel):
         main_gpu: int = 0,
         tensor_split: Sequence[float] | None = None,
         n_threads: int | None = None,
+        n_threads_batch: int | None = None,
         n_batch: int = 512,
         n_ubatch: int = DEFAULT_N_UBATCH,
         n_parallel: int = 1,
@@ -103,6 +106,8 @@ class TriMode(LoadedModel):
         _native.set_log_verbose(verbose)
         self.lora_path = str(lora) if lora else None
         self.seed = seed
+        self.n_threads = n_threads or default_threads()
+        self.n_threads_batch = n_threads_batch or self.n_threads
         devices: dict[str, Any] = {
             "split_mode": split_mode, "main_gpu": main_gpu, "tensor_split": list(tensor_split or [])
         }  # fmt: skip
@@ -121,7 +126,8 @@ class TriMode(LoadedModel):
                 n_ctx=n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
                 n_ubatch=n_ubatch,
                 max_queue=-1 if max_queue is None else max_queue,
-                n_threads=n_threads or 0,
+                n_threads=self.n_threads,
+                n_threads_batch=self.n_threads_batch,
                 exact_reuse=exact_reuse,
                 **sizes,
             )

@@ -99,6 +99,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, 
     request.prompt = std::move(prompt);
     request.options = std::move(options);
     request.draft_length = &draft_length_;
+    request.stats.simulated_acceptance = bool(request.options.simulated);
     active->decoder = make_decoder(model_, request, std::move(sampler), options_.n_batch);
     if (request.options.max_tokens == 0) {
         request.finish = Finish::length;
@@ -186,6 +187,9 @@ void Engine::pass(const std::vector<Turn> & turns) {
             }
         }
     }
+    const bool prefill =
+        std::any_of(turns.begin(), turns.end(), [](const Turn & t) { return t.active->decoder->planned_prefill(); });
+    forward_.use_threads(prefill && options_.n_threads_batch > 0 ? options_.n_threads_batch : options_.n_threads);
     forward_.run(batch_);
     ++pass_;
     for (const Turn & turn : turns) {

@@ -78,7 +78,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     const bool cpu_only = backends_.size() == 1;
     const bool as_device = !cpu_only || options.device_graphs;
     graph_options_.attention = {options.flash_attn, /*bit_stable=*/!as_device};
-    set_threads(backends_.back(), options.n_threads);
+    use_threads(options.n_threads);
     if (as_device) {
         graph_options_.host_embedding = can_embed(model.token_embd());
         graph_options_.reduce = true;
@@ -187,6 +187,13 @@ Forward::~Forward() {
     }
     for (ggml_backend_t backend : backends_) {
         ggml_backend_free(backend);
+    }
+}
+
+void Forward::use_threads(int n_threads) {
+    if (n_threads != n_threads_) {
+        set_threads(backends_.back(), n_threads);
+        n_threads_ = n_threads;
     }
 }
 

@@ -25,6 +25,7 @@ def load(model: str | None, loading: Loading, *, n_parallel: int = 1) -> TriMode
             main_gpu=loading.main_gpu,
             tensor_split=loading.tensor_split,
             n_threads=loading.threads,
+            n_threads_batch=loading.threads_batch,
             n_batch=loading.batch_size,
             n_ubatch=loading.ubatch_size,
             type_k=loading.cache_type_k or loading.cache_type,

@@ -63,7 +63,10 @@ model_argument = click.argument("model", required=False, type=click.Path())
 _LOADING = [
     click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
                  help=f"Context in tokens; 0: the model's, at most {DEFAULT_N_CTX}."),
-    click.option("-t", "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads."),
+    click.option("-t", "--threads", type=click.IntRange(min=1), metavar="N",
+                 help="CPU threads (default: one for each core; `doctor` tells)."),
+    click.option("-tb", "--threads-batch", type=click.IntRange(min=1), metavar="N",
+                 help="CPU threads of passes with rows of prompts (default: as --threads)."),
     click.option("-ngl", "--n-gpu-layers", type=_gpu_layers, default=AUTO, show_default=True, metavar="N",
                  help=f"Layers to run on the GPU: a number, {ALL}, or {AUTO} for what its memory holds."),
     click.option("-sm", "--split-mode", type=click.Choice(["layer", "none"]), default="layer", show_default=True,
@@ -146,6 +149,7 @@ class Loading:
 
     ctx_size: int
     threads: int | None
+    threads_batch: int | None
     n_gpu_layers: int | str
     split_mode: str
     main_gpu: int

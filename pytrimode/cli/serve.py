@@ -20,6 +20,7 @@ from pytrimode.cli.options import (
 from pytrimode.files.model_file import check_model_file
 from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.sampling import Sampling
+from pytrimode.options.threads import thread_default
 from pytrimode.server.settings import ServerSettings
 
 _DEFAULT = ServerSettings()
@@ -181,6 +182,7 @@ def command(
     )
     with listen(host, port) as listening:
         click.echo(f"listening on {url_of(listening)}", err=True)
+        click.echo(f"threads: {loading.threads or thread_default()}", err=True)
         if settings.open_to_others:
             click.echo(f"warning: everybody who reaches {host} can use this server: it has no API key", err=True)
         serve(settings, lambda: load(model, loading, n_parallel=parallel), listening)
