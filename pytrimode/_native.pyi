@@ -295,6 +295,7 @@ class Engine:
         n_ubatch: int = 128,
         n_threads: int = 0,
         n_threads_batch: int = 0,
+        fewer_threads: bool = False,
         type_k: str = "f16",
         type_v: str = "f16",
         flash_attn: bool = True,
@@ -304,7 +305,8 @@ class Engine:
         device_graphs: bool = False,
         exact_reuse: bool = False,
     ) -> None:
-        """`n_threads_batch`: threads of passes with rows of prompts, 0: as many as of the others.
+        """`n_threads_batch`: threads of passes with rows of prompts, 0: as many as of the others. `fewer_threads`: the
+        others take one where that is as fast, measured on the way.
 
         For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
@@ -371,6 +373,17 @@ class Engine:
     ) -> NDArray[np.float32]:
         """[n - first, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With `first`
         above 0, causal rows before it may come from the cache and stay there."""
+
+class ThreadChoice:
+    """Whether one thread is as fast as all (`native/engine/thread_choice.h`); exposed for tests."""
+
+    def __init__(self, n_threads: int, measured: bool) -> None: ...
+    def choose(self, rows: int) -> int:
+        """Threads for a pass."""
+    def observe(self, rows: int, seconds: float) -> None:
+        """That pass took so long."""
+    def trying(self, rows: int) -> bool:
+        """Whether the number is not the choice, to see how long a pass takes."""
 
 class LoopDetector:
     """Finds an endless repetition in an output (`native/decoders/loop_detector.h`); exposed for tests."""

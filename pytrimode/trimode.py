@@ -64,8 +64,8 @@ class TriMode(LoadedModel):
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` computes
     attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
     again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads`: None for one on each core (see
-    `pytrimode.options.threads`); `n_threads_batch`: of passes with rows of prompts, None for as many. `seed` is that of
-    every request that names none; None draws a new one for each.
+    `pytrimode.options.threads`), or one alone where that is as fast; `n_threads_batch`: of passes with rows of prompts,
+    None for as many. `seed` is that of every request that names none; None draws a new one for each.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
@@ -128,6 +128,7 @@ class TriMode(LoadedModel):
                 max_queue=-1 if max_queue is None else max_queue,
                 n_threads=self.n_threads,
                 n_threads_batch=self.n_threads_batch,
+                fewer_threads=n_threads is None and self.n_gpu_layers == 0,
                 exact_reuse=exact_reuse,
                 **sizes,
             )

@@ -16,12 +16,17 @@ import ctypes
 import ctypes.util
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 CAPACITY_OF_FAST = 0.5
 """Of the biggest core's: with less, a core is of the slow kind (little cores have a tenth to 0.46 of it)."""
+SPIN_VARIABLE = "GOMP_SPINCOUNT"
+WAITING_VARIABLES = (SPIN_VARIABLE, "OMP_WAIT_POLICY")
+SPIN_COUNT = 1000
+"""Times that a waiting thread looks before it sleeps: about as long as waking it takes."""
 _CPU = "sys/devices/system/cpu"
 _V1_CONTROLLERS = ("cpu,cpuacct", "cpuacct,cpu", "cpu")
 
@@ -51,6 +56,24 @@ class ThreadDefault:
         if self.quota is not None:
             parts.append(f"a cgroup quota of {self.quota:g}")
         return f"{self.count} ({', '.join(parts)})"
+
+
+@contextmanager
+def bounded_waiting() -> Iterator[None]:
+    """While the native library is loaded: threads that wait for others go to sleep soon, not after milliseconds.
+
+    ggml's threads meet at a barrier behind every operation. GNU's OpenMP lets those that wait there spin for
+    milliseconds, which is what the one that still works needs of the processor when other programs are busy. The
+    library reads the variable when it is loaded; what the user has set stays, and nothing is left for child processes.
+    """
+    if any(name in os.environ for name in WAITING_VARIABLES):
+        yield
+        return
+    os.environ[SPIN_VARIABLE] = str(SPIN_COUNT)
+    try:
+        yield
+    finally:
+        os.environ.pop(SPIN_VARIABLE, None)
 
 
 def default_threads() -> int:
