@@ -9,9 +9,10 @@ namespace {
 
 constexpr int MAX_DOUBLINGS = 16;
 constexpr double STRETCH = 0.03;        // seconds of passes that one figure comes from: some slices of the scheduler
-constexpr double LONG_PASS = 0.01;      // from here on waiting is a small part of a pass: no trials
-constexpr double FIRST_INTERVAL = 0.5;  // seconds from one trial to the next, at first ...
-constexpr double MAX_INTERVAL = 16.0;   // ... and at last, while the choice stays: 0.2 % of the time
+constexpr double FIRST_INTERVAL = 0.5;  // seconds from one trial to the next, at first, but at least ...
+constexpr double TRIAL_SHARE = 32.0;    // ... so many times what the pass of a trial may take
+constexpr double MAX_GROWTH = 32.0;     // of the interval while the choice stays
+constexpr double SLOWER = 1.5;          // than of late: something has changed
 constexpr double MARGIN = 0.95;         // all threads are taken again where they need so much of the time of one
 constexpr double BLEND = 0.3;           // of a new figure
 
@@ -59,8 +60,13 @@ void ThreadChoice::observe(int rows, double seconds) {
 }
 
 void ThreadChoice::end_stretch(Bucket & b, double mean) {
-    blend(b.use_one ? b.one : b.all, mean);
-    b.trial = b.waited >= b.interval && mean < LONG_PASS;
+    double & known = b.use_one ? b.one : b.all;
+    if (known > 0.0 && mean > SLOWER * known) {
+        b.growth = 1.0;
+    }
+    blend(known, mean);
+    const double least = std::max(FIRST_INTERVAL, TRIAL_SHARE * n_threads_ * mean);
+    b.trial = b.waited >= b.growth * least;
 }
 
 // A trial is compared with what the choice has taken of late: the machine may have become another one since the last.
@@ -68,7 +74,7 @@ void ThreadChoice::end_trial(Bucket & b, double mean) {
     const bool change = b.use_one ? mean < MARGIN * b.one : mean <= b.all;
     (b.use_one ? b.all : b.one) = mean;
     b.use_one = b.use_one != change;
-    b.interval = change ? FIRST_INTERVAL : std::clamp(2.0 * b.interval, FIRST_INTERVAL, MAX_INTERVAL);
+    b.growth = change ? 1.0 : std::min(2.0 * b.growth, MAX_GROWTH);
     b.trial = false;
     b.waited = 0.0;
 }

@@ -26,17 +26,17 @@ class ThreadChoice {
         double all = 0.0, one = 0.0;  // seconds of a pass; 0: not known
         bool use_one = false;
         bool trial = false;
-        int n_passes = 0;       // of the stretch under way
-        double seconds = 0.0;   // they took
-        double waited = 0.0;    // since the last trial
-        double interval = 0.0;  // from one trial to the next
-        bool started = false;   // the first stretch is over: it brought weights from the disk
+        int n_passes = 0;      // of the stretch under way
+        double seconds = 0.0;  // they took
+        double waited = 0.0;   // since the last trial
+        double growth = 1.0;   // of the interval from one trial to the next
+        bool started = false;  // the first stretch is over: it brought weights from the disk
     };
 
     const Bucket & bucket(int rows) const { return buckets_[index(rows)]; }
     static int index(int rows);
     static void end_trial(Bucket & b, double mean);
-    static void end_stretch(Bucket & b, double mean);
+    void end_stretch(Bucket & b, double mean);
 
     int n_threads_;
     bool measured_;

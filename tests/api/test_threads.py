@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from pytrimode import TriMode
-from pytrimode.options.threads import _mac_cores, cgroup_quota, default_threads, thread_default
+from pytrimode import TriMode, _native
+from pytrimode.options.threads import (
+    SPIN_COUNT,
+    WAITING_VARIABLES,
+    _mac_cores,
+    cgroup_quota,
+    default_threads,
+    thread_default,
+)
 
 
 @dataclass(frozen=True)
@@ -185,8 +192,67 @@ def test_threads_of_prompts(q8_gguf: Path) -> None:
 def test_bits_do_not_depend_on_threads(q8_gguf: Path) -> None:
     tokens = [1, *range(200, 620)]
     found = []
-    for n_threads, n_threads_batch in ((1, 1), (2, 2), (3, 3), (1, 2)):
+    for n_threads, n_threads_batch in ((1, 1), (2, 2), (1, 3)):
         with TriMode(q8_gguf, n_ctx=1024, n_threads=n_threads, n_threads_batch=n_threads_batch) as model:
             text = list(model.generate(tokens, max_tokens=40, temperature=0.0, mode="self-spec"))
             found.append((text, model.logits(tokens).tobytes(), model.logits(tokens, block_start=400).tobytes()))
     assert all(other == found[0] for other in found)
+
+
+# --- Waiting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("user", "line"),
+    [
+        ({}, f"GOMP_SPINCOUNT = '{SPIN_COUNT}'"),
+        ({"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
+        ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
+    ],
+)
+def test_threads_that_wait_go_to_sleep_unless_the_user_wants_otherwise(user: dict[str, str], line: str) -> None:
+    """As GNU's OpenMP says when ggml loads it; nothing is left in the environment of child processes."""
+    environment = {k: v for k, v in os.environ.items() if k not in WAITING_VARIABLES} | user
+    command = [sys.executable, "-c", "import os, pytrimode; print(os.environ.get('GOMP_SPINCOUNT', ''))"]
+    environment["OMP_DISPLAY_ENV"] = "verbose"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("ggml was built without GNU's OpenMP")
+    assert line in done.stderr
+    assert done.stdout.strip() == user.get("GOMP_SPINCOUNT", "")
+
+
+def run_passes(choice: _native.ThreadChoice, seconds: Callable[[int], float], total: float) -> float:
+    """Passes of one row for so many seconds, `seconds` by the number of threads; their share with one thread."""
+    passed = one = 0.0
+    while passed < total:
+        n = choice.choose(1)
+        choice.observe(1, seconds(n))
+        passed += seconds(n)
+        one += seconds(n) * (n == 1)
+    return one / passed
+
+
+def test_one_thread_where_it_is_as_fast() -> None:
+    choice = _native.ThreadChoice(4, True)
+    assert choice.choose(1) == 4
+    assert run_passes(choice, lambda n: 1e-3, 20) > 0.9
+    # Other rows are another matter.
+    assert choice.choose(16) == 4
+
+
+def test_all_threads_where_they_are_faster() -> None:
+    choice = _native.ThreadChoice(4, True)
+    assert run_passes(choice, lambda n: 3e-3 / n, 60) < 0.04
+
+
+def test_the_choice_follows_the_machine() -> None:
+    choice = _native.ThreadChoice(2, True)
+    run_passes(choice, lambda n: 2e-3 / n, 30)
+    assert run_passes(choice, lambda n: 3e-3 if n == 1 else 0.1, 60) > 0.5  # neighbours have come
+    assert run_passes(choice, lambda n: 2e-3 / n, 60) < 0.5  # and gone
+
+
+def test_trials_of_long_passes_are_rare_and_what_the_user_said_stays() -> None:
+    assert run_passes(_native.ThreadChoice(4, True), lambda n: 2.0 / n, 600) < 0.03
+    assert run_passes(_native.ThreadChoice(4, False), lambda n: 1e-3, 10) == 0.0
