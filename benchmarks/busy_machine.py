@@ -1,10 +1,10 @@
 """What threads lose when other programs are busy: alone, and with one busy neighbour for each processor.
 
-    python benchmarks/busy_machine.py [MODEL] [--rounds 5] [--threads 1,2]
+    python benchmarks/busy_machine.py [MODEL] [--rounds 5] [--seconds 3]
 
 Settings take turns; each runs in a process of its own, as how threads wait is decided when the library is loaded. The
-first setting is the default; `-t 1` is what the default should not fall much behind beside neighbours; `spinning` is
-how OpenMP waits unless told otherwise.
+first setting is the default, which learns within a second whether one thread is enough; `-t 1` is what it should not
+fall much behind beside neighbours; `spinning` is all threads, and how OpenMP waits unless told otherwise.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from pytrimode.options.threads import SPIN_VARIABLE, default_threads
 
 MODES = {"ar": {"mode": "ar"}, "self-spec 8": {"mode": "self-spec", "block_length": 8}}
 MEASURE = """
@@ -75,12 +77,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each mode of each setting")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each mode of each setting")
     arguments = parser.parse_args()
     settings: dict[str, tuple[int | None, dict[str, str]]] = {
         "default": (None, {}),
         "-t 1": (1, {}),
-        "spinning": (None, {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}),
+        "spinning": (default_threads(), {SPIN_VARIABLE: "300000"}),
     }
     processors = len(os.sched_getaffinity(0))
     found: dict[tuple[str, int, str], list[float]] = {}
