@@ -93,7 +93,7 @@ def main() -> None:
                     for mode, speed in measure(arguments.model, threads, environment, arguments.seconds).items():
                         found.setdefault((name, n, mode), []).append(speed)
     print(f"{processors} processors, {arguments.rounds} rounds: median (lowest to highest)\n")
-    print("| setting | mode | alone, tokens/s | a neighbour on each processor | of alone | of -t 1 |\n" + "|---|" * 6)
+    print("| setting | mode | alone, tokens/s | a neighbour on each processor | of alone | of -t 1 |\n|" + "---|" * 6)
     for name in settings:
         for mode in MODES:
             alone, crowded = found[name, 0, mode], found[name, processors, mode]
