@@ -21,6 +21,7 @@ from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.types import OUTPUT_TYPES
+from pytrimode.options.threads import default_threads
 
 # They describe the file, not the checkpoint.
 OF_THE_FILE = (keys.GENERAL_FILE_TYPE, keys.GENERAL_QUANTIZATION_VERSION, "trimode.source.", "quantize.")
@@ -71,7 +72,7 @@ def check(
         n_keys, differences = _compare_keys(expected.without(*OF_THE_FILE), file.metadata())
         with SourceHashes(source_files(checkpoint) if keys.TRIMODE_SOURCE_SHA256 in file.metadata() else []) as hashes:
             sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
-            differences += _compare_tensors(sources, file, importance, threads or 0, progress)
+            differences += _compare_tensors(sources, file, importance, threads or default_threads(), progress)
             differences += _compare_hashes(file.metadata(), hashes)
         n_skipped = len(vision_weights(checkpoint))
         return CheckResult(len(sources), n_keys, bool(hashes.files), differences, n_skipped)

@@ -105,7 +105,7 @@ _OPTIONS = (
     click.option("--lora-type", type=click.Choice(LORA_TYPES), help="Type of the drafter LoRA.  [default: as it is]"),
     click.option("--no-lora", is_flag=True, help="Leave the drafter LoRA out."),
     click.option("--force", is_flag=True, help="Replace existing files."),
-    click.option("-t", "--threads", type=click.IntRange(min=1), help="Encoding threads.  [default: all cores]"),
+    click.option("-t", "--threads", type=click.IntRange(min=1), help="Encoding threads.  [default: one for each core]"),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.sizes import size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
+from pytrimode.options.threads import default_threads
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def convert(
         out_path: file to write; `{ftype}` in it stands for `outtype`.
         outtype: a llama.cpp file type in lower case, `OUTPUT_TYPES` has them all.
         force: replace existing files.
-        threads: encoding threads, None for all cores.
+        threads: encoding threads, None for one on each core.
         lora: convert the drafter LoRA too.
         lora_type: a type to store it in, of `LORA_TYPES`; None keeps it as it is.
         imatrix: importance matrix file, of `trimode-quantize imatrix` or llama.cpp.
@@ -121,7 +122,7 @@ def convert(
     output_type = OUTPUT_TYPES[outtype]
     options = OutputOptions(
         force=force,
-        threads=threads or 0,
+        threads=threads or default_threads(),
         types=types or TypeOptions(),
         imatrix=Path(imatrix) if imatrix else None,
         split_max_bytes=split_max_bytes,

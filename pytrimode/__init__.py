@@ -38,7 +38,10 @@ def _check_llama_cpp_python(built_for: str) -> None:
 
 
 try:
-    from pytrimode import _native
+    from pytrimode.options.threads import bounded_waiting as _bounded_waiting
+
+    with _bounded_waiting():
+        from pytrimode import _native
 
     _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
     from pytrimode._native import QueueFullError

@@ -251,6 +251,9 @@ class Stats:
     @property
     def accepted(self) -> int: ...
     @property
+    def simulated_acceptance(self) -> bool:
+        """Drafts were accepted by lot: the text is meaningless."""
+    @property
     def cycles(self) -> int:
         """Self-spec: draft/verify cycles; diffusion: blocks."""
     @property
@@ -357,6 +360,8 @@ class Engine:
         n_batch: int = 512,
         n_ubatch: int = 128,
         n_threads: int = 0,
+        n_threads_batch: int = 0,
+        fewer_threads: bool = False,
         type_k: str = "f16",
         type_v: str = "f16",
         flash_attn: bool = True,
@@ -365,7 +370,10 @@ class Engine:
         use_scheduler: bool = False,
         device_graphs: bool = False,
     ) -> None:
-        """For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
+        """`n_threads_batch`: threads of passes with rows of prompts, 0: as many as of the others. `fewer_threads`: the
+        others take one where that is as fast, measured on the way.
+
+        For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
         """
     @property
@@ -395,6 +403,9 @@ class Engine:
         """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, which has its number.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
         native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
+
+        `simulated_acceptance` and `simulated_after_rejection` (native/speculation/simulated.h) are for benchmarks:
+        drafts are accepted by lot, so the text is meaningless. No option of a request leads there.
 
         Raises ValueError for options out of range and for a grammar that does not parse, TypeError for unknown ones,
         QueueFullError.
@@ -428,6 +439,17 @@ class Engine:
     ) -> NDArray[np.float32]:
         """[n - first, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With `first`
         above 0, causal rows before it may come from the cache and stay there."""
+
+class ThreadChoice:
+    """Whether one thread is as fast as all (`native/engine/thread_choice.h`); exposed for tests."""
+
+    def __init__(self, n_threads: int, measured: bool) -> None: ...
+    def choose(self, rows: int) -> int:
+        """Threads for a pass."""
+    def observe(self, rows: int, seconds: float) -> None:
+        """That pass took so long."""
+    def trying(self, rows: int) -> bool:
+        """Whether the number is not the choice, to see how long a pass takes."""
 
 class LoopDetector:
     """Finds an endless repetition in an output (`native/decoders/loop_detector.h`); exposed for tests."""

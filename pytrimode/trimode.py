@@ -38,6 +38,7 @@ from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.methods import check_names, takes
 from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.option import checked, mapping, rows, switch
+from pytrimode.options.threads import default_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +67,9 @@ class TriMode(LoadedModel):
 
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU compute
-    attention by products of matrices; a CPU has one attention, in F32. `n_threads` None leaves the choice to the
-    engine. `seed` is that of every request that names none; None draws a new one for each. `repack=False` leaves the
+    attention by products of matrices; a CPU has one attention, in F32. `n_threads`: None for one on each core (see
+    `pytrimode.options.threads`), or one alone where that is as fast; `n_threads_batch`: of passes with rows of prompts,
+    None for as many. `seed` is that of every request that names none; None draws a new one for each. `repack=False` leaves the
     weights on the CPU as they are mapped from the file, for processes that share them: passes are then slower.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
@@ -88,6 +90,8 @@ class TriMode(LoadedModel):
         _native.set_log_verbose(asked.verbose)
         self.lora_path = str(lora) if lora else None
         self.seed = asked.seed
+        self.n_threads = asked.n_threads or default_threads()
+        self.n_threads_batch = asked.n_threads_batch or self.n_threads
         devices: dict[str, Any] = {
             "split_mode": asked.split_mode, "main_gpu": asked.main_gpu, "tensor_split": list(asked.tensor_split or [])
         }  # fmt: skip
@@ -112,7 +116,9 @@ class TriMode(LoadedModel):
                 n_ctx=asked.n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
                 n_ubatch=asked.n_ubatch,
                 max_queue=-1 if asked.max_queue is None else asked.max_queue,
-                n_threads=asked.n_threads or 0,
+                n_threads=self.n_threads,
+                n_threads_batch=self.n_threads_batch,
+                fewer_threads=not asked.n_threads and self.n_gpu_layers == 0,
                 **sizes,
             )
         warn_of_slow_operations(engine)

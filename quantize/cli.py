@@ -145,7 +145,7 @@ def _progress(options: dict[str, Any]) -> Iterator[tuple[Target | None, Callable
 @click.option("--parse-special", is_flag=True, help="Special tokens spelled out in the text become their ids.")
 @click.option("--no-lora", is_flag=True, help="Drafts without the drafter LoRA.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random masks.")
-@click.option("-t", "--threads", type=click.IntRange(min=1), help="[default: llama.cpp's]")
+@click.option("-t", "--threads", type=click.IntRange(min=1), help="[default: one for each core]")
 @click.option("-ngl", "--n-gpu-layers", type=int, default=0, show_default=True)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")

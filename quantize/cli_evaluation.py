@@ -126,7 +126,7 @@ def with_card_options(command: Any) -> Any:
 )
 @click.option("--parse-special", is_flag=True, help="Special tokens spelled out in the text become their ids.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the masks.")
-@click.option("-t", "--threads", type=click.IntRange(min=1), help="[default: llama.cpp's]")
+@click.option("-t", "--threads", type=click.IntRange(min=1), help="[default: one for each core]")
 @click.option("-ngl", "--n-gpu-layers", default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for trimode-quantize card too.")
 @click.option("--card", type=click.Path(path_type=Path), metavar="README.md", help="Write a model card too.")

@@ -23,6 +23,7 @@ from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
 from pytrimode.gguf.writer import OutputTensor
+from pytrimode.options.threads import default_threads
 from pytrimode.quantize.target.target import AUTO, Target, plan_within
 
 COPY = "copy"
@@ -71,7 +72,7 @@ def quantize(
         raise ValueError(f"lora_type {lora_type!r}: expected one of {', '.join(LORA_TYPES)}")
     options = OutputOptions(
         force=force,
-        threads=threads or 0,
+        threads=threads or default_threads(),
         types=types or TypeOptions(),
         imatrix=Path(imatrix) if imatrix else None,
         split_max_bytes=split_max_bytes,

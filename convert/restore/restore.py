@@ -27,6 +27,7 @@ from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.output import check_space, output_directory
 from pytrimode.gguf.types import GgmlType
+from pytrimode.options.threads import default_threads
 
 Progress = Callable[[int, int], None]
 DTYPES = {GgmlType.F32: "F32", GgmlType.F16: "F16"}
@@ -62,9 +63,9 @@ def restore(
         check_space(part, total)
         for name, text in {**config_of(file, hparams), **tokenizer_files(file)}.items():
             (part / name).write_text(text, encoding="utf-8", newline="")
-        write_safetensors(part / WEIGHTS, tensors, threads or 0, progress)
+        write_safetensors(part / WEIGHTS, tensors, threads or default_threads(), progress)
         if adapter_file:
-            _write_adapter(part / LORA_DIR, adapter_file, threads or 0)
+            _write_adapter(part / LORA_DIR, adapter_file, threads or default_threads())
     return out
 
 

@@ -54,14 +54,19 @@ void Attention::Floats::resize(size_t n) {
 }
 
 Attention::Attention(const AttentionShape & shape, int n_threads, const AttentionKernel & kernel)
-    : shape_(shape), n_threads_(n_threads), kernel_(kernel) {
+    : shape_(shape), kernel_(kernel) {
     width_ = GGML_PAD(shape.head_dim, LANES);
     max_queries_ = std::max(TILE / group(), 1) * group();
     for (int i = 0; i < shape.n_layer; ++i) {
         layers_.push_back(std::make_unique<Layer>());
         layers_.back()->owner = this;
     }
-    scratch_.resize(n_threads);
+    use_threads(n_threads);
+}
+
+void Attention::use_threads(int n_threads) {
+    n_threads_ = n_threads;
+    scratch_.resize(std::max<size_t>(scratch_.size(), n_threads));
     for (Floats & scratch : scratch_) {
         scratch.resize(2 * sums_size(max_queries_, width_) + scratch_size(max_queries_, width_));
     }

@@ -28,6 +28,9 @@ class Attention {
   public:
     Attention(const AttentionShape & shape, int n_threads, const AttentionKernel & kernel = attention_kernel());
 
+    // How many threads compute from the next prepare() on.
+    void use_threads(int n_threads);
+
     // The rows of the pass that comes next, in the order of the queries; those of a sequence stand together. The pages
     // must stay until the pass is over. Returns how many cells will be read, in each layer.
     int64_t prepare(const std::vector<AttentionRow> & rows);
@@ -79,7 +82,7 @@ class Attention {
     int group() const { return shape_.n_head / shape_.n_head_kv; }
 
     AttentionShape shape_;
-    int n_threads_;
+    int n_threads_ = 0;
     const AttentionKernel & kernel_;
     int width_, max_queries_;
     std::vector<RowView> views_;

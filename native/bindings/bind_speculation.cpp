@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "engine/thread_choice.h"
 #include "speculation/draft_length.h"
 
 namespace nb = nanobind;
@@ -20,6 +21,11 @@ std::vector<std::pair<double, double>> cost_table(const PassCost & cost) {
 }
 
 void bind_speculation(nb::module_ & m) {
+    nb::class_<ThreadChoice>(m, "ThreadChoice")
+        .def(nb::init<int, bool>(), "n_threads"_a, "measured"_a)
+        .def("choose", &ThreadChoice::choose, "rows"_a)
+        .def("observe", &ThreadChoice::observe, "rows"_a, "seconds"_a)
+        .def("trying", &ThreadChoice::trying, "rows"_a);
     nb::class_<PassCost>(m, "PassCost")
         .def(nb::init<>())
         .def("observe", &PassCost::observe, "rows"_a, "seconds"_a)

@@ -139,6 +139,7 @@ void bind_results(nb::module_ & m) {
         .def_ro("drafted", &Stats::drafted)
         .def_ro("accepted", &Stats::accepted)
         .def_ro("cycles", &Stats::cycles)
+        .def_ro("simulated_acceptance", &Stats::simulated_acceptance)
         .def_ro("loop_period", &Stats::loop_period)
         .def_ro("loop_repeated", &Stats::loop_repeated)
         .def_ro("prompt_seconds", &Stats::prompt_seconds)
@@ -207,6 +208,8 @@ RequestOptions request_options(nb::dict & arguments) {
     take(arguments, "keep", o.keep);
     take(arguments, "logprobs", o.logprobs);
     take(arguments, "post_sampling_probs", o.post_sampling_probs);
+    take(arguments, "simulated_acceptance", o.simulated.rates);
+    take(arguments, "simulated_after_rejection", o.simulated.after_rejection);
     o.sampler = sampler_options(arguments);
     return o;
 }
@@ -296,15 +299,17 @@ void bind_engine(nb::module_ & m) {
         .def(
             "__init__",
             [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_ubatch, int n_threads,
-               const std::string & type_k, const std::string & type_v, bool flash_attn, int n_parallel, int max_queue,
-               bool use_scheduler, bool device_graphs) {
+               int n_threads_batch, bool fewer_threads, const std::string & type_k, const std::string & type_v,
+               bool flash_attn, int n_parallel, int max_queue, bool use_scheduler, bool device_graphs) {
                 const nb::gil_scoped_release release;
-                new (self) Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_parallel, max_queue, type_k, type_v,
-                                          flash_attn, use_scheduler, device_graphs});
+                new (self)
+                    Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_threads_batch, fewer_threads, n_parallel,
+                                   max_queue, type_k, type_v, flash_attn, use_scheduler, device_graphs});
             },
             "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_ubatch"_a = 128, "n_threads"_a = 0,
-            "type_k"_a = "f16", "type_v"_a = "f16", "flash_attn"_a = true, "n_parallel"_a = 1, "max_queue"_a = -1,
-            "use_scheduler"_a = false, "device_graphs"_a = false, nb::keep_alive<1, 2>())
+            "n_threads_batch"_a = 0, "fewer_threads"_a = false, "type_k"_a = "f16", "type_v"_a = "f16",
+            "flash_attn"_a = true, "n_parallel"_a = 1, "max_queue"_a = -1, "use_scheduler"_a = false,
+            "device_graphs"_a = false, nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
         .def_prop_ro("n_parallel", &Engine::n_parallel)
         .def_prop_ro("state", &state)

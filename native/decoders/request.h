@@ -10,6 +10,7 @@
 #include "sampling/logprobs.h"
 #include "sampling/sampler.h"
 #include "speculation/draft_length.h"
+#include "speculation/simulated.h"
 
 namespace trimode {
 
@@ -43,6 +44,7 @@ struct RequestOptions {
     bool keep = false;                 // the prompt stays in the cache for prompts that begin with it
     bool post_sampling_probs = false;  // logprobs after the sampler chain, not of the raw logits
     SamplerOptions sampler;
+    SimulatedAcceptance simulated;  // self-spec, greedy: for benchmarks
 
     // Whether cycles of self-speculation are chosen by measurement.
     bool chooses_cycles() const { return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured); }
@@ -57,9 +59,10 @@ struct Stats {
     int fused_passes = 0;    // of these, those that verified and drafted at once
     int drafted = 0;
     int accepted = 0;
-    int cycles = 0;         // self-spec: draft and verify; diffusion: blocks
-    int loop_period = 0;    // finish loop: the shortest period, in tokens
-    int loop_repeated = 0;  // finish loop: how many tokens at the end only repeat
+    int cycles = 0;                     // self-spec: draft and verify; diffusion: blocks
+    bool simulated_acceptance = false;  // the text is meaningless
+    int loop_period = 0;                // finish loop: the shortest period, in tokens
+    int loop_repeated = 0;              // finish loop: how many tokens at the end only repeat
     double prompt_seconds = 0.0;
     double generation_seconds = 0.0;
     double compute_seconds = 0.0;  // of these, in the graphs

@@ -149,12 +149,17 @@ Sampler::Verdict SelfSpecDecoder::check(const Forward & forward, int i) {
     if (const llama_token forced = thinking_.forced(); forced >= 0) {
         return {forced == draft_[i], forced};
     }
+    const int32_t position = request_.sequence->size() + i + 1;
+    if (const SimulatedAcceptance & simulated = request_.options.simulated) {
+        const bool accepted = simulated.accepts(request_.options.sampler.seed, position, known_drafts_ + i);
+        return {accepted, accepted ? draft_[i] : forward.output(first_row_ + i).token};
+    }
     if (plain_argmax_) {
         const llama_token token = forward.output(first_row_ + i).token;
         return {token == draft_[i], token};
     }
     const Distribution target = sampler_->target(forward.logits(first_row_ + i));
-    return sampler_->verify(target, proposals_[i], draft_[i], request_.sequence->size() + i + 1);
+    return sampler_->verify(target, proposals_[i], draft_[i], position);
 }
 
 void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
@@ -195,8 +200,8 @@ void SelfSpecDecoder::take_branch(const Forward & forward, int accepted, int n_d
         return;
     }
     const int row = branch_rows_[ready - branches_.begin()];
-    const bool told = forward.output(row).token == last_;
     const bool rejected = accepted < n_draft;
+    const bool told = tells_last(forward.output(row).token, rejected);
     if (rejected) {
         request_.draft_length->observe_rejection(told);
     } else if (!told) {
@@ -207,6 +212,13 @@ void SelfSpecDecoder::take_branch(const Forward & forward, int accepted, int n_d
         known_drafts_ = 1;
         unseen_ = rejected;  // behind a rejection the first mask is right less often
     }
+}
+
+// Whether the first mask of a group stood for the token that was emitted there.
+bool SelfSpecDecoder::tells_last(llama_token told, bool rejected) const {
+    const SimulatedAcceptance & simulated = request_.options.simulated;
+    return simulated ? simulated.tells(request_.options.sampler.seed, request_.sequence->size(), rejected)
+                     : told == last_;
 }
 
 // Drafts behind the end of the text count as rejected: they cost as much.

@@ -35,6 +35,7 @@ class SelfSpecDecoder : public Decoder {
     void take_draft(const Forward & forward, int first_row, int n_rows);
     void verify(Batch & batch, const Forward & forward);
     void take_branch(const Forward & forward, int accepted, int n_draft);
+    bool tells_last(llama_token told, bool rejected) const;
     void learn(int drafted, int accepted, int unseen = 0);
     Sampler::Verdict check(const Forward & forward, int i);
     std::vector<llama_token> verified() const;

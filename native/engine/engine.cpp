@@ -83,7 +83,8 @@ Engine::Engine(const Model & model, const EngineOptions & options)
       forward_(model, cache_,
                {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs}),
       batch_(options.n_batch),
-      draft_length_(std::min(options.n_batch, max_draft_length(model))) {}
+      draft_length_(std::min(options.n_batch, max_draft_length(model))),
+      threads_(options.n_threads, options.fewer_threads) {}
 
 int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel) {
     check_tokens(prompt);
@@ -99,6 +100,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, 
     request.prompt = std::move(prompt);
     request.options = std::move(options);
     request.draft_length = &draft_length_;
+    request.stats.simulated_acceptance = bool(request.options.simulated);
     active->decoder = make_decoder(model_, request, std::move(sampler), options_.n_batch);
     if (request.options.max_tokens == 0) {
         request.finish = Finish::length;
@@ -182,7 +184,13 @@ void Engine::pass(const std::vector<Turn> & turns) {
     for (const Turn & turn : turns) {
         turn.active->decoder->plan(batch_, turn.n_rows);
     }
+    const bool prefill =
+        std::any_of(turns.begin(), turns.end(), [](const Turn & t) { return t.active->decoder->planned_prefill(); });
+    const int n_prefill = options_.n_threads_batch > 0 ? options_.n_threads_batch : options_.n_threads;
+    forward_.use_threads(prefill ? n_prefill : threads_.choose(batch_.size()));
+    const auto start = std::chrono::steady_clock::now();
     forward_.run(batch_);
+    const double run_seconds = seconds_since(start) - (forward_.times().build - build_before);
     ++pass_;
     for (const Turn & turn : turns) {
         Active & active = *turn.active;
@@ -195,18 +203,20 @@ void Engine::pass(const std::vector<Turn> & turns) {
         active.took_part = true;
         active.last_pass = pass_;
     }
-    observe_pass(turns, timer.seconds() - (forward_.times().build - build_before));
+    if (!prefill) {
+        const bool trial = threads_.trying(batch_.size());
+        threads_.observe(batch_.size(), run_seconds);
+        observe_pass(turns, trial ? 0.0 : timer.seconds() - (forward_.times().build - build_before));
+    }
     batch_.clear();
 }
 
-// What the choice of the draft length needs to know: passes without prompts, and how many share them.
+// What the choice of the draft length needs to know: passes without prompts, and how many share them. `seconds` 0: not
+// to be counted.
 void Engine::observe_pass(const std::vector<Turn> & turns, double seconds) {
     int n_tokens = 0;
     bool chosen = false;
     for (const Turn & turn : turns) {
-        if (turn.active->decoder->planned_prefill()) {
-            return;
-        }
         n_tokens += static_cast<int>(turn.active->request.emitted.size());
         chosen = chosen || turn.active->request.options.chooses_cycles();
     }

@@ -12,16 +12,19 @@
 #include "cache/prefix_cache.h"
 #include "decoders/decoder.h"
 #include "engine/mailbox.h"
+#include "engine/thread_choice.h"
 
 namespace trimode {
 
 struct EngineOptions {
-    int n_ctx = 4096;    // cells, shared by all requests: one alone may have them all
-    int n_batch = 512;   // rows in a pass
-    int n_ubatch = 128;  // of these, rows of prompts while other requests decode
-    int n_threads = 0;
-    int n_parallel = 1;  // requests that run side by side
-    int max_queue = -1;  // more that may wait; -1: any number
+    int n_ctx = 4096;            // cells, shared by all requests: one alone may have them all
+    int n_batch = 512;           // rows in a pass
+    int n_ubatch = 128;          // of these, rows of prompts while other requests decode
+    int n_threads = 0;           // 0: one for each logical processor
+    int n_threads_batch = 0;     // of passes with rows of prompts; 0: n_threads
+    bool fewer_threads = false;  // one is enough where it is as fast, see ThreadChoice
+    int n_parallel = 1;          // requests that run side by side
+    int max_queue = -1;          // more that may wait; -1: any number
     std::string type_k = "f16";
     std::string type_v = "f16";
     bool flash_attn = true;
@@ -143,6 +146,7 @@ class Engine {
     Forward forward_;
     Batch batch_;
     DraftLength draft_length_;
+    ThreadChoice threads_;
     std::map<int64_t, std::unique_ptr<Active>> requests_;
     std::deque<Active *> queue_;     // submitted, without a slot yet
     std::vector<Active *> running_;  // with a slot, the oldest first

@@ -39,6 +39,10 @@ void Engine::check_options(const RequestOptions & options) const {
         throw std::invalid_argument("steps is " + std::to_string(options.steps) +
                                     "; it must be 0 (by threshold) or more");
     }
+    options.simulated.check();
+    if (options.simulated && (options.mode != Mode::self_spec || !options.sampler.plain_argmax())) {
+        throw std::invalid_argument("simulated acceptance is for greedy requests in mode self-spec");
+    }
     if (options.loop_window != 0) {
         LoopDetector(options.loop_window, options.loop_min_repeats);
     }

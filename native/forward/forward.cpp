@@ -80,12 +80,9 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     : model_(model), cache_(cache), options_(options), backends_(init_backends(model)) {
     const bool cpu_only = backends_.size() == 1;
     const bool as_device = !cpu_only || options.device_graphs;
-    const int n_threads = number_of_threads(options.n_threads);
-    set_threads(backends_.back(), n_threads);
     if (!as_device) {
         const Hparams & h = model.hparams();
-        attention_ =
-            std::make_unique<Attention>(AttentionShape{h.n_head, h.n_head_kv, h.head_dim, h.n_layer}, n_threads);
+        attention_ = std::make_unique<Attention>(AttentionShape{h.n_head, h.n_head_kv, h.head_dim, h.n_layer}, 1);
         graph_options_.attention = attention_.get();
     } else {
         graph_options_.flash_attn = options.flash_attn;
@@ -93,6 +90,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
         graph_options_.reduce = true;
         make_token_bias(device_of(model.output()));
     }
+    use_threads(number_of_threads(options.n_threads));
     GraphKey largest = largest_key(options.n_batch);
     candidates_on_device_ = as_device && knows_candidates(largest);
     largest.candidates = candidates_on_device_;
@@ -196,6 +194,16 @@ Forward::~Forward() {
     }
     for (ggml_backend_t backend : backends_) {
         ggml_backend_free(backend);
+    }
+}
+
+void Forward::use_threads(int n_threads) {
+    if (n_threads != n_threads_) {
+        set_threads(backends_.back(), n_threads);
+        n_threads_ = n_threads;
+        if (attention_) {
+            attention_->use_threads(n_threads);
+        }
     }
 }
 

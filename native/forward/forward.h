@@ -59,6 +59,9 @@ class Forward {
     Forward(const Forward &) = delete;
     Forward & operator=(const Forward &) = delete;
 
+    // CPU threads of the passes to come; 0: one for each logical processor. What they compute does not depend on it.
+    void use_threads(int n_threads);
+
     // Throws std::runtime_error when a backend fails.
     void run(const Batch & batch);
 
@@ -109,6 +112,7 @@ class Forward {
     ForwardOptions options_;
     GraphOptions graph_options_;
     std::vector<ggml_backend_t> backends_;  // the devices that hold weights, the CPU last
+    int n_threads_ = -1;                    // of the CPU's backend
     bool direct_ = true;                    // one backend, the first, has everything: no scheduler
     bool candidates_on_device_ = false;
     std::unique_ptr<ggml_context, Graph::Free> bias_context_;

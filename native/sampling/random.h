@@ -7,7 +7,7 @@
 namespace trimode {
 
 // What a number is drawn for: independent streams at one position.
-enum class Draw : uint32_t { target, draft, accept, residual, gumbel };
+enum class Draw : uint32_t { target, draft, accept, residual, gumbel, simulated };
 
 // Uniform in (0, 1), 52 bits. `position` is the position of the token being drawn, `index` distinguishes further
 // draws there.

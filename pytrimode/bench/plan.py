@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytrimode._native import LOOP_WINDOW
 from pytrimode.options import modes
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling
@@ -35,10 +36,11 @@ class Setting:
         return self.mode != modes.DIFFUSION
 
     def options(self, max_tokens: int, sampling: Sampling, ignore_eos: bool) -> GenerationOptions:
-        """Of a request."""
+        """Of a request. `ignore_eos`: it writes `max_tokens` in any case, loops too."""
         return GenerationOptions(
             max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, fused=self.fused,
             use_lora=self.use_lora, sampling=sampling, ignore_eos=ignore_eos,
+            loop_window=0 if ignore_eos else LOOP_WINDOW,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pytrimode.bench.plan import STOCK
 from pytrimode.bench.runner import Results
 from pytrimode.bench.samples import total
 from pytrimode.bench.summary import AutoLine, Line, Spread, auto_lines, lines
-from pytrimode.options.modes import AR
+from pytrimode.options.modes import AR, AUTO
 
 POSITIONS = (1, 2, 3, 4, 5, 6, 7, 11, 15, 23, 31)
 """Draft positions in the table of acceptance."""
@@ -28,6 +28,8 @@ class Report:
     results: Results
     pass_seconds: Sequence[tuple[float, float]]
     """Rows of a pass and seconds, as mode auto has measured them."""
+    simulated: bool = False
+    """Drafts were accepted by lot: speeds are those of a model that drafts so well, texts mean nothing."""
 
 
 def markdown(report: Report) -> str:
@@ -36,7 +38,7 @@ def markdown(report: Report) -> str:
     if not found:
         return "nothing was measured"
     parts = [_about(report), _table(_columns(found), found)]
-    parts += [text for text in (_auto(report), _acceptance(report), _passes(report)) if text]
+    parts += [text for text in (_auto(report), _acceptance(report), _passes(report), _answer(report, found)) if text]
     return "\n\n".join(parts)
 
 
@@ -133,7 +135,25 @@ def _passes(report: Report) -> str:
     )
 
 
-def _figures(line: Line) -> dict[str, Any]:
+def _answer(report: Report, found: Sequence[Line]) -> str:
+    """The last words: what mode auto comes to, or else the fastest mode, for each workload of all prompts."""
+    answers = []
+    for w in dict.fromkeys(line.workload for line in found if line.workload.category == found[-1].workload.category):
+        own = [line for line in found if line.workload == w and line.setting.mode != STOCK]
+        if not own:
+            continue
+        best = max(own, key=lambda line: (line.setting.mode == AUTO, line.tokens_per_second.median))
+        against = [f"{_ratio(value)} of {name}" for name, value in best.against.items()]
+        where = f"{w.category}, {w.parallel} at a time, prompts of {w.prompt_length}, {w.max_tokens} tokens: "
+        answers.append(
+            (where if len({line.workload for line in found}) > 1 else "")
+            + ", ".join([f"{best.setting.name} {_spread(best.tokens_per_second, 1)} tokens/s", *against])
+            + (", with SIMULATED acceptance" if report.simulated and best.sum.drafted else "")
+        )
+    return "\n".join(answers)
+
+
+def _figures(report: Report, line: Line) -> dict[str, Any]:
     s = line.sum
     return {
         **asdict(line.workload),
@@ -150,6 +170,7 @@ def _figures(line: Line) -> dict[str, Any]:
         "forward_passes": s.passes,
         "tokens_per_forward": s.tokens_per_forward,
         "acceptance_length": s.acceptance_length,
+        "simulated_acceptance": report.simulated and s.drafted > 0,
         "ms_per_pass": 1e3 * s.pass_seconds / s.passes if s.passes else None,
         "overhead": s.overhead,
         "prompt_tokens": s.prompt_tokens,
@@ -163,7 +184,9 @@ def as_json(report: Report) -> str:
     return json.dumps(
         {
             "about": report.about,
-            "results": [_figures(line) | {"acceptance_by_position": line.sum.acceptance_by_position} for line in found],
+            "results": [
+                _figures(report, line) | {"acceptance_by_position": line.sum.acceptance_by_position} for line in found
+            ],
             "auto": [
                 {
                     **asdict(line.workload),
@@ -182,7 +205,7 @@ def as_json(report: Report) -> str:
 
 def as_csv(report: Report) -> str:
     """A line for each workload and setting."""
-    rows = [_figures(line) for line in lines(report.results)]
+    rows = [_figures(report, line) for line in lines(report.results)]
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pytrimode.bench.acceptance import SimulatedAcceptance
 from pytrimode.bench.plan import STOCK, Setting, Workload
 from pytrimode.bench.samples import Sample, total
 from pytrimode.bench.stock import Stock
 from pytrimode.options.generation_options import ResolvedOptions
+from pytrimode.options.modes import SELF_SPEC
 from pytrimode.options.sampling import Sampling
 from pytrimode.trimode import TriMode
 
@@ -58,12 +60,20 @@ class Runner:
     """Runs turns on a model, and on stock llama-cpp-python where it is given."""
 
     def __init__(
-        self, model: TriMode, stock: Stock | None, sampling: Callable[[int], Sampling], *, ignore_eos: bool
+        self,
+        model: TriMode,
+        stock: Stock | None,
+        sampling: Callable[[int], Sampling],
+        *,
+        ignore_eos: bool,
+        acceptance: SimulatedAcceptance | None = None,
     ) -> None:
+        """`acceptance`: drafts of self-spec are accepted by lot, and what is written means nothing."""
         self._model = model
         self._stock = stock
         self._sampling = sampling
         self._ignore_eos = ignore_eos
+        self._acceptance = acceptance
 
     def run(self, turn: Turn) -> Sample:
         """Measure it. Raises ValueError for prompts that do not fit the context."""
@@ -73,8 +83,13 @@ class Runner:
         options = turn.setting.options(
             turn.workload.max_tokens, self._sampling(turn.round), ignore_eos=self._ignore_eos
         )
-        jobs = [(tokens, self._model.resolve(options, len(tokens))) for tokens in turn.prompts]
+        jobs = [(tokens, self._simulated(self._model.resolve(options, len(tokens)))) for tokens in turn.prompts]
         return self._measure(jobs, turn.workload.parallel)
+
+    def _simulated(self, resolved: ResolvedOptions) -> ResolvedOptions:
+        if self._acceptance is None or resolved.engine["mode"] != SELF_SPEC:
+            return resolved
+        return replace(resolved, engine={**resolved.engine, **self._acceptance.engine_arguments()})
 
     def _measure(self, jobs: Sequence[tuple[Tokens, ResolvedOptions]], parallel: int) -> Sample:
         sample = Sample()

@@ -5,12 +5,11 @@ Imports nothing of the engine before it has looked whether that can be imported.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,11 +180,10 @@ def _products() -> Finding:
 
 
 def _threads() -> Finding:
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    advice = f"this process may use {usable} of them: give -t {usable}" if usable < cores else ""
-    data = {"cores": cores, "usable": usable}
-    return Finding("threads", None, f"{cores}, the engine's default", advice, data)
+    from pytrimode.options.threads import thread_default
+
+    found = thread_default()
+    return Finding("threads", None, str(found), "", asdict(found))
 
 
 def _self_tests(notice: Callable[[str], None]) -> Iterator[Finding]:

@@ -16,19 +16,25 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pytrimode.bench.acceptance import PUBLISHED, read_acceptance
 from pytrimode.bench.chart import check_matplotlib, write_chart
 from pytrimode.bench.plan import STOCK, Setting, Workload, settings_of
 from pytrimode.bench.prompts import PROMPTS, read_prompts, tokenize
+from pytrimode.bench.random_model import random_model
 from pytrimode.bench.report import FORMATS, Report
 from pytrimode.bench.runner import Results, Runner, collect, turns
 from pytrimode.bench.stock import Stock
 from pytrimode.cli.load import load
 from pytrimode.cli.options import loading_options, model_argument
 from pytrimode.gguf.sizes import memory_text
+from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.options import modes
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.sampling import Sampling
+from pytrimode.plan.model_shape import BUILT_IN
 from pytrimode.trimode import TriMode
+
+NOTHING = "none"
 
 
 class NumberList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -70,8 +76,8 @@ def _stock_options(model: TriMode, loading: LoadOptions) -> dict[str, Any]:
         "n_ctx": model.n_ctx,
         "n_batch": loading.n_batch,
         "n_gpu_layers": model.n_gpu_layers,
-        "n_threads": loading.n_threads or os.cpu_count() or 1,
-        "n_threads_batch": loading.n_threads or os.cpu_count() or 1,
+        "n_threads": model.n_threads,
+        "n_threads_batch": model.n_threads_batch,
         "flash_attn": loading.flash_attn,
     }
 
@@ -82,7 +88,7 @@ def _about(model: TriMode, loading: LoadOptions, rounds: int, sampling: str, int
         "model": model.metadata.get("general.name") or Path(model.model_path).name,
         "file": Path(model.model_path).name,
         "drafter LoRA": f"rank {model.lora_rank}" if model.has_lora else "none",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {loading.n_threads or os.cpu_count()} threads, "
+        "machine": f"{platform.machine()}, {os.cpu_count()} logical processors, {model.n_threads} threads, "
         f"{model.n_gpu_layers} layers on the GPU",
         "memory": ", ".join(f"{name} {memory_text(n)}" for name, n in memory.items()),
         "sampling": sampling,
@@ -199,7 +205,33 @@ def _measure(runner: Runner, plan: list[Any], results: Results, warm_up: int) ->
     help="Temperature; 0: greedy, so that all exact modes write the same.",
 )
 @click.option("--ignore-eos", is_flag=True, help="Write --max-tokens in any case.")
-@click.option("--compare", type=click.Choice([STOCK]), help="Run the same file in stock llama-cpp-python too (greedy).")
+@click.option(
+    "--compare",
+    type=click.Choice([STOCK, NOTHING]),
+    help=f"Run the same file in stock llama-cpp-python too, greedy (default: {NOTHING}; with --shape {STOCK}).",
+)
+@click.option(
+    "--acceptance",
+    metavar="RATES",
+    help="Accept drafts by lot, whatever they are: the text is meaningless, the speed that of a model which drafts so "
+    f"well. {PUBLISHED} (for the model's size), {', '.join(BUILT_IN)} (published for that), or a JSON file of rates by "
+    "position.",
+)
+@click.option(
+    "--shape",
+    metavar="SHAPE",
+    help=f"A model of random weights instead of MODEL: {', '.join(BUILT_IN)}, or the shape of a file or checkpoint.",
+)
+@click.option(
+    "--type",
+    "outtype",
+    type=click.Choice(list(OUTPUT_TYPES)),
+    default="q8_0",
+    show_default=True,
+    metavar="TYPE",
+    help="With --shape: its type, by the converter's names.",
+)
+@click.option("--layers", type=click.IntRange(min=1), metavar="N", help="With --shape: only the first N layers.")
 @click.option(
     "-o",
     "--output",
@@ -228,6 +260,10 @@ def command(
     temperature: float,
     ignore_eos: bool,
     compare: str | None,
+    acceptance: str | None,
+    shape: str | None,
+    outtype: str,
+    layers: int | None,
     output_format: str,
     chart: str | None,
     loading: LoadOptions,
@@ -249,18 +285,32 @@ def command(
     pytrimode bench nld-8b.gguf -m ar,auto --compare llama-cpp-python
     pytrimode bench nld-8b.gguf -B 8,16,32 --category code -n 64 -r 5
     pytrimode bench nld-8b.gguf -m ar,auto -np 1,2,4,8 -c 16384 -o csv > speeds.csv
+    pytrimode bench --shape 8B --type q4_k_m --acceptance published      a machine, without the weights
     """
     if chart:
         check_matplotlib()
+    if shape and model:
+        raise click.UsageError(f"MODEL {model} and --shape {shape}: give one of them")
+    if acceptance and temperature > 0:
+        raise click.UsageError("--acceptance is for greedy decoding: leave --temperature out")
+    if acceptance and any(modes.ALIASES.get(name, name) == modes.DIFFUSION for name in names):
+        raise click.UsageError(f"--acceptance says nothing of mode {modes.DIFFUSION}: leave it out of --mode")
+    if shape:  # texts mean nothing: one prompt is as good as many
+        categories, n_prompts = categories or (() if file else (next(iter(PROMPTS)),)), n_prompts or 1
+        compare = compare or STOCK
+    ignore_eos = ignore_eos or bool(shape or acceptance)
     texts = _chosen_prompts(file, categories, n_prompts)
     results: Results = {}
     with ExitStack() as stack:
+        if shape:
+            model = str(stack.enter_context(random_model(shape, outtype, layers)))
         loaded = stack.enter_context(load(model, loading, n_parallel=max(parallel)))
+        simulated = read_acceptance(acceptance, loaded.metadata) if acceptance else None
         settings = settings_of(
             names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, fused=fused, without_lora=without_lora
         )
         stock = None
-        if compare:
+        if compare == STOCK:
             stock = stack.enter_context(Stock(loaded.model_path, _stock_options(loaded, loading)))
             settings.append(Setting(STOCK))
         workloads = [Workload(*axes) for axes in product(texts, prompt_lengths, max_tokens, parallel)]
@@ -271,13 +321,18 @@ def command(
             for length in prompt_lengths
             for category, tokens in tokenize(loaded, texts, length).items()
         }
-        runner = Runner(loaded, stock, lambda seed: Sampling(temperature, seed=seed), ignore_eos=ignore_eos)
+        runner = Runner(
+            loaded, stock, lambda seed: Sampling(temperature, seed=seed), ignore_eos=ignore_eos, acceptance=simulated
+        )
         plan = list(turns(prompts, workloads, settings, rounds + warm_up))
         complete = _measure(runner, plan, results, warm_up)
         results = {key: results[key] for key in product(workloads, settings) if key in results}
         measured = loaded.draft_length.cost.table() if modes.AUTO in names or len(settings) > 1 else []
         sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
-        report = Report(_about(loaded, loading, rounds, sampling, not complete), results, measured)
+        about = _about(loaded, loading, rounds, sampling, not complete)
+        if simulated:
+            about["acceptance"] = f"SIMULATED, texts are meaningless: {simulated.source}"
+        report = Report(about, results, measured, simulated is not None)
     print(FORMATS[output_format](report))
     if chart and results:
         write_chart(report, Path(chart))

@@ -92,8 +92,9 @@ class LocalConversation:
         """See Conversation."""
         model = self._session.model
         drafter = f", drafter LoRA of rank {model.lora_rank}" if model.has_lora else ""
+        threads = f"{model.n_threads} thread{'s' if model.n_threads > 1 else ''}"
         name = model.metadata.get("general.name", model.model_path)
-        return f"{name}: mode {self._checked(self.mode)}, context {model.n_ctx}{drafter}"
+        return f"{name}: mode {self._checked(self.mode)}, context {model.n_ctx}{drafter}, {threads}"
 
     @property
     def mode(self) -> str:

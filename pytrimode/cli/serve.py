@@ -18,6 +18,7 @@ from pytrimode.files.model_file import check_model_file
 from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.threads import thread_default
 from pytrimode.server import check_installed
 from pytrimode.server.settings import ServerSettings
 
@@ -179,6 +180,7 @@ def command(
     )
     with listen(host, port) as listening:
         click.echo(f"listening on {url_of(listening)}", err=True)
+        click.echo(f"threads: {loading.n_threads or thread_default()}", err=True)
         if settings.open_to_others:
             click.echo(f"warning: everybody who reaches {host} can use this server: it has no API key", err=True)
         serve(settings, lambda: load(model, loading, n_parallel=parallel), listening)

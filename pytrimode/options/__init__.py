@@ -1,1 +1,1 @@
-"""What a request may ask for: the modes, sampling, and all other options of a generation."""
+"""What a request may ask for: the modes, sampling, and all other options of a generation; the default of threads."""

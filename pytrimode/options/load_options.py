@@ -27,7 +27,14 @@ class LoadOptions:
         metavar="N",
         low=0,
     )
-    n_threads: int | None = option(None, "CPU threads.", flags=("-t", "--threads"), metavar="N", low=1, off=0)
+    n_threads: int | None = option(
+        None, "CPU threads", flags=("-t", "--threads"), metavar="N", low=1, off=0,
+        default_text="one for each core; `doctor` tells",
+    )  # fmt: skip
+    n_threads_batch: int | None = option(
+        None, "CPU threads of passes with rows of prompts", flags=("-tb", "--threads-batch"), metavar="N", low=1,
+        default_text="as --threads",
+    )  # fmt: skip
     n_gpu_layers: int | str = option(0, "Layers to run on the GPU: a number, all, or auto for what its memory holds.")
     split_mode: str = option("layer", "Several GPUs", flags=("-sm", "--split-mode"), choices=SPLIT_MODES)
     main_gpu: int = option(

@@ -25,6 +25,7 @@ from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import check_output
+from pytrimode.options.threads import default_threads
 
 DEFAULT_CONTEXT = 512
 CALIBRATION_TEXT = "calibration.txt"
@@ -118,7 +119,7 @@ def calibrate(
         str(path),
         lora_path=str(adapter) if lora and adapter.is_file() else "",
         n_ctx=n_ctx,
-        n_threads=threads or 0,
+        n_threads=threads or default_threads(),
         n_gpu_layers=n_gpu_layers,
     )
     block = block_length or read_gguf_header(path).metadata.get(keys.TRIMODE_BLOCK_LENGTH, DEFAULT_BLOCK_LENGTH)

@@ -25,6 +25,7 @@ from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.types import GgmlType
+from pytrimode.options.threads import default_threads
 from pytrimode.quantize.evaluation.files import file_facts
 from pytrimode.quantize.evaluation.rows import CAUSAL, DRAFT, DRAFT_LORA, Piece, RowKind, block_kind, plan_text
 from pytrimode.quantize.evaluation.scores import LogProbs, score, without_token
@@ -95,7 +96,7 @@ def measure_sensitivity(
         rows = _Rows(model, options.chunks)
         for number, tensor in enumerate(wanted):
             if tensor.name not in kept.found:
-                kept.add(tensor.name, _divergence(model, rows, tensor, options.threads or 0))
+                kept.add(tensor.name, _divergence(model, rows, tensor, options.threads or default_threads()))
             if progress:
                 progress(number + 1, len(wanted))
     return kept.found
