@@ -53,6 +53,7 @@ class LoadArguments(TypedDict, total=False):
 
     n_ctx: int | None
     n_threads: int | None
+    n_threads_batch: int | None
     n_gpu_layers: int | str | None
     split_mode: str | None
     main_gpu: int | None
@@ -67,4 +68,5 @@ class LoadArguments(TypedDict, total=False):
     lora_path: str | Path | None
     seed: int | None
     use_mmap: bool | None
+    repack: bool | None
     verbose: bool | None

@@ -13,7 +13,7 @@ from support.decoding import decode
 from pytrimode import TriMode
 from pytrimode._native import Stats
 from pytrimode.bench.acceptance import SimulatedAcceptance, published, read_acceptance
-from pytrimode.options.generation_options import DecodingArguments, GenerationOptions
+from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling
 from pytrimode.plan.model_shape import BUILT_IN
 
