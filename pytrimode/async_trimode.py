@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments
-    from pytrimode.options.methods import ChatArguments, CompletionArguments
+    from pytrimode.options.method_arguments import ChatArguments, CompletionArguments
 
 
 class AsyncTriMode:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments, RequestArguments
-    from pytrimode.options.methods import ChatArguments, CompletionArguments
+    from pytrimode.options.method_arguments import ChatArguments, CompletionArguments
 
 _SHARED_OPTIONS = [row for row in option_table().values() if not row.about.varies]
 

@@ -147,11 +147,15 @@ void bind_results(nb::module_ & m) {
         .def_ro("compute_seconds", &Stats::compute_seconds);
 }
 
-// Sets `field` from the keyword argument `name`, if it is there, and takes that away.
+// Sets `field` from the keyword argument `name`, if it is there, and takes that away. TypeError for a wrong type.
 template <class T>
 void take(nb::dict & arguments, const char * name, T & field) {
     if (arguments.contains(name)) {
-        field = nb::cast<T>(arguments[name]);
+        const nb::object value = nb::borrow(arguments[name]);
+        if (!nb::try_cast<T>(value, field)) {
+            const std::string found = nb::inst_name(value).c_str();
+            throw nb::type_error((std::string("submit(): ") + name + " cannot be of type " + found).c_str());
+        }
         nb::del(arguments[name]);
     }
 }

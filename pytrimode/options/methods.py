@@ -1,36 +1,16 @@
-"""Methods that take options by keyword: what type checkers, `help()` and callers with a wrong name see of them."""
+"""Methods that take options by keyword: what `help()` and callers with a wrong name see of them."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from pytrimode.options.arguments import RequestArguments
 from pytrimode.options.option import Row
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_SUGGESTIONS = 3
-
-
-class CompletionArguments(RequestArguments, total=False):
-    """Keyword arguments of `create_completion`."""
-
-    logprobs: int | None
-    echo: bool | None
-
-
-class ChatArguments(RequestArguments, total=False):
-    """Keyword arguments of `create_chat_completion`."""
-
-    logprobs: bool | None
-    top_logprobs: int | None
-    enable_thinking: bool | None
-    reasoning_format: str | None
-    chat_template_kwargs: Mapping[str, Any] | None
-    response_format: Mapping[str, Any] | None
 
 
 def takes(options: Iterable[Row], **defaults: Any) -> Callable[[F], F]:
@@ -57,6 +37,8 @@ def check_names(method: Callable[..., Any], given: Iterable[str]) -> None:
     known = inspect.signature(method).parameters
     for name in given:
         if name not in known:
+            import difflib
+
             close = difflib.get_close_matches(name, known, MAX_SUGGESTIONS)
             hint = f". Did you mean {' or '.join(close)}?" if close else ""
             name_shown = method.__qualname__.removesuffix(".__init__").rpartition(".")[2]

@@ -183,14 +183,17 @@ def engine_values(options: Any) -> dict[str, Any]:
 def checked(name: str, kind: str, value: Any) -> Any:
     """The value of an argument in the type that is meant: integers and floats of numpy become Python's, bytes text.
 
-    `kind` is an annotation that options have, such as "int". Raises TypeError that names the argument.
+    `kind` is an annotation that options have, such as "int". Raises TypeError that names the argument, ValueError for
+    numbers beyond all that the engine can hold and for bytes that are not UTF-8.
     """
     check, meant = _CHECKS[kind]
     try:
         return check(value)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: the bytes are not UTF-8: {error.reason} at byte {error.start}") from error
-    except (TypeError, OverflowError):
+    except OverflowError:
+        raise ValueError(f"{name}: {_shown(value)} is more than the engine can hold") from None
+    except TypeError:
         raise TypeError(f"{name}: expected {meant}, got {_shown(value)}") from None
 
 

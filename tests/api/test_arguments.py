@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytrimode import AsyncTriMode, TriMode
+from pytrimode import AsyncTriMode, TriMode, _native
 
 PROMPT = "Write a Python function called add_two"
 QUESTION = [{"role": "user", "content": "Sort these numbers: 5, 3, 9, 1"}]
@@ -110,6 +110,16 @@ def test_a_number_that_the_engine_cannot_hold_is_a_value_error(model: TriMode, v
             model.create_completion(PROMPT, **{name: value})  # type: ignore[call-overload]
 
 
+def test_token_ids_that_no_vocabulary_has_are_value_errors(model: TriMode) -> None:
+    for call in (model.create_completion, model.detokenize, model.generate, model.keep):
+        with pytest.raises(ValueError, match=r"\[1, 1000000000000\] \(list\) is more than the engine can hold"):
+            call([1, 10**12])
+        with pytest.raises(ValueError, match="token id 1000000 is not in the vocabulary"):
+            list(call([1, 10**6]))
+    with pytest.raises(ValueError, match=r"temperature: 1000.*is more than the engine can hold"):
+        model.create_completion(PROMPT, temperature=10**400)
+
+
 def test_none_means_the_default_of_the_method(model: TriMode) -> None:
     for method, prompt in ((model.create_completion, PROMPT), (model.create_chat_completion, QUESTION)):
         method: Any
@@ -150,6 +160,15 @@ def test_bytes_are_text_and_numpy_numbers_are_numbers(model: TriMode) -> None:
     assert text_of(model.create_completion(np.array(tokens), stop="def", **numbers)) == text_of(usual)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="prompt: the bytes are not UTF-8: invalid start byte at byte 0"):
         model.create_completion(b"\xff")
+
+
+def test_the_engine_names_an_argument_of_a_wrong_type(q8_gguf: Path) -> None:
+    engine = _native.Engine(_native.Model(str(q8_gguf)), n_ctx=64)
+    for name, value, kind in (("top_k", "x", "str"), ("stop", 3, "int"), ("grammar", None, "NoneType")):
+        with pytest.raises(TypeError, match=rf"^submit\(\): {name} cannot be of type {kind}$"):
+            engine.submit([1], mode="ar", max_tokens=1, **{name: value})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'warmth'"):
+        engine.submit([1], mode="ar", max_tokens=1, warmth=1)
 
 
 def test_a_model_is_loaded_with_named_options(q8_gguf: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -276,8 +277,9 @@ def test_save_replaces_conversations_only(model: TriMode, tmp_path: Path) -> Non
         with pytest.raises(OSError, match=r"give another name|does not exist"):
             session.save(path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    session.options = replace(session.options, stop={"a", "b"})  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a set cannot be saved"):
+    bias: dict[int | str, float] = {1: Fraction(1, 2)}  # type: ignore[dict-item]
+    session.options = replace(session.options, sampling=Sampling(logit_bias=bias))
+    with pytest.raises(TypeError, match="a Fraction cannot be saved"):
         session.save(tmp_path / "saved")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt", "saved"]
 

@@ -1,0 +1,26 @@
+"""The keyword arguments of single methods, for type checkers; nothing else imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytrimode.options.arguments import RequestArguments
+
+
+class CompletionArguments(RequestArguments, total=False):
+    """Keyword arguments of `create_completion`."""
+
+    logprobs: int | None
+    echo: bool | None
+
+
+class ChatArguments(RequestArguments, total=False):
+    """Keyword arguments of `create_chat_completion`."""
+
+    logprobs: bool | None
+    top_logprobs: int | None
+    enable_thinking: bool | None
+    reasoning_format: str | None
+    chat_template_kwargs: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | None
