@@ -40,7 +40,7 @@ class PackedWeight:
         """Rows [n, n_in] times the weights: [n, n_out], in one thread, `piece` tiles of 16 outputs at a time."""
 
 class GgmlProduct:
-    """The same product by ggml in its default number of threads; `repack`: in ggml's own layout where it has one."""
+    """The same product by ggml, in one thread too; `repack`: in ggml's own layout where it has one."""
 
     def __init__(self, type: str, data: bytes, n_in: int, n_out: int, repack: bool) -> None: ...
     @property

@@ -108,6 +108,9 @@ class GgmlProduct {
         if (data.size() != ggml_row_size(type, n_in) * n_out) {
             throw std::invalid_argument("not " + std::to_string(n_out) + " rows of " + std::to_string(n_in));
         }
+        const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
+            ggml_backend_dev_backend_reg(ggml_backend_get_device(backend_)), "ggml_backend_set_n_threads"));
+        set_threads(backend_, 1);
         context_ = ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc=*/true});
         weight_ = ggml_new_tensor_2d(context_, type, n_in, n_out);
         buffer_ = ggml_backend_alloc_ctx_tensors_from_buft(context_, buffer_type(repack));

@@ -2,6 +2,10 @@
 
 #if defined(PYTRIMODE_X86_SETS)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace trimode::products {
 
@@ -23,6 +27,18 @@ bool has_avx512_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
+}
+
+bool has_amx_int8() {
+#ifdef __linux__
+    unsigned a, b, c, d = 0;
+    constexpr unsigned AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25;
+    constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;  // Linux: Documentation/arch/x86/xstate.rst
+    return has_avx512_vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_TILE) && (d & AMX_INT8) &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
 }
 
 }  // namespace trimode::products

@@ -7,8 +7,8 @@
 // Everything is in an unnamed namespace and nothing of std is used: layout.h says why.
 #pragma once
 
-#include "layout.h"
-#include "types.h"
+#include "products/layout.h"
+#include "products/types.h"
 
 #define PYTRIMODE_INLINE inline __attribute__((always_inline))
 
@@ -117,9 +117,7 @@ void multiply_rows(const Job & job, int64_t tile, const Record * x, int64_t stri
     const auto * scales = reinterpret_cast<const Scales *>(quants + n_blocks * T::QUANT_BYTES);
     const typename V::Table table = V::table(T::VALUES);
     typename V::F acc[R];
-    for (int r = 0; r < R; ++r) {
-        acc[r] = V::zero();
-    }
+    repeat<R>([&](auto r) __attribute__((always_inline)) { acc[decltype(r)::VALUE] = V::zero(); });
     for (int64_t super = 0; super < n_scales; ++super, ++scales) {
         for (int j = 0; j < T::SUPER; ++j, quants += T::QUANT_BYTES, x += stride) {
             for (int i = 0; i < T::QUANT_BYTES; i += 64) {
@@ -137,15 +135,15 @@ void multiply_rows(const Job & job, int64_t tile, const Record * x, int64_t stri
             });
         }
     }
-    for (int r = 0; r < R; ++r) {
-        store<V>(out + r * job.out_stride + tile * TILE, acc[r], job.weight.n_out - tile * TILE);
-    }
+    repeat<R>([&](auto r) __attribute__((always_inline)) {
+        constexpr int ROW = decltype(r)::VALUE;
+        store<V>(out + ROW * job.out_stride + tile * TILE, acc[ROW], job.weight.n_out - tile * TILE);
+    });
 }
 
-// As many rows at a time as registers allow.
+// As many rows at a time as registers allow; `stride` rows are in the panel.
 template <class V, class T>
-void multiply_panel(const Job & job, int64_t tile, const Record * x, int64_t n_rows, float * out) {
-    const int64_t stride = n_rows;
+void multiply_panel(const Job & job, int64_t tile, const Record * x, int64_t n_rows, float * out, int64_t stride) {
     const auto take = [&](auto r) __attribute__((always_inline)) {
         constexpr int R = decltype(r)::VALUE;
         while (n_rows >= R) {
@@ -179,7 +177,7 @@ void multiply_quantized(const Job & job, int64_t tile_begin, int64_t tile_end) {
     for (int64_t row = 0; row < job.n_rows; row += PANEL) {
         const int64_t n = job.n_rows - row < PANEL ? job.n_rows - row : PANEL;
         for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-            multiply_panel<V, T>(job, tile, records + row * n_blocks, n, job.out + row * job.out_stride);
+            multiply_panel<V, T>(job, tile, records + row * n_blocks, n, job.out + row * job.out_stride, n);
         }
     }
 }

@@ -47,10 +47,10 @@ using QuantizeRow = void(const float * x, int64_t n, Record * out, int64_t strid
 using Multiply = void(const Job & job, int64_t tile_begin, int64_t tile_end);
 
 // Order of the types in Kernels::multiply; a type's own place is types.h.
-#define PYTRIMODE_PRODUCT_TYPES(X)                                                                                     \
-    X(Q4_0)                                                                                                            \
-    X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(F32) X(F16) \
-        X(BF16)
+#define PYTRIMODE_PRODUCT_TYPES(X) \
+    X(Q4_0)                        \
+    X(Q4_1)                        \
+    X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(F32) X(F16) X(BF16)
 
 enum TypeIndex {
 #define X(name) INDEX_##name,

@@ -1,4 +1,4 @@
-#include "vectors_avx2.h"
+#include "products/vectors_avx2.h"
 
 namespace trimode::products {
 

@@ -1,4 +1,4 @@
-#include "vectors_avx512.h"
+#include "products/vectors_avx512.h"
 
 namespace trimode::products {
 

@@ -1,5 +1,5 @@
 // The kernels in plain C++: what the other sets must equal bit for bit, and nothing to run a model with.
-#include "kernels.h"
+#include "products/kernels.h"
 
 namespace trimode::products {
 namespace {

@@ -6,7 +6,7 @@
 // with (d) and what is added per unit of the activations' sum (m). Formats: ggml's ggml-common.h and ggml-quants.c.
 #pragma once
 
-#include "layout.h"
+#include "products/layout.h"
 
 namespace trimode::products {
 namespace {
@@ -49,8 +49,10 @@ inline void decode_nibbles(const uint8_t * in, uint8_t * q) {  // low nibbles: c
 }
 
 inline void decode_fifth_bits(const uint8_t * in, uint8_t * q) {
-    for (int i = 0; i < 32; ++i) {
-        q[i] |= (in[i / 8] >> (i % 8) & 1) << 4;
+    for (int j = 0; j < 4; ++j) {
+        for (int i = 0; i < 8; ++i) {
+            q[8 * j + i] |= (in[j] >> i & 1) << 4;
+        }
     }
 }
 
@@ -155,8 +157,10 @@ struct Q2_K : Quantized<2, 0, 16, 8, true> {
         for (int i = 0; i < 16; ++i) {
             s.scale_min[i][r] = in.scales[i];
         }
-        for (int i = 0; i < 256; ++i) {
-            q[i] = in.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+        for (int j = 0; j < 8; ++j) {
+            for (int i = 0; i < 32; ++i) {
+                q[32 * j + i] = in.q[j / 4 * 32 + i] >> (j % 4 * 2) & 3;
+            }
         }
     }
     template <class V>
@@ -179,9 +183,11 @@ struct Q3_K : Quantized<3, 4, 16, 8> {
             const int high = in.scales[8 + i % 4] >> (i / 4 * 2) & 3;
             s.scale[i][r] = static_cast<int8_t>((low | high << 4) - 32);
         }
-        for (int i = 0; i < 256; ++i) {
-            const int low = in.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-            q[i] = static_cast<uint8_t>(low | (in.high[i % 32] >> (i / 32) & 1) << 2);
+        for (int j = 0; j < 8; ++j) {
+            for (int i = 0; i < 32; ++i) {
+                const int low = in.q[j / 4 * 32 + i] >> (j % 4 * 2) & 3;
+                q[32 * j + i] = static_cast<uint8_t>(low | (in.high[i] >> j & 1) << 2);
+            }
         }
     }
     template <class V>
@@ -220,8 +226,10 @@ struct Q4_K : Quantized<4, 0, BLOCK, 8, true> {
     using Scales = ScalesK32;
     static void decode(const Block & in, uint8_t * q, Scales & s, int r) {
         s.decode(in.d, in.dmin, in.scales, r);
-        for (int i = 0; i < 256; ++i) {
-            q[i] = in.q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
+        for (int j = 0; j < 8; ++j) {
+            for (int i = 0; i < 32; ++i) {
+                q[32 * j + i] = in.q[j / 2 * 32 + i] >> (j % 2 * 4) & 15;
+            }
         }
     }
     template <class V>
@@ -238,9 +246,11 @@ struct Q5_K : Quantized<5, 0, BLOCK, 8, true> {
     using Scales = ScalesK32;
     static void decode(const Block & in, uint8_t * q, Scales & s, int r) {
         s.decode(in.d, in.dmin, in.scales, r);
-        for (int i = 0; i < 256; ++i) {
-            const int low = in.q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
-            q[i] = static_cast<uint8_t>(low | (in.high[i % 32] >> (i / 32) & 1) << 4);
+        for (int j = 0; j < 8; ++j) {
+            for (int i = 0; i < 32; ++i) {
+                const int low = in.q[j / 2 * 32 + i] >> (j % 2 * 4) & 15;
+                q[32 * j + i] = static_cast<uint8_t>(low | (in.high[i] >> j & 1) << 4);
+            }
         }
     }
     template <class V>
@@ -261,10 +271,12 @@ struct Q6_K : Quantized<6, 32, 16, 8> {
         for (int i = 0; i < 16; ++i) {
             s.scale[i][r] = in.scales[i];
         }
-        for (int i = 0; i < 256; ++i) {
-            const int low = in.q[i / 128 * 64 + i % 64] >> (i / 64 % 2 * 4) & 15;
-            const int high = in.high[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-            q[i] = static_cast<uint8_t>(low | high << 4);
+        for (int j = 0; j < 8; ++j) {
+            for (int i = 0; i < 32; ++i) {
+                const int low = in.q[j / 4 * 64 + j % 2 * 32 + i] >> (j % 4 / 2 * 4) & 15;
+                const int high = in.high[j / 4 * 32 + i] >> (j % 4 * 2) & 3;
+                q[32 * j + i] = static_cast<uint8_t>(low | high << 4);
+            }
         }
     }
     template <class V>

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "products/kernels.h"
 
 namespace trimode::products {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "products/kernels.h"
 
 namespace trimode::products {
 namespace {
@@ -41,6 +41,22 @@ struct Avx512 {
         return _mm512_and_si512(v, _mm512_set1_epi8(MASK));
     }
 
+    // sum + the products of four columns.
+    static PYTRIMODE_INLINE I dot4(I sum, B w, const int8_t * q) {
+#if defined(__GNUC__) && !defined(__clang__)
+        // GCC knows no broadcast as the instruction's operand, and takes an instruction more for it.
+        struct Four {
+            int8_t q[4];
+        };
+        asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Four *>(q)));
+        return sum;
+#else
+        int32_t four;
+        __builtin_memcpy(&four, q, 4);
+        return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
+#endif
+    }
+
     // The tile's sums of (w - offset) * q over N * 4 columns; minus_sum is that of the q.
     template <int Bits, int Offset, int N>
     static PYTRIMODE_INLINE I dot(const B * w, const int8_t * q, const int32_t & minus_sum) {
@@ -51,9 +67,7 @@ struct Avx512 {
         }
         repeat<N>([&](auto g) __attribute__((always_inline)) {
             constexpr int G = decltype(g)::VALUE;
-            int32_t four;
-            __builtin_memcpy(&four, q + 4 * G, 4);
-            sum = _mm512_dpbusd_epi32(sum, w[G], _mm512_set1_epi32(four));
+            sum = dot4(sum, w[G], q + 4 * G);
         });
         return sum;
     }

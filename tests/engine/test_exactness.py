@@ -12,12 +12,16 @@ from llama_cpp import Llama
 from support.decoding import chat_prompts, decode
 from support.reference import argmax, diffusion
 
-from pytrimode import TriMode
+from pytrimode import TriMode, _native
 
 N_PROMPTS = 100
 MAX_TOKENS = {2: 24, 3: 24, 4: 24, 8: 24, 16: 24, 32: 36}
 """By block length: enough for one block of full length at least, and another that is cut."""
 NEAR_TIE = 1e-3
+PRODUCTS = _native.product_kernels_in_use() is not None
+WITH_PRODUCTS = [
+    "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "mxfp4",
+]  # fmt: skip
 
 
 def load(path: Path, **options: object) -> TriMode:
@@ -51,12 +55,42 @@ def test_greedy_self_spec_equals_greedy_ar(
     assert accepted > 0.2 * drafted, "the drafts must matter, or equality proves nothing"
 
 
-@pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q4_1", "q5_0", "q5_1"])
-def test_other_types_differ_only_at_near_ties(
+@pytest.mark.skipif(not PRODUCTS, reason="products of our own need AVX2")
+@pytest.mark.parametrize("outtype", WITH_PRODUCTS)
+def test_greedy_self_spec_equals_greedy_ar_in_every_type_with_products(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:
-    differences = runs = 0
     with load(tiny_gguf(outtype)) as model:
+        for i, prompt in enumerate(chat_prompts(model, checkpoint_dir, 8, long_tokens=490)):
+            expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
+            for block_length in (3, 8, 16, 32):
+                tokens, _ = decode(
+                    model, prompt, mode="self-spec", max_tokens=24, block_length=block_length, use_lora=i % 2 == 0
+                )
+                assert tokens == expected, f"B {block_length}, prompt {i}"
+
+
+@pytest.mark.skipif(not PRODUCTS, reason="products of our own need AVX2")
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0", *WITH_PRODUCTS])
+def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
+) -> None:
+    with load(tiny_gguf(outtype)) as model:
+        prompt = chat_prompts(model, checkpoint_dir, 2, long_tokens=100)[1][:33]
+        expected = model.logits(prompt)
+        assert len(expected) == 33
+        for n in range(1, 33):
+            model.clear_cache()
+            assert model.logits(prompt[:n])[-1].tobytes() == expected[n - 1].tobytes(), f"{n} rows"
+
+
+@pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q5_1", "q4_k_m", "iq3_s"])
+def test_products_of_llama_cpp_differ_only_at_near_ties(
+    tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
+) -> None:
+    """Weights that are not packed, or of a type without a product (iq3_s)."""
+    differences = runs = 0
+    with load(tiny_gguf(outtype), repack=outtype == "iq3_s") as model:
         for prompt in chat_prompts(model, checkpoint_dir, 40, long_tokens=490):
             expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
             for block_length in (3, 8, 16):
