@@ -66,7 +66,7 @@ void ThreadChoice::end_stretch(Bucket & b, double mean) {
     }
     blend(known, mean);
     const double least = std::max(FIRST_INTERVAL, TRIAL_SHARE * n_threads_ * mean);
-    b.trial = b.waited >= b.growth * least;
+    b.trial = b.waited >= (least > FIRST_INTERVAL ? std::max(b.growth, 1.0) : b.growth) * least;
 }
 
 // A trial is compared with what the choice has taken of late: the machine may have become another one since the last.
@@ -74,7 +74,7 @@ void ThreadChoice::end_trial(Bucket & b, double mean) {
     const bool change = b.use_one ? mean < MARGIN * b.one : mean <= b.all;
     (b.use_one ? b.all : b.one) = mean;
     b.use_one = b.use_one != change;
-    b.growth = change ? 1.0 : std::min(2.0 * b.growth, MAX_GROWTH);
+    b.growth = change ? 1.0 : std::clamp(2.0 * b.growth, 1.0, MAX_GROWTH);
     b.trial = false;
     b.waited = 0.0;
 }

@@ -29,7 +29,7 @@ class ThreadChoice {
         int n_passes = 0;      // of the stretch under way
         double seconds = 0.0;  // they took
         double waited = 0.0;   // since the last trial
-        double growth = 1.0;   // of the interval from one trial to the next
+        double growth = 0.0;   // of the interval between trials; 0: short passes are tried at once
         bool started = false;  // the first stretch is over: it brought weights from the disk
     };
 

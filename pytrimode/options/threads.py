@@ -25,8 +25,9 @@ CAPACITY_OF_FAST = 0.5
 """Of the biggest core's: with less, a core is of the slow kind (little cores have a tenth to 0.46 of it)."""
 SPIN_VARIABLE = "GOMP_SPINCOUNT"
 WAITING_VARIABLES = (SPIN_VARIABLE, "OMP_WAIT_POLICY")
-SPIN_COUNT = 1000
-"""Times that a waiting thread looks before it sleeps: about as long as waking it takes."""
+SPIN_COUNT = 10000
+"""Times that a waiting thread looks before it sleeps: a few tenths of a millisecond, longer than threads that all run
+wait for each other, and much shorter than the kernel lets another program have the processor."""
 _CPU = "sys/devices/system/cpu"
 _V1_CONTROLLERS = ("cpu,cpuacct", "cpuacct,cpu", "cpu")
 
