@@ -13,7 +13,7 @@ from support.decoding import decode
 from pytrimode import TriMode
 from pytrimode._native import Stats
 from pytrimode.bench.acceptance import SimulatedAcceptance, published, read_acceptance
-from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.generation_options import GenerationOptions, option_table
 from pytrimode.options.sampling import Sampling
 from pytrimode.plan.model_shape import BUILT_IN
 
@@ -96,7 +96,7 @@ def test_real_requests_are_not_touched(tiny: TriMode) -> None:
 
 
 def test_no_option_of_a_request_leads_there(tiny: TriMode) -> None:
-    names = [*(field.name for field in fields(GenerationOptions)), *DecodingArguments.__annotations__]
+    names = [*(field.name for field in fields(GenerationOptions)), *option_table()]
     assert not any("simulated" in name for name in names)
     with pytest.raises(TypeError, match="simulated_acceptance"):
         tiny.create_completion("Hello", simulated_acceptance=[1.0])  # type: ignore[call-overload]
