@@ -16,7 +16,7 @@ from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, WeightBytes, lora_b
 GIB = 1 << 30
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
 LEAST_MEMORY = 1 << 20
-"""Bytes; a smaller device is a mistake in the unit."""
+"""Less is a mistake, such as a number of GB without the unit."""
 ESTIMATE_CONTEXT = 2048
 """Cached tokens that a pass of the speed estimates reads."""
 PREFERRED_CACHES = (("f16", "q8_0"), ("q4_0",))
