@@ -14,10 +14,11 @@
 
 namespace trimode {
 
-constexpr int BLOCK = 64;     // cells that are converted to F32 at a time: a page (PAGE_CELLS)
-constexpr int STRETCH = 512;  // cells whose scores are kept at a time
-constexpr int LANES = 16;     // floats that a kernel handles side by side, whatever the width of its registers
-constexpr int TILE = 64;      // queries (rows x query heads of a group) that share a converted block
+constexpr int BLOCK = 64;                   // cells that are converted to F32 at a time: a page (PAGE_CELLS)
+constexpr int STRETCH = 512;                // cells whose scores are kept at a time
+constexpr int SCORE_STRIDE = STRETCH + 16;  // floats between the scores of two queries: other lines of the first cache
+constexpr int LANES = 16;  // floats that a kernel handles side by side, whatever the width of its registers
+constexpr int TILE = 64;   // queries (rows x query heads of a group) that share a converted block
 
 enum class CellType : int { f32, f16, bf16, q8_0, q4_0, other };
 
@@ -58,7 +59,7 @@ constexpr size_t sums_size(int n, int width) { return (size_t(n) * (width + 2) +
 // Floats that `stretch` needs to work with.
 constexpr size_t scratch_size(int n_queries, int width) {
     const int n = n_queries > TILE ? n_queries : TILE;
-    return size_t(n) * (width + STRETCH) + 2 * size_t(BLOCK) * width + LANES;
+    return size_t(n) * (width + SCORE_STRIDE) + 2 * size_t(BLOCK) * width + LANES;
 }
 
 struct AttentionKernel {

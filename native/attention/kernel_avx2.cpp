@@ -13,6 +13,7 @@ struct Lanes {
 };
 
 constexpr int QUERIES_BY_CELLS = 8;  // up to so many, transposing K costs more than it saves
+constexpr int CELL_QUERIES = 1;
 constexpr int SCORE_QUERIES = 4, SCORE_CELLS = 1;
 constexpr int VALUE_QUERIES = 4, VALUE_COLUMNS = 1;
 

@@ -10,7 +10,8 @@ namespace {
 
 using Lanes = __m512;
 
-constexpr int QUERIES_BY_CELLS = 8;  // up to so many, transposing K costs more than it saves
+constexpr int QUERIES_BY_CELLS = 32;  // up to so many, transposing K costs more than it saves
+constexpr int CELL_QUERIES = 4;
 constexpr int SCORE_QUERIES = 4, SCORE_CELLS = 4;
 constexpr int VALUE_QUERIES = 4, VALUE_COLUMNS = 4;
 

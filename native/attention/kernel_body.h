@@ -10,87 +10,120 @@
 
 // ---- cells to F32 ----
 
-inline Lanes from_q8_0(const uint8_t * block, int half) {
-    return mul(from_i8(reinterpret_cast<const int8_t *>(block + 2 + LANES * half)), set(f16_value(block)));
-}
-
-// Q4_0: the low nibbles are the first 16 values, the high ones the others.
-inline Lanes from_q4_0(const uint8_t * block, int half) {
-    return mul(from_nibbles(block + 2, half), set(f16_value(block)));
-}
-
-// Rows of `head_dim` values, `width` apart.
 template <typename ToLanes>
-inline void convert_row(int width, float * to, ToLanes to_lanes) {
-    for (int i = 0; i < width / LANES; ++i) {
-        store(to + LANES * i, to_lanes(i));
+inline void convert_floats(int width, float * to, ToLanes to_lanes) {
+    for (int i = 0; i < width; i += LANES) {
+        store(to + i, to_lanes(i));
     }
 }
 
-void convert_cell(const CellTensor & cells, const uint8_t * from, int head_dim, int width, float * to) {
-    const bool whole = head_dim == width;
-    if (cells.type == CellType::f16 && whole) {
-        return convert_row(width, to, [&](int i) { return from_f16(from + 2 * LANES * i); });
-    }
-    if (cells.type == CellType::q8_0) {
-        return convert_row(width, to, [&](int i) { return from_q8_0(from + 34 * (i / 2), i % 2); });
-    }
-    if (cells.type == CellType::q4_0) {
-        return convert_row(width, to, [&](int i) { return from_q4_0(from + 18 * (i / 2), i % 2); });
-    }
-    if (cells.type == CellType::bf16 && whole) {
-        return convert_row(width, to, [&](int i) { return from_bf16(from + 2 * LANES * i); });
-    }
-    if (cells.type == CellType::f32 && whole) {
-        return convert_row(width, to, [&](int i) { return load(reinterpret_cast<const float *>(from) + LANES * i); });
-    }
-    cells.to_float(from, to, head_dim);
-    for (int i = head_dim; i < width; ++i) {
-        to[i] = 0.0f;
+inline void convert_q8_0(const uint8_t * from, int width, float * to) {
+    for (int i = 0; i < width; i += 32, from += 34, to += 32) {
+        const Lanes scale = set(f16_value(from));
+        store(to, mul(from_i8(reinterpret_cast<const int8_t *>(from + 2)), scale));
+        store(to + LANES, mul(from_i8(reinterpret_cast<const int8_t *>(from + 2 + LANES)), scale));
     }
 }
 
-// The first n cells of a block, zeros behind. `next`: the page that will be wanted after this one.
-void convert_block(const AttentionTile & tile, const CellTensor & cells, int page, int next, int n, float * to) {
-    const int width = tile.width;
-    const uint8_t * from = cells.data + size_t(page) * BLOCK * cells.cell_bytes + tile.kv_head * cells.head_bytes;
-    const ptrdiff_t ahead = ptrdiff_t(next - page) * BLOCK * ptrdiff_t(cells.cell_bytes);
-    for (int c = 0; c < n; ++c, from += cells.cell_bytes) {
-        for (size_t line = 0; line < cells.head_bytes; line += 64) {
+// The low nibbles are the first 16 values of a block, the high ones the others.
+inline void convert_q4_0(const uint8_t * from, int width, float * to) {
+    for (int i = 0; i < width; i += 32, from += 18, to += 32) {
+        const Lanes scale = set(f16_value(from));
+        store(to, mul(from_nibbles(from + 2, 0), scale));
+        store(to + LANES, mul(from_nibbles(from + 2, 1), scale));
+    }
+}
+
+// n cells of `width` values. Fetches what lies `ahead` of each.
+template <typename Convert>
+inline void convert_cells(const CellTensor & cells, const uint8_t * from, ptrdiff_t ahead, int n, int width, float * to,
+                          Convert convert) {
+    const ptrdiff_t bytes = cells.head_bytes;
+    for (int c = 0; c < n; ++c, from += cells.cell_bytes, to += width) {
+        for (ptrdiff_t line = 0; line < bytes; line += 64) {
             __builtin_prefetch(from + ahead + line);
         }
-        convert_cell(cells, from, tile.head_dim, width, to + size_t(c) * width);
+        convert(from, to);
     }
-    for (size_t i = size_t(n) * width; i < size_t(BLOCK) * width; i += LANES) {
+}
+
+void convert_with_ggml(const CellTensor & cells, const uint8_t * from, int n, int head_dim, int width, float * to) {
+    for (int c = 0; c < n; ++c, from += cells.cell_bytes, to += width) {
+        cells.to_float(from, to, head_dim);
+        for (int i = head_dim; i < width; ++i) {
+            to[i] = 0.0f;
+        }
+    }
+}
+
+// n cells of one page, zeros behind up to `n_padded`. `ahead`: how far from each cell that lies which
+// will be wanted a page later.
+void convert_part(const AttentionTile & tile, const CellTensor & cells, const uint8_t * from, ptrdiff_t ahead, int n,
+                  int n_padded, float * to) {
+    const int width = tile.width;
+    const auto convert = [&](auto one) { convert_cells(cells, from, ahead, n, width, to, one); };
+    const auto convert_lanes = [&](auto lanes) {
+        convert([&](const uint8_t * p, float * y) { convert_floats(width, y, [&](int i) { return lanes(p, i); }); });
+    };
+    if (tile.head_dim != width || cells.type == CellType::other) {
+        convert_with_ggml(cells, from, n, tile.head_dim, width, to);
+    } else if (cells.type == CellType::f16) {
+        convert_lanes([](const uint8_t * p, int i) { return from_f16(p + 2 * i); });
+    } else if (cells.type == CellType::bf16) {
+        convert_lanes([](const uint8_t * p, int i) { return from_bf16(p + 2 * i); });
+    } else if (cells.type == CellType::q8_0) {
+        convert([&](const uint8_t * p, float * y) { convert_q8_0(p, width, y); });
+    } else if (cells.type == CellType::q4_0) {
+        convert([&](const uint8_t * p, float * y) { convert_q4_0(p, width, y); });
+    } else {
+        convert_lanes([](const uint8_t * p, int i) { return load(reinterpret_cast<const float *>(p) + i); });
+    }
+    for (size_t i = size_t(n) * width; i < size_t(n_padded) * width; i += LANES) {
         store(to + i, zero());
     }
 }
 
 // ---- scores ----
 
-// Of N queries and the block's cells, from K as it lies: [BLOCK][width].
+// Of N queries and 16 cells, from K as it lies: [LANES][width].
 template <int N>
 inline void scores_by_cells(const float * q, const float * k, int width, float * scores) {
-    for (int c0 = 0; c0 < BLOCK; c0 += LANES) {
-        Lanes quads[N][4];
-        for (int g = 0; g < 4; ++g) {
-            Lanes sum[4][N];
-            for (int d = 0; d < width; d += LANES) {
-                for (int i = 0; i < 4; ++i) {
-                    const Lanes kd = load(k + size_t(c0 + 4 * i + g) * width + d);
-                    for (int n = 0; n < N; ++n) {
-                        const Lanes qd = load(q + size_t(n) * width + d);
-                        sum[i][n] = d == 0 ? mul(qd, kd) : fma(qd, kd, sum[i][n]);
-                    }
-                }
-            }
+    Lanes quads[N][4];
+    for (int g = 0; g < 4; ++g) {
+        Lanes sum[4][N];
+        for (int i = 0; i < 4; ++i) {
             for (int n = 0; n < N; ++n) {
-                quads[n][g] = quad_sums(sum[0][n], sum[1][n], sum[2][n], sum[3][n]);
+                sum[i][n] = zero();
+            }
+        }
+        for (int d = 0; d < width; d += LANES) {
+            Lanes qd[N];
+            for (int n = 0; n < N; ++n) {
+                qd[n] = load(q + size_t(n) * width + d);
+            }
+            for (int i = 0; i < 4; ++i) {
+                const Lanes kd = load(k + size_t(4 * i + g) * width + d);
+                for (int n = 0; n < N; ++n) {
+                    sum[i][n] = fma(qd[n], kd, sum[i][n]);
+                }
             }
         }
         for (int n = 0; n < N; ++n) {
-            store(scores + size_t(n) * STRETCH + c0, collect(quads[n][0], quads[n][1], quads[n][2], quads[n][3]));
+            quads[n][g] = quad_sums(sum[0][n], sum[1][n], sum[2][n], sum[3][n]);
         }
+    }
+    for (int n = 0; n < N; ++n) {
+        store(scores + size_t(n) * SCORE_STRIDE, collect(quads[n][0], quads[n][1], quads[n][2], quads[n][3]));
+    }
+}
+
+void all_scores_by_cells(const float * q, int n_queries, const float * k, int width, float * scores) {
+    int n = 0;
+    for (; n + CELL_QUERIES <= n_queries; n += CELL_QUERIES) {
+        scores_by_cells<CELL_QUERIES>(q + size_t(n) * width, k, width, scores + size_t(n) * SCORE_STRIDE);
+    }
+    for (; n < n_queries; ++n) {
+        scores_by_cells<1>(q + size_t(n) * width, k, width, scores + size_t(n) * SCORE_STRIDE);
     }
 }
 
@@ -141,22 +174,14 @@ inline void scores_by_lanes(const float * q, const float * k, int width, float *
     }
     for (int n = 0; n < N; ++n) {
         for (int m = 0; m < M; ++m) {
-            store(scores + size_t(n) * STRETCH + LANES * m, halves[4][n][m]);
+            store(scores + size_t(n) * SCORE_STRIDE + LANES * m, halves[4][n][m]);
         }
     }
 }
 
-void block_scores(const float * q, int n_queries, const float * k, float * transposed, int width, float * scores) {
-    if (n_queries <= QUERIES_BY_CELLS) {
-        int n = 0;
-        for (; n + 4 <= n_queries; n += 4) {
-            scores_by_cells<4>(q + size_t(n) * width, k, width, scores + size_t(n) * STRETCH);
-        }
-        for (; n < n_queries; ++n) {
-            scores_by_cells<1>(q + size_t(n) * width, k, width, scores + size_t(n) * STRETCH);
-        }
-        return;
-    }
+// Of all queries and a block.
+void all_scores_by_lanes(const float * q, int n_queries, const float * k, float * transposed, int width,
+                         float * scores) {
     for (int c = 0; c < BLOCK; c += LANES) {
         for (int d = 0; d < width; d += LANES) {
             transpose(k + size_t(c) * width + d, width, transposed + d / LANES * BLOCK + c, width / LANES * BLOCK);
@@ -166,11 +191,11 @@ void block_scores(const float * q, int n_queries, const float * k, float * trans
         int n = 0;
         for (; n + SCORE_QUERIES <= n_queries; n += SCORE_QUERIES) {
             scores_by_lanes<SCORE_QUERIES, SCORE_CELLS>(q + size_t(n) * width, transposed + c, width,
-                                                        scores + size_t(n) * STRETCH + c);
+                                                        scores + size_t(n) * SCORE_STRIDE + c);
         }
         for (; n < n_queries; ++n) {
             scores_by_lanes<1, SCORE_CELLS>(q + size_t(n) * width, transposed + c, width,
-                                            scores + size_t(n) * STRETCH + c);
+                                            scores + size_t(n) * SCORE_STRIDE + c);
         }
     }
 }
@@ -229,7 +254,7 @@ void hide(const AttentionTile & tile, int first, float * scores) {
             continue;
         }
         for (int h = 0; h < tile.n_heads; ++h) {
-            float * line = scores + size_t(r * tile.n_heads + h) * STRETCH;
+            float * line = scores + size_t(r * tile.n_heads + h) * SCORE_STRIDE;
             for (int c = first; c < first + BLOCK; ++c) {
                 const bool visible = c < row.seen || (c >= row.begin && c < row.end);
                 line[c - first] = visible ? line[c - first] : HIDDEN;
@@ -240,7 +265,7 @@ void hide(const AttentionTile & tile, int first, float * scores) {
 
 // ---- weighted sum of V ----
 
-// sums += p x V over n cells, for N queries and M x 16 columns.
+// sums += p x V over n cells of `v`, for N queries and M x 16 columns.
 template <int N, int M>
 inline void add_values(const float * p, const float * v, int width, int n, float * sums) {
     Lanes sum[N][M];
@@ -255,7 +280,7 @@ inline void add_values(const float * p, const float * v, int width, int n, float
             vc[m] = load(v + size_t(c) * width + LANES * m);
         }
         for (int i = 0; i < N; ++i) {
-            const Lanes pc = set(p[size_t(i) * STRETCH + c]);
+            const Lanes pc = set(p[size_t(i) * SCORE_STRIDE + c]);
             for (int m = 0; m < M; ++m) {
                 sum[i][m] = fma(pc, vc[m], sum[i][m]);
             }
@@ -279,13 +304,13 @@ inline void add_all_values(const float * p, const float * v, int width, int n, f
     }
 }
 
-void block_values(const float * p, int n_queries, const float * v, int width, int n, float * sums) {
+void all_values(const float * p, int n_queries, const float * v, int width, int n, float * sums) {
     int i = 0;
     for (; i + VALUE_QUERIES <= n_queries; i += VALUE_QUERIES) {
-        add_all_values<VALUE_QUERIES>(p + size_t(i) * STRETCH, v, width, n, sums + size_t(i) * width);
+        add_all_values<VALUE_QUERIES>(p + size_t(i) * SCORE_STRIDE, v, width, n, sums + size_t(i) * width);
     }
     for (; i < n_queries; ++i) {
-        add_all_values<1>(p + size_t(i) * STRETCH, v, width, n, sums + size_t(i) * width);
+        add_all_values<1>(p + size_t(i) * SCORE_STRIDE, v, width, n, sums + size_t(i) * width);
     }
 }
 
@@ -308,38 +333,62 @@ void pack_queries(const AttentionTile & tile, float * packed) {
     }
 }
 
+const uint8_t * page_of(const AttentionTile & tile, const CellTensor & cells, int cell) {
+    return cells.data + size_t(tile.pages[cell / BLOCK]) * BLOCK * cells.cell_bytes + tile.kv_head * cells.head_bytes;
+}
+
+// Converts the cells [first, end) of K or V part by part, and calls use(cell, n) for each part. Few queries take small
+// parts, so that fetching the next page goes on beside what they compute. `after`: the page wanted behind the last.
+template <typename Use>
+inline void for_each_part(const AttentionTile & tile, const CellTensor & cells, int first, int end,
+                          const uint8_t * after, float * part, Use use) {
+    const int size = tile.n_queries <= QUERIES_BY_CELLS ? LANES : BLOCK;
+    for (int block = first; block < end; block += BLOCK) {
+        const uint8_t * page = page_of(tile, cells, block);
+        const uint8_t * next = block + BLOCK < end ? page_of(tile, cells, block + BLOCK) : after;
+        const ptrdiff_t ahead = ptrdiff_t(uintptr_t(next) - uintptr_t(page));
+        const int n_block = end - block < BLOCK ? end - block : BLOCK;
+        for (int c = 0; c < n_block; c += size) {
+            const int n = n_block - c < size ? n_block - c : size;
+            convert_part(tile, cells, page + c * cells.cell_bytes, ahead, n, size, part);
+            use(block + c, n);
+        }
+    }
+}
+
 void stretch(const AttentionTile & tile, int index, float * sums, float * scratch) {
     const int width = tile.width, n_queries = tile.n_queries;
     float * highest = sums + size_t(n_queries) * width;
     float * sum_of_exp = highest + n_queries;
-    float * block = scratch;
-    float * transposed = block + size_t(BLOCK) * width;
+    float * part = scratch;
+    float * transposed = part + size_t(BLOCK) * width;
     float * q = transposed + size_t(BLOCK) * width;
     float * scores = q + size_t(n_queries) * width;
     const int first = index * STRETCH;
     const int end = tile.n_cells < first + STRETCH ? tile.n_cells : first + STRETCH;
-    const int32_t * last_page = tile.pages + (tile.n_cells - 1) / BLOCK;
-    const auto for_each_block = [&](const CellTensor & cells, auto use) {
-        for (int c = first; c < end; c += BLOCK) {
-            const int32_t * page = tile.pages + c / BLOCK;
-            const int n = end - c < BLOCK ? end - c : BLOCK;
-            convert_block(tile, cells, page[0], page < last_page ? page[1] : page[0], n, block);
-            use(c, n);
-        }
-    };
-    pack_queries(tile, q);
-    for_each_block(tile.k, [&](int c, int) {
-        block_scores(q, n_queries, block, transposed, width, scores + (c - first));
-        hide(tile, c, scores + (c - first));
-    });
     const int n_padded = (end - first + BLOCK - 1) / BLOCK * BLOCK;
+    const uint8_t * v = page_of(tile, tile.v, first);
+    const uint8_t * following = page_of(tile, tile.k, end < tile.n_cells ? end : first);
+
+    pack_queries(tile, q);
+    for_each_part(tile, tile.k, first, end, v, part, [&](int c, int) {
+        if (n_queries <= QUERIES_BY_CELLS) {
+            all_scores_by_cells(q, n_queries, part, width, scores + (c - first));
+        } else {
+            all_scores_by_lanes(q, n_queries, part, transposed, width, scores + (c - first));
+        }
+    });
+    for (int c = first; c < first + n_padded; c += BLOCK) {
+        hide(tile, c, scores + (c - first));
+    }
     for (int i = 0; i < n_queries; ++i) {
-        softmax(scores + size_t(i) * STRETCH, n_padded, highest + i, sum_of_exp + i);
+        softmax(scores + size_t(i) * SCORE_STRIDE, n_padded, highest + i, sum_of_exp + i);
     }
     for (size_t i = 0; i < size_t(n_queries) * width; i += LANES) {
         store(sums + i, zero());
     }
-    for_each_block(tile.v, [&](int c, int n) { block_values(scores + (c - first), n_queries, block, width, n, sums); });
+    for_each_part(tile, tile.v, first, end, following, part,
+                  [&](int c, int n) { all_values(scores + (c - first), n_queries, part, width, n, sums); });
 }
 
 void fold(const AttentionTile & tile, const float * sums, float * total) {

@@ -4,7 +4,7 @@ struct Lanes {
     float x[LANES];
 };
 
-constexpr int QUERIES_BY_CELLS = 4;
+constexpr int QUERIES_BY_CELLS = 4, CELL_QUERIES = 1;
 constexpr int SCORE_QUERIES = 2, SCORE_CELLS = 1;
 constexpr int VALUE_QUERIES = 2, VALUE_COLUMNS = 1;
 
