@@ -14,7 +14,7 @@
 namespace trimode {
 
 class DrafterLora;
-class TokenTrie;
+class ConstraintVocab;
 
 // Which devices hold the layers that are offloaded, as libllama's parameters of the same names.
 struct DeviceOptions {
@@ -65,10 +65,11 @@ class Model {
     llama_token eos_token() const { return llama_vocab_eos(vocab_); }
     bool add_bos() const { return llama_vocab_get_add_bos(vocab_); }
     bool is_eog(llama_token token) const { return llama_vocab_is_eog(vocab_, token); }
+    bool is_control(llama_token token) const { return llama_vocab_is_control(vocab_, token); }
     bool is_token(llama_token token) const { return token >= 0 && token < n_vocab(); }
     std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
     std::string token_to_piece(llama_token token, bool special) const;
-    const TokenTrie & token_trie() const;  // made at the first call
+    ConstraintVocab & constraint_vocab() const;  // made at the first call
 
     // Replaces the data of a weight, in the type that it has. No pass may run meanwhile, and what is in a cache is the
     // old weight's. Throws std::invalid_argument for an unknown name, another size and a memory-mapped model.
@@ -92,8 +93,8 @@ class Model {
     bool no_alloc_ = false;
     bool use_mmap_ = true;
     std::unique_ptr<DrafterLora> lora_;
-    mutable std::once_flag trie_made_;
-    mutable std::unique_ptr<TokenTrie> trie_;
+    mutable std::once_flag constraint_vocab_made_;
+    mutable std::unique_ptr<ConstraintVocab> constraint_vocab_;
 };
 
 }  // namespace trimode

@@ -60,6 +60,8 @@ class Limits:
     """-1 without reasoning tags."""
     think_end: int
     metadata: Mapping[str, str]
+    token_of: TokenOf
+    """The id of a special token by its name, or -1."""
 
     @property
     def has_mask(self) -> bool:
@@ -158,6 +160,7 @@ class GenerationOptions:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
         fusing = modes.fusing(self.fused, block_length)
         measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured"
+        constraint = self.sampling.constraint(limits.token_of)
         engine = {
             "mode": mode,
             "max_tokens": room if self.max_tokens in (None, -1) else min(self.max_tokens or 0, room),
@@ -178,6 +181,8 @@ class GenerationOptions:
             "max_thinking_tokens": -1 if self.max_thinking_tokens is None else self.max_thinking_tokens,
             "logprobs": -1 if self.logprobs is None else min(self.logprobs, limits.n_vocab),
             "post_sampling_probs": self.post_sampling_probs,
+            "grammar": constraint.lark if constraint else "",
+            "grammar_after": limits.think_end if constraint and constraint.after_reasoning else -1,
             **self.sampling.engine_arguments(limits.n_vocab, repeatable=not measured),
         }
         return ResolvedOptions(engine, self.stop_strings, self.ignore_eos)

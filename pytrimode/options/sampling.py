@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+from pytrimode.formats.constraint import Constraint, of_grammar
+from pytrimode.formats.gbnf import TokenOf
+
 DEFAULT_TEMPERATURE = 0.8
 """Of a completion; llama-cpp-python's."""
 DEFAULT_CHAT_TEMPERATURE = 0.2
@@ -45,14 +48,14 @@ class SamplingArguments(TypedDict, total=False):
     dry_penalty_last_n: int
     dry_sequence_breakers: Sequence[str]
     logit_bias: Mapping[int | str, float] | None
-    grammar: str
+    grammar: str | Constraint
     sampler: str | None
     seed: int | None
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Options of one request. Raises ValueError for values out of range; a grammar is parsed by the engine."""
+    """Options of one request. Raises ValueError for values out of range; a grammar is parsed when the model is known."""
 
     temperature: float = 0.0
     """0: greedy, without any random draw."""
@@ -75,8 +78,8 @@ class Sampling:
     dry_sequence_breakers: Sequence[str] = ("\n", ":", '"', "*")
     logit_bias: Mapping[int | str, float] | None = None
     """Added to the logits of token ids (numbers, or strings of digits as in JSON)."""
-    grammar: str = ""
-    """GBNF with a rule `root`; empty: none."""
+    grammar: str | Constraint = ""
+    """GBNF with a rule `root`, or a grammar that begins with %llguidance, in llguidance's syntax; empty: none."""
     sampler: str | None = None
     """One of `SAMPLERS`. None: rejection, but coupled where a seed alone would not give the same text again."""
     seed: int | None = None
@@ -116,6 +119,15 @@ class Sampling:
             "seed": seed,
         }
 
+    def constraint(self, token_of: TokenOf) -> Constraint | None:
+        """What an answer must be. `token_of`: the id of a special token by its name, or -1.
+
+        Raises ValueError for a grammar that does not compile.
+        """
+        if isinstance(self.grammar, Constraint):
+            return self.grammar
+        return of_grammar(self.grammar, token_of) if self.grammar else None
+
     def _default_sampler(self, repeatable: bool) -> str:
         return REJECTION if repeatable or self.seed is None else COUPLED
 
@@ -134,5 +146,5 @@ _RANGES = [
 ]
 _PASSED = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "frequency_penalty", "presence_penalty",
-    "penalty_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "grammar",
+    "penalty_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
 )  # fmt: skip

@@ -63,7 +63,7 @@ class Prompts:
         tokens = self._tokens_of(text)
         reasoning_open = self._model.reasoning_split(tokens).open
         options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
-        options = tools.constrain(options, reasoning_open=reasoning_open)
+        options = tools.constrain(options, self._model.special_token, reasoning_open=reasoning_open)
 
         def reading() -> Reading:
             apart = reasoning_format != REASONING_NONE

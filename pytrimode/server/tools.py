@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytrimode.formats.chat_template import ChatTemplate
+from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.tool_calls import ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError
@@ -54,7 +55,9 @@ class Tools:
         """For one answer."""
         return ToolCallParser(self.form, self.offered) if self.form else None
 
-    def constrain(self, options: GenerationOptions, *, reasoning_open: bool) -> GenerationOptions:
+    def constrain(
+        self, options: GenerationOptions, token_of: TokenOf, *, reasoning_open: bool
+    ) -> GenerationOptions:
         """With a grammar that leaves nothing but a call, where one is required."""
         if self.choice != "required" or self.form is None:
             return options
@@ -62,7 +65,7 @@ class Tools:
             raise ApiError(400, "give a required tool_choice, or grammar or response_format, not both", param="tools")
         if (n := len(json.dumps(self.offered))) > CHARS_HELD:
             raise ApiError(400, f"tools has {n} characters: at most {CHARS_HELD} where a call is required")
-        grammar = forced_call_grammar(self.form, self.offered, reasoning_open=reasoning_open)
+        grammar = forced_call_grammar(self.form, self.offered, token_of, reasoning_open=reasoning_open)
         return replace(options, sampling=replace(options.sampling, grammar=grammar))
 
 
