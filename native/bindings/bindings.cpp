@@ -87,7 +87,6 @@ void bind_model(nb::module_ & m) {
         .def_prop_ro("add_bos", &Model::add_bos)
         .def_prop_ro("lora_rank", [](const Model & model) { return model.lora() ? model.lora()->rank() : 0; })
         .def("is_eog", &Model::is_eog, "token"_a)
-        .def("is_control", &Model::is_control, "token"_a)
         .def(
             "prepare_grammars", [](const Model & model) { model.constraint_vocab(); },
             nb::call_guard<nb::gil_scoped_release>())

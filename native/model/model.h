@@ -65,7 +65,6 @@ class Model {
     llama_token eos_token() const { return llama_vocab_eos(vocab_); }
     bool add_bos() const { return llama_vocab_get_add_bos(vocab_); }
     bool is_eog(llama_token token) const { return llama_vocab_is_eog(vocab_, token); }
-    bool is_control(llama_token token) const { return llama_vocab_is_control(vocab_, token); }
     bool is_token(llama_token token) const { return token >= 0 && token < n_vocab(); }
     std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
     std::string token_to_piece(llama_token token, bool special) const;

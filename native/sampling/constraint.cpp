@@ -4,6 +4,7 @@
 #include <cmath>
 #include <ctime>
 #include <stdexcept>
+#include <utility>
 
 #include "model/model.h"
 
@@ -48,6 +49,9 @@ bool Constraint::allows(llama_token token) {
     if (after_ >= 0) {
         return !model_.is_eog(token);
     }
+    if (model_.is_eog(token)) {
+        return llg::api().matcher_is_accepting(matcher_.get());
+    }
     const auto id = static_cast<uint32_t>(token);
     const int32_t n = within_budget([&] { return llg::api().matcher_validate_tokens(matcher_.get(), &id, 1); });
     if (n < 0) {
@@ -64,6 +68,10 @@ void Constraint::mask(float * logits) {
         }
         return;
     }
+    std::vector<std::pair<uint32_t, float>> ends;  // all of them are alike
+    for (const uint32_t token : model_.constraint_vocab().ends()) {
+        ends.emplace_back(token, allows(static_cast<llama_token>(token)) ? logits[token] : -INFINITY);
+    }
     const int32_t rc = within_budget([&] {
         return llg::api().matcher_compute_mask_into(matcher_.get(), bits_.data(), bits_.size() * sizeof(uint32_t));
     });
@@ -76,6 +84,9 @@ void Constraint::mask(float * logits) {
         for (int i = begin; i < end; ++i) {
             logits[i] = (word >> (i - begin)) & 1 ? logits[i] : -INFINITY;
         }
+    }
+    for (const auto & [token, logit] : ends) {
+        logits[token] = logit;
     }
 }
 

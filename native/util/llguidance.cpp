@@ -75,6 +75,7 @@ void load(const std::string & path) {
     find(library, "llg_matcher_get_mask_byte_size", found.matcher_get_mask_byte_size, path);
     find(library, "llg_matcher_consume_token", found.matcher_consume_token, path);
     find(library, "llg_matcher_rollback", found.matcher_rollback, path);
+    find(library, "llg_matcher_is_accepting", found.matcher_is_accepting, path);
     find(library, "llg_matcher_validate_tokens", found.matcher_validate_tokens, path);
     check_layout(found, path);
     functions = found;

@@ -62,6 +62,7 @@ struct Api {
     size_t (*matcher_get_mask_byte_size)(const Matcher *);
     int32_t (*matcher_consume_token)(Matcher *, uint32_t token);
     int32_t (*matcher_rollback)(Matcher *, size_t n_tokens);
+    bool (*matcher_is_accepting)(Matcher *);
     int32_t (*matcher_validate_tokens)(Matcher *, const uint32_t * tokens, size_t n_tokens);
 };
 

@@ -56,7 +56,10 @@ def of_schema(schema: Any, name: str, *, after_reasoning: bool = False) -> Const
 
 
 def of_regex(pattern: str, name: str) -> Constraint:
-    """Texts that a regular expression (Rust's syntax) matches as a whole. Raises ValueError, which begins with `name`."""
+    """Texts that a regular expression, in Rust's syntax, matches as a whole.
+
+    Raises ValueError, which begins with `name`.
+    """
     from llguidance import regex_to_lark
 
     return checked(f"start: /{regex_to_lark(pattern, '')}/", name)
@@ -82,6 +85,8 @@ def of_grammar(grammar: str, token_of: TokenOf) -> Constraint:
     names = tuple((text, token_of(text)) for text in sorted(set(_TOKEN_NAMES.findall(grammar))))
     try:
         return checked(_lark_of(grammar, names), name)
+    except RecursionError:
+        raise ValueError(f"{name}: its rules lead too deep into each other") from None
     except ValueError as error:
         message = str(error)
         raise ValueError(message if message.startswith(name) else f"{name}: {message}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from pytrimode.formats import charsets
 from pytrimode.formats.charsets import Charset
@@ -14,11 +15,21 @@ MAX_DEPTH = 100
 MAX_REPEATS = 1 << 20
 
 
+def _hash(node: Any) -> int:
+    """Found once for each node: trees are large, and keys of many sets."""
+    known: int | None = node.__dict__.get("_hash")
+    if known is None:
+        known = hash((type(node), *(getattr(node, one.name) for one in fields(node))))
+        object.__setattr__(node, "_hash", known)
+    return known
+
+
 @dataclass(frozen=True)
 class Chars:
     """One character of a set."""
 
     chars: Charset
+    __hash__ = _hash
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Token:
 
     number: int
     negated: bool = False
+    __hash__ = _hash
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class Ref:
     """What a rule says."""
 
     name: str
+    __hash__ = _hash
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Seq:
     """One after the other; nothing for no items."""
 
     items: tuple[Node, ...]
+    __hash__ = _hash
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Alt:
     """One of several."""
 
     items: tuple[Node, ...]
+    __hash__ = _hash
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class Rep:
     item: Node
     least: int
     most: int | None
+    __hash__ = _hash
 
 
 Node = Chars | Token | Ref | Seq | Alt | Rep
@@ -76,7 +92,7 @@ def alternatives(items: Iterable[Node]) -> Node:
     return flat[0] if len(flat) == 1 else Alt(tuple(dict.fromkeys(flat)))
 
 
-class _Fault(ValueError):
+class _SyntaxError(ValueError):
     pass
 
 
@@ -119,7 +135,7 @@ class _Parser:
             while self._at < len(self._text):
                 self._rule()
                 self._skip(_SPACE_AND_LINES)
-        except _Fault as fault:
+        except _SyntaxError as fault:
             line = self._text.count("\n", 0, self._at) + 1
             raise ValueError(f"{fault} in line {line}, at {self._text[self._at : self._at + 20]!r}") from None
         if "root" not in self.rules:
@@ -137,10 +153,10 @@ class _Parser:
     def _rule(self) -> None:
         name = self._take(_NAME)
         if not name:
-            raise _Fault("a rule's name is expected")
+            raise _SyntaxError("a rule's name is expected")
         self._skip(_SPACE)
         if not self._text.startswith("::=", self._at):
-            raise _Fault("::= is expected")
+            raise _SyntaxError("::= is expected")
         self._at += 3
         self._skip(_SPACE_AND_LINES)
         self.rules[name[0]] = self._body()
@@ -182,7 +198,7 @@ class _Parser:
             return self._token()
         if name := self._take(_NAME):
             return Ref(name[0])
-        raise _Fault("something else is expected")
+        raise _SyntaxError("something else is expected")
 
     def _literal(self) -> Node:
         self._at += 1
@@ -204,7 +220,7 @@ class _Parser:
                 self._at += 1
                 high = self._char()
             if low > high:
-                raise _Fault("a range of characters is the wrong way round")
+                raise _SyntaxError("a range of characters is the wrong way round")
             ranges.append((low, high))
         self._at += 1
         chars = charsets.of_ranges(ranges)
@@ -220,16 +236,16 @@ class _Parser:
                 return ord(_ESCAPES[kind])
             digits = self._text[self._at + 2 : self._at + 2 + _HEX.get(kind, 0)]
             if kind not in _HEX or not re.fullmatch(f"[0-9A-Fa-f]{{{_HEX[kind]}}}", digits):
-                raise _Fault("an escape is not known")
+                raise _SyntaxError("an escape is not known")
             code = int(digits, 16)
             self._at += 2 + len(digits)
         elif char:
             code = ord(char)
             self._at += 1
         else:
-            raise _Fault("the end of a text or of a class is expected")
+            raise _SyntaxError("the end of a text or of a class is expected")
         if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-            raise _Fault(f"U+{code:04X} is no character")
+            raise _SyntaxError(f"U+{code:04X} is no character")
         return code
 
     def _token(self) -> Node:
@@ -239,10 +255,10 @@ class _Parser:
             return Token(int(number[1][:10]), negated)
         name = self._take(_TOKEN_NAME)
         if not name:
-            raise _Fault("a token is expected")
+            raise _SyntaxError("a token is expected")
         found = self._token_of(name[0])
         if found < 0:
-            raise _Fault(f"{name[0]} is no token of this model")
+            raise _SyntaxError(f"{name[0]} is no token of this model")
         return Token(found, negated)
 
     def _repeats(self, group: _Group) -> None:
@@ -261,15 +277,15 @@ class _Parser:
     def _range(self) -> tuple[int, int | None]:
         found = self._take(_REPEATS)
         if not found:
-            raise _Fault("{m}, {m,} or {m,n} is expected")
+            raise _SyntaxError("{m}, {m,} or {m,n} is expected")
         if max(len(part or "") for part in found.groups()) > 9:
-            raise _Fault("a repetition is too long")
+            raise _SyntaxError("a repetition is too long")
         least = int(found[1])
         most = least if not found[2] else int(found[3]) if found[3] else None
         if most is not None and most < least:
-            raise _Fault(f"a repetition of at least {least} and at most {most} times")
+            raise _SyntaxError(f"a repetition of at least {least} and at most {most} times")
         if max(least, most or 0) > MAX_REPEATS:
-            raise _Fault(f"a repetition of more than {MAX_REPEATS} times")
+            raise _SyntaxError(f"a repetition of more than {MAX_REPEATS} times")
         return least, most
 
 

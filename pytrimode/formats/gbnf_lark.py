@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 
 from pytrimode.formats import charsets, gbnf
-from pytrimode.formats.charsets import Charset
 from pytrimode.formats.constraint import literal
 from pytrimode.formats.gbnf import Alt, Chars, Ref, Rep, Seq, Token
 from pytrimode.formats.gbnf_regular import Regular, without_tail_recursion
 
-MOST_LEXEMES = 300
-"""Of which it is found out what may follow them; where there are more, each is one character."""
+MOST_LEXEMES = MOST_RULES = 80
+"""Of which it is found out what may follow what; where there are more, each lexeme is one character."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Lexeme:
     """A regular node that is matched as a whole."""
 
     node: gbnf.Node
+
+    def __hash__(self) -> int:
+        return hash(self.node)
 
 
 Tree = gbnf.Node | Lexeme
@@ -173,24 +176,24 @@ def _unsafe(trees: Mapping[str, Tree], regular: Regular) -> set[Lexeme]:
     """Lexemes of more than one character of which the longest match may be the wrong one."""
     if isinstance(trees["root"], Lexeme):
         return set()
-    follow = _Follow(trees, regular)
-    leaves = set(follow.behind).union(follow.ends["root"].first, *follow.behind.values())
+    leaves = list(set().union(*map(_leaves, trees.values())))
     long = {leaf for leaf in leaves if isinstance(leaf, Lexeme) and not isinstance(leaf.node, Chars)}
-    if len(leaves) > MOST_LEXEMES:
+    if len(leaves) > MOST_LEXEMES or len(trees) > MOST_RULES:
         return long
-    firsts = {leaf: _first(leaf, regular) for leaf in leaves}
-    behind = _merged(follow, firsts)
-    unsafe = {leaf for leaf in long if not regular.traits(leaf.node).exact}
-    for leaf in long - unsafe:
-        more = regular.traits(leaf.node).more
-        if any(charsets.overlap(more, firsts[other]) for other in behind.get(leaf, ())):
+    firsts = [regular.traits(leaf.node).first if isinstance(leaf, Lexeme) else charsets.NONE for leaf in leaves]
+    alike = [_set(j for j, b in enumerate(firsts) if j != i and charsets.overlap(a, b)) for i, a in enumerate(firsts)]
+    begin, behind = _beside(leaves, alike, _Follow(trees, regular))
+    together = {begin, *behind}
+    unsafe = set()
+    for i, leaf in enumerate(leaves):
+        if not isinstance(leaf, Lexeme) or leaf not in long:
+            continue
+        traits = regular.traits(leaf.node)
+        longer = any(charsets.overlap(traits.more, firsts[j]) for j in _members(behind[i]))
+        # Of two that begin alike the larger one goes first: what is left of it may be the other one.
+        rivals = _union(alike[i] & one for one in together if one >> i & 1)
+        if not traits.exact or longer or any(_size(leaf) >= _size(leaves[j]) for j in _members(rivals)):
             unsafe.add(leaf)
-    for together in (follow.ends["root"].first, *behind.values()):
-        for leaf in long & set(together):
-            for other in together:
-                # Of two that begin alike the larger one goes first: what is left of it may be the other one.
-                if other != leaf and _size(leaf) >= _size(other) and charsets.overlap(firsts[leaf], firsts[other]):
-                    unsafe.add(leaf)
     return unsafe
 
 
@@ -198,29 +201,47 @@ def _size(leaf: Leaf) -> int:
     return _node_size(leaf.node) if isinstance(leaf, Lexeme) else 1
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def _node_size(node: gbnf.Node) -> int:
     return 1 + sum(map(_node_size, gbnf.parts(node)))
 
 
-def _first(leaf: Leaf, regular: Regular) -> Charset:
-    return regular.traits(leaf.node).first if isinstance(leaf, Lexeme) else charsets.NONE
+def _leaves(tree: Tree) -> set[Leaf]:
+    if isinstance(tree, (Lexeme, Token)):
+        return {tree}
+    return set().union(*map(_leaves, gbnf.parts(tree)))  # type: ignore[arg-type]
 
 
-def _merged(follow: _Follow, firsts: Mapping[Leaf, Charset]) -> dict[Leaf, set[Leaf]]:
-    """What may stand behind each leaf, or behind another one that may be matched at the same time."""
-    behind = {leaf: set(after) for leaf, after in follow.behind.items()}
-    changed = True
-    while changed:
-        changed = False
-        for together in [set(follow.ends["root"].first), *map(set, behind.values())]:
-            for leaf in together:
-                alike = [o for o in together if o != leaf and charsets.overlap(firsts[leaf], firsts[o])]
-                more = set().union(*(behind.get(other, set()) for other in alike))
-                if more - behind.get(leaf, set()):
-                    behind.setdefault(leaf, set()).update(more)
-                    changed = True
-    return behind
+def _beside(leaves: list[Leaf], alike: list[int], follow: _Follow) -> tuple[int, list[int]]:
+    """What a text may begin with, and what may stand behind each leaf, or behind another one that may be matched at the
+    same time: one that may stand in its place and begins as it does."""
+    numbers = {leaf: i for i, leaf in enumerate(leaves)}
+    begin = _set(numbers[leaf] for leaf in follow.ends["root"].first)
+    behind = [_set(numbers[other] for other in follow.behind.get(leaf, ())) for leaf in leaves]
+    before = None
+    while before != behind:
+        before = list(behind)
+        for together in {begin, *before}:
+            for i in _members(together):
+                behind[i] |= _union(before[j] for j in _members(alike[i] & together))
+    return begin, behind
+
+
+# Sets of leaves, by their numbers, are the bits of an integer.
+
+
+def _set(numbers: Iterable[int]) -> int:
+    return _union(1 << number for number in numbers)
+
+
+def _union(sets: Iterable[int]) -> int:
+    return reduce(or_, sets, 0)
+
+
+def _members(numbers: int) -> Iterable[int]:
+    while numbers:
+        yield (numbers & -numbers).bit_length() - 1
+        numbers &= numbers - 1
 
 
 # --- Lark ------------------------------------------------------------------------------------------------------------

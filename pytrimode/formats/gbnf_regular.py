@@ -69,10 +69,20 @@ class Regular:
     @cached_property
     def _irregular(self) -> frozenset[str]:
         """Rules that name tokens, or lead to themselves, or to such a rule."""
-        used = {name: _used(node) for name, node in self.rules.items()}
-        left = set(used)
-        while free := {name for name in left if not used[name] & left and None not in used[name]}:
-            left -= free
+        needs = {name: _used(node) for name, node in self.rules.items()}
+        users: dict[str, list[str]] = {name: [] for name in needs}
+        for name, used in needs.items():
+            for one in used - {None}:
+                users[str(one)].append(name)
+        free = [name for name, used in needs.items() if not used]
+        left = set(needs)
+        while free:
+            name = free.pop()
+            left.remove(name)
+            for user in users[name]:
+                needs[user].discard(name)
+                if not needs[user]:
+                    free.append(user)
         return frozenset(left)
 
     def holds(self, node: Node) -> bool:

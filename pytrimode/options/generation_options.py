@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from pytrimode._native import LOOP_MIN_REPEATS, LOOP_WINDOW
+from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END
 from pytrimode.options import modes
 from pytrimode.options.sampling import Sampling, SamplingArguments

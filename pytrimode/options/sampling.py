@@ -55,7 +55,7 @@ class SamplingArguments(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Options of one request. Raises ValueError for values out of range; a grammar is parsed when the model is known."""
+    """Options of one request. Raises ValueError for values out of range; a grammar is parsed later."""
 
     temperature: float = 0.0
     """0: greedy, without any random draw."""

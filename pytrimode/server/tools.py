@@ -55,9 +55,7 @@ class Tools:
         """For one answer."""
         return ToolCallParser(self.form, self.offered) if self.form else None
 
-    def constrain(
-        self, options: GenerationOptions, token_of: TokenOf, *, reasoning_open: bool
-    ) -> GenerationOptions:
+    def constrain(self, options: GenerationOptions, token_of: TokenOf, *, reasoning_open: bool) -> GenerationOptions:
         """With a grammar that leaves nothing but a call, where one is required."""
         if self.choice != "required" or self.form is None:
             return options

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 from support.decoding import targets
 from support.json_tasks import SCHEMAS, Generation, generations
 from support.stock_sampler import StockGrammar, stock_vocab
-
-from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
 from pytrimode import TriMode
 from pytrimode.formats.response_format import grammar_of
