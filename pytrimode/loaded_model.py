@@ -10,6 +10,7 @@ from pytrimode import _native
 from pytrimode.formats.constraint_check import check_grammar
 from pytrimode.formats.deep_stack import call_deep
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
+from pytrimode.formats.special_text import MARK, SpecialText
 from pytrimode.formats.tool_calls import TAGS
 from pytrimode.gguf import keys
 
@@ -24,6 +25,8 @@ class LoadedModel:
         self._model = model
         self.model_path = model_path
         self._metadata = model.metadata
+        self.parse_special = False
+        """Whether special tokens spelled out in the text of a chat message become their ids, as in transformers."""
         self._think_begin, self._think_end = self.special_token(THINK_BEGIN), self.special_token(THINK_END)
 
     @property
@@ -106,9 +109,33 @@ class LoadedModel:
 
         Raises ValueError for messages that the template refuses.
         """
-        text = self.chat_template.render(messages, enable_thinking=enable_thinking, **template_variables)
+        return self.rendered_tokens(self.render_chat(messages, enable_thinking=enable_thinking, **template_variables))
+
+    def render_chat(self, messages: Sequence[Message], **template_variables: Any) -> str:
+        """The prompt of a conversation for `rendered_tokens`: what looks like special tokens in the texts of users,
+        tools and system messages is marked, and stays text, unless `parse_special` is set.
+
+        Raises ValueError for messages that the template refuses.
+        """
+        if not self.parse_special:
+            messages = [self._special_texts.guarded(message) for message in messages]
+        return self.chat_template.render(messages, **template_variables)
+
+    def rendered_tokens(self, text: str) -> list[int]:
+        """Token ids of what `render_chat` gives."""
+        if MARK not in text:
+            return self.prompt_tokens(text)
         bos = self._special_text(self.bos_token_id)
-        return self.tokenize(text, add_bos=not (bos and text.startswith(bos)), special=True)
+        tokens = [] if bos and text.startswith(bos) else self.tokenize("", add_bos=True)
+        for part in self._special_texts.split(text):
+            tokens += [part] if isinstance(part, int) else self.tokenize(part, add_bos=False)
+        return tokens
+
+    @cached_property
+    def _special_texts(self) -> SpecialText:
+        pieces = ((self._model.token_to_piece(token, True), token) for token in range(self.n_vocab))
+        found = {piece: token for piece, token in pieces if piece and not self._model.token_to_piece(token, False)}
+        return SpecialText({piece.decode("utf-8", "replace"): token for piece, token in found.items()})
 
     @cached_property
     def _visible_specials(self) -> frozenset[int]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
-import json
-import os
 import re
-import selectors
-import subprocess
-import sys
 import threading
-import time
 from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
 
 from pytrimode.formats import constraint_worker
+from pytrimode.formats.worker_process import WorkerEndedError, WorkerProcess
 
 MAX_CHARS = 1 << 20
 """Of a grammar as llguidance takes it."""
-WALL_SECONDS = 20.0
-"""In which the worker has its CPU_SECONDS even on a busy machine."""
+CPU_SECONDS = 1.0
+"""For one grammar; a JSON schema of 200 properties takes 0.01."""
+MEMORY_BYTES = 1 << 30
+"""Of the process that compiles, beyond what it starts with."""
 N_KEPT = 256
 """Grammars of which it is remembered what was found."""
 
@@ -45,66 +41,6 @@ def library_path() -> str:
     return str(found[0])
 
 
-class _Worker:
-    """The process, started when it is needed and again when it has ended."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-
-    def ask(self, lark: str) -> str:
-        """What is wrong with a grammar; empty: nothing."""
-        with self._lock:
-            process = self._running()
-            try:
-                answer = _exchange(process, json.dumps(lark).encode() + b"\n")
-            except OSError:
-                answer = b""
-            if not answer.endswith(b"\n"):
-                self.stop()
-                return "it takes too much time or memory to compile: make it smaller, or its repetitions and ranges"
-            return _in_short(json.loads(answer) or "")
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        # A forked child must not share its parent's pipes.
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            folder = str(Path(library_path()).parent.parent)
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", constraint_worker.__file__, folder],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, close_fds=True,
-                start_new_session=True,
-            )  # fmt: skip
-            self._owner = os.getpid()
-        return self._process
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
-
-
-def _exchange(process: subprocess.Popen[bytes], line: bytes) -> bytes:
-    """The line that answers a line; less where there is none in time."""
-    assert process.stdin and process.stdout
-    end = time.monotonic() + WALL_SECONDS
-    out, answer = process.stdout.fileno(), b""
-    process.stdin.write(line)
-    with selectors.DefaultSelector() as ready:
-        ready.register(out, selectors.EVENT_READ)
-        while not answer.endswith(b"\n"):
-            if not ready.select(max(0.0, end - time.monotonic())):
-                break
-            if not (piece := os.read(out, 1 << 16)):
-                break
-            answer += piece
-    return answer
-
-
 _PLACE = re.compile(r"^(?:at )?\d+\(\d+\): ")
 _WHAT_IT_IS = "failed to compile JSON schema: "
 
@@ -112,7 +48,7 @@ _WHAT_IT_IS = "failed to compile JSON schema: "
 def _in_short(problem: str) -> str:
     """The library's message without the grammar that it quotes."""
     lines = [line.strip() for line in _PLACE.sub("", problem.strip()).splitlines()]
-    said = [line for line in lines if line and not re.match(r"^(\d+ )?\|", line)]
+    said = [line for line in lines if line.strip(" ^") and not re.match(r"^(\d+ )?\|", line)]
     text = " ".join(said[:4]).replace(_WHAT_IT_IS, "").replace("Unimplemented keys:", "keywords that cannot be kept:")
     return text.replace("Enable 'coerce_one_of' option to approximate oneOf with anyOf", "Use anyOf")[:400]
 
@@ -141,13 +77,16 @@ class _Known:
                 self._bytes -= len(self._found.popitem(last=False)[0])
 
 
-_worker, _known = _Worker(), _Known()
-atexit.register(_worker.stop)
+_known = _Known()
+_worker = WorkerProcess(constraint_worker.__file__, "llguidance", seconds=CPU_SECONDS, memory=MEMORY_BYTES)
 
 
 def _check(lark: str) -> str:
     found = _known.get(lark)
     if found is None:
-        found = _worker.ask(lark)
+        try:
+            found = _in_short(_worker.ask(lark) or "")
+        except WorkerEndedError:
+            found = "it takes too much time or memory to compile: make it smaller, or its repetitions and ranges"
         _known.put(lark, found)
     return found

@@ -25,7 +25,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
     """Answer a conversation."""
     host: Host = request.app.state.host
     ready = host.ready
-    prepared = await host.text_work(lambda: ready.prompts.chat(body), **_weight(request, body))
+    prepared = await host.text_work(lambda: ready.prompts.chat(body), **_weight(request, body, template=True))
     return await answer(request, host, prepared, _answers(ChatAnswer, ready, prepared), **_sending(body))
 
 
@@ -53,12 +53,12 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     return _describe(ready)
 
 
-def _weight(request: Request, body: GenerationFields) -> dict[str, bool]:
-    """Whether there is a grammar to compile; `light`: neither that nor more than a short text, about as much as half a
-    millisecond."""
+def _weight(request: Request, body: GenerationFields, *, template: bool = False) -> dict[str, bool]:
+    """Whether there is a `grammar` to compile; `light`: neither that nor a template to render, which is a stranger's, nor
+    more than a short text: less than half a millisecond."""
     size = int(request.headers.get("content-length", _LIGHT_BYTES + 1))
     grammar = bool(body.grammar or body.response_format or getattr(body, "tools", None))
-    return {"light": size <= _LIGHT_BYTES and not grammar, "grammar": grammar}
+    return {"light": size <= _LIGHT_BYTES and not grammar and not template, "grammar": grammar}
 
 
 def _answers(kind: type[Answer], ready: Ready, prepared: Prepared) -> list[Answer]:

@@ -143,6 +143,9 @@ class TemplateFields(Body):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    """The answer goes on where the last message, the assistant's, ends; Mistral's `prefix` of that message too."""
     reasoning_effort: str | None = None
 
 

@@ -93,10 +93,16 @@ def template_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _opened(call: Any) -> Any:
     function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+    if not isinstance(function, Mapping):
         return call
-    try:
-        arguments = json.loads(function["arguments"] or "{}")
-    except ValueError:
-        raise ApiError(400, "messages: the arguments of a tool call are not JSON", param="messages") from None
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except (ValueError, RecursionError):
+            raise ApiError(400, "messages: the arguments of a tool call are not JSON", param="messages") from None
+    if arguments is None:
+        arguments = {}
+    elif not isinstance(arguments, dict):
+        arguments = {"value": arguments}  # templates go through them by name
     return {**call, "function": {**function, "arguments": arguments}}
