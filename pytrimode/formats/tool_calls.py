@@ -326,6 +326,7 @@ def _moved(schema: Any, place: str) -> Any:
 
 _ARGS = "[ARGS]"
 _TOOL_CALLS = "[TOOL_CALLS]"
+_CALL_ID = "[CALL_ID]"
 
 
 def _parse_args(body: str, tools: Sequence[Tool]) -> list[Call]:
@@ -334,7 +335,7 @@ def _parse_args(body: str, tools: Sequence[Tool]) -> list[Call]:
         name, found, arguments = part.partition(_ARGS)
         if not found:
             raise ValueError("no call")
-        calls.append(_call_of({"name": name.strip(), "arguments": arguments}))
+        calls.append(_call_of({"name": name.partition(_CALL_ID)[0].strip(), "arguments": arguments}))
     return calls
 
 
@@ -353,14 +354,17 @@ def _tag(text: str, token_of: TokenOf) -> str:
     return token(found) if found >= 0 else literal(text) if text else ""
 
 
+GENERIC = ToolFormat("<tool_call>", "</tool_call>", _parse_json, _json_grammar)
+"""For templates without a place for tools; see `generic_tools`."""
+
 _FORMATS: tuple[tuple[tuple[str, ...], ToolFormat], ...] = (
     (("<tool_call>", "<function="), ToolFormat("<tool_call>", "</tool_call>", _parse_tags, _tags_grammar)),
-    (("<tool_call>",), ToolFormat("<tool_call>", "</tool_call>", _parse_json, _json_grammar)),
+    (("<tool_call>",), GENERIC),
     (("<TOOLCALL>",), ToolFormat("<TOOLCALL>", "</TOOLCALL>", _parse_json, _list_grammar)),
     ((_TOOL_CALLS, _ARGS), ToolFormat(_TOOL_CALLS, "", _parse_args, _args_grammar)),
     ((_TOOL_CALLS,), ToolFormat(_TOOL_CALLS, "", _parse_json, _list_grammar)),
 )
 """What a template must name, the most particular first."""
 
-TAGS = ("<tool_call>", "</tool_call>", "<TOOLCALL>", "</TOOLCALL>", _TOOL_CALLS, _ARGS)
+TAGS = ("<tool_call>", "</tool_call>", "<TOOLCALL>", "</TOOLCALL>", _TOOL_CALLS, _CALL_ID, _ARGS)
 """Special tokens in some vocabularies; part of the text, or calls could not be told from it."""

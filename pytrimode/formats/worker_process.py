@@ -24,8 +24,8 @@ class WorkerProcess:
     """A process that is started when it is needed, and again when it has ended. Any thread may ask; one at a time."""
 
     def __init__(self, module: str, package: str, *, seconds: float, memory: int) -> None:
-        """`module`: the file of a module with a function `start`, see `worker_loop`. `package`: an installed package that
-        it imports. `seconds` of a processor for one answer, `memory` in bytes.
+        """`module`: the file of a module with a function `start`, see `worker_loop`. `package`: an installed package
+        that it imports. `seconds` of a processor for one answer, `memory` in bytes.
         """
         self._module, self._package = module, package
         self._seconds, self._memory = seconds, memory

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytrimode.conversation.live_pass import LivePasses
 from pytrimode.engine_loop import Cancellation
+from pytrimode.formats.generic_tools import knows_tools, spelled_out
 from pytrimode.formats.reasoning import REASONING_NONE, check_reasoning_format
 from pytrimode.formats.special_text import MARK
 from pytrimode.options.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
@@ -112,6 +113,9 @@ class Prompts:
 
     def _rendered(self, body: TemplateFields) -> str:
         messages = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
+        template = self._model.chat_template
+        if not knows_tools(template.source, template.variables):
+            messages = spelled_out(messages, Tools.of(body, template).offered)
         goes_on = body.continue_final_message or messages[-1].get("prefix") is True
         if goes_on and body.add_generation_prompt:
             raise ApiError(

@@ -54,8 +54,8 @@ async def model(request: Request, name: str) -> dict[str, Any]:
 
 
 def _weight(request: Request, body: GenerationFields, *, template: bool = False) -> dict[str, bool]:
-    """Whether there is a `grammar` to compile; `light`: neither that nor a template to render, which is a stranger's, nor
-    more than a short text: less than half a millisecond."""
+    """Whether there is a `grammar` to compile; `light`: neither that nor a template to render, which is a stranger's,
+    nor more than a short text: less than half a millisecond."""
     size = int(request.headers.get("content-length", _LIGHT_BYTES + 1))
     grammar = bool(body.grammar or body.response_format or getattr(body, "tools", None))
     return {"light": size <= _LIGHT_BYTES and not grammar and not template, "grammar": grammar}

@@ -9,7 +9,8 @@ from typing import Any
 
 from pytrimode.formats.chat_template import ChatTemplate
 from pytrimode.formats.gbnf import TokenOf
-from pytrimode.formats.tool_calls import ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
+from pytrimode.formats.generic_tools import knows_tools
+from pytrimode.formats.tool_calls import GENERIC, ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError
 from pytrimode.server.schema import TemplateFields
@@ -38,9 +39,8 @@ class Tools:
             raise ApiError(400, "tool_choice: required needs tools", param="tool_choice")
         if not offered or choice == "none":
             return cls([], "none", None)
-        if "tools" not in template.variables:
-            raise ApiError(400, "tools: the model's chat template does not know any", param="tools")
-        form = tool_format(template.source)
+        generic = not knows_tools(template.source, template.variables)
+        form = GENERIC if generic else tool_format(template.source)
         if choice == "required" and form is None:
             raise ApiError(400, "tool_choice: the chat template writes calls in a way that is not known, so the model "
                            "cannot be held to one: use auto", param="tool_choice")  # fmt: skip

@@ -35,7 +35,7 @@ def _model(rng: random.Random, name: str, depth: int) -> type[BaseModel]:
         kind = _kind(rng, f"{name}_{i}", depth)
         optional = rng.random() < 0.3
         parts[rng.choice(["name", "count", "kind", "a b", "é"]) + str(i)] = (
-            (Optional[kind], None) if optional else (kind, ...)  # noqa: UP007, UP045 - made at run time
+            (Optional[kind], None) if optional else (kind, ...)  # noqa: UP045 - made at run time
         )
     if rng.random() < 0.2:
         parts["next"] = (Optional[name], None)  # noqa: UP045
