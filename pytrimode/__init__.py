@@ -37,6 +37,16 @@ def _check_llama_cpp_python(built_for: str) -> None:
         )
 
 
+def _load_llguidance() -> None:
+    """The native engine calls its C API, whose structs it declares itself: they are compared with the library's."""
+    from pytrimode.formats.constraint_check import library_path
+
+    try:
+        _native.load_llguidance(library_path())
+    except RuntimeError as error:
+        raise ImportError(f"{error}. Do: pip install --force-reinstall --no-deps pytrimode") from None
+
+
 try:
     from pytrimode.options.threads import bounded_waiting as _bounded_waiting
 
@@ -44,6 +54,7 @@ try:
         from pytrimode import _native
 
     _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
+    _load_llguidance()
     from pytrimode._native import QueueFullError
     from pytrimode.async_trimode import AsyncTriMode
     from pytrimode.options.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC

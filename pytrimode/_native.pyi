@@ -18,6 +18,9 @@ LLAMA_CPP_PYTHON_VERSION: str
 def set_log_verbose(verbose: bool) -> None:
     """Show llama.cpp's log on stderr (warnings and errors are always shown)."""
 
+def load_llguidance(path: str) -> None:
+    """Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects."""
+
 def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int, imatrix: Any | None = None) -> bytes:
     """Encode rows of weights with ggml's own quantizers; `imatrix`: n_cols float32. See `native/weights/encode.h`."""
 
@@ -176,6 +179,7 @@ class Model:
     def lora_rank(self) -> int:
         """0 without a drafter LoRA."""
     def is_eog(self, token: int) -> bool: ...
+    def prepare_grammars(self) -> None: ...
     def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]: ...
     def token_to_piece(self, token: int, special: bool) -> bytes: ...
     def set_weight(self, name: str, data: bytes) -> None:

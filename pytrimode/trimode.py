@@ -134,6 +134,7 @@ class TriMode(LoadedModel):
             self._think_begin,
             self._think_end,
             self._metadata,
+            self.special_token,
         )
         self._loop = EngineLoop(engine)
         self._n_parallel = asked.n_parallel

@@ -35,6 +35,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from pytrimode.formats.constraint import Constraint
+
 
 class RequestArguments(TypedDict, total=False):
     """The options of the table (`pytrimode.options.option`) that completions and chats have alike."""

@@ -12,8 +12,10 @@
 
 #include "decoders/loop_detector.h"
 #include "engine/engine.h"
+#include "model/constraint_vocab.h"
 #include "model/lora.h"
 #include "model/model.h"
+#include "util/llguidance.h"
 #include "util/log.h"
 
 namespace nb = nanobind;
@@ -89,6 +91,9 @@ void bind_model(nb::module_ & m) {
         .def_prop_ro("add_bos", &Model::add_bos)
         .def_prop_ro("lora_rank", [](const Model & model) { return model.lora() ? model.lora()->rank() : 0; })
         .def("is_eog", &Model::is_eog, "token"_a)
+        .def(
+            "prepare_grammars", [](const Model & model) { model.constraint_vocab(); },
+            nb::call_guard<nb::gil_scoped_release>())
         .def(
             "tokenize",
             [](const Model & model, const nb::bytes & text, bool add_special, bool parse_special) {
@@ -177,6 +182,7 @@ SamplerOptions sampler_options(nb::dict & arguments) {
     take(arguments, "dry_penalty_last_n", o.dry_penalty_last_n);
     take(arguments, "dry_sequence_breakers", o.dry_sequence_breakers);
     take(arguments, "grammar", o.grammar);
+    take(arguments, "grammar_after", o.grammar_after);
     take(arguments, "seed", o.seed);
     take(arguments, "coupled", o.coupled);
     std::unordered_map<llama_token, float> bias;
@@ -352,6 +358,7 @@ NB_MODULE(_native, m) {
     Log::install();
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;
     m.def("set_log_verbose", &Log::set_verbose, "verbose"_a);
+    m.def("load_llguidance", &llg::load, "path"_a);
     m.attr("LOOP_WINDOW") = static_cast<int>(LoopDetector::WINDOW);
     m.attr("LOOP_MIN_REPEATS") = static_cast<int>(LoopDetector::MIN_REPEATS);
     bind_activations(m);

@@ -39,7 +39,8 @@ int DiffusionDecoder::plan_decode(Batch & batch) {
     if (n_masked_ == 0) {
         return batch.add_causal(*request_.sequence, block_, wants_logprobs() ? Want::logits : Want::nothing, sampled());
     }
-    const Want want = request_.options.sampler.greedy() ? Want::confidence : sampled();
+    const bool by_argmax = request_.options.sampler.greedy() && !sampler_->constrained();
+    const Want want = by_argmax ? Want::confidence : sampled();
     return batch.add_block(*request_.sequence, block_, Want::nothing, want, /*lora=*/false);
 }
 
@@ -48,7 +49,8 @@ void DiffusionDecoder::consume_decode(Batch & batch, const Forward & forward) {
         commit_block(batch, forward);
         return;
     }
-    denoise(forward);
+    sampler_->constrained() ? denoise_in_order(forward) : denoise(forward);
+    ++pass_;
     settle();
     request_.block = block_;
     request_.confidence = confidence_;
@@ -86,19 +88,44 @@ void DiffusionDecoder::denoise(const Forward & forward) {
         const int i = order[k];
         decide(i, candidates[i].token, candidates[i].probability);
     }
-    ++pass_;
+}
+
+void DiffusionDecoder::denoise_in_order(const Forward & forward) {
+    sampler_->begin_draft();
+    int i = n_emitted_;
+    while (!masked_[i]) {
+        sampler_->accept_draft(block_[i++]);
+    }
+    const int n = n_masked_;
+    for (int revealed = 0; revealed < n; ++revealed, ++i) {
+        const float * logits = forward.logits(first_row_ + i);
+        const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);
+        const float probability = forward.probability(first_row_ + i, token);
+        if (!goes_on(revealed, n, probability)) {
+            return;
+        }
+        decide(i, token, probability);
+        if (is_end(token)) {
+            return;
+        }
+        sampler_->accept_draft(token);
+    }
 }
 
 // The first one always, so that every pass makes progress; then those at or above the threshold, up to the first that
 // is not. Or an equal share of what is left for each of the remaining steps.
-int DiffusionDecoder::n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const {
-    const int n = static_cast<int>(order.size());
+bool DiffusionDecoder::goes_on(int n_revealed, int n_masked, float probability) const {
     if (request_.options.steps > 0) {
         const int left = std::max(request_.options.steps - pass_, 1);
-        return (n + left - 1) / left;
+        return n_revealed < (n_masked + left - 1) / left;
     }
-    int wanted = 1;
-    while (wanted < n && candidates[order[wanted]].probability >= request_.options.threshold) {
+    return n_revealed == 0 || probability >= request_.options.threshold;
+}
+
+int DiffusionDecoder::n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const {
+    const int n = static_cast<int>(order.size());
+    int wanted = 0;
+    while (wanted < n && goes_on(wanted, n, candidates[order[wanted]].probability)) {
         ++wanted;
     }
     return wanted;

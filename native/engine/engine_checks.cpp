@@ -30,11 +30,6 @@ void Engine::check_options(const RequestOptions & options) const {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) +
                                     "; it must be between 1 and n_batch (" + std::to_string(options_.n_batch) + ")");
     }
-    if (options.mode == Mode::diffusion && !options.sampler.grammar.empty()) {
-        throw std::invalid_argument(
-            "a grammar or response_format needs mode ar or self-spec: diffusion fills its "
-            "blocks in any order and cannot be held to one");
-    }
     if (options.steps < 0) {
         throw std::invalid_argument("steps is " + std::to_string(options.steps) +
                                     "; it must be 0 (by threshold) or more");
@@ -62,6 +57,12 @@ void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
     const int block = 1 + options.max_tokens + n_suffix;
     if (options.mode != Mode::diffusion) {
         throw std::invalid_argument("a suffix needs mode diffusion: the others see only what comes before");
+    }
+    if (!options.sampler.grammar.empty()) {
+        throw std::invalid_argument(
+            "a grammar or response_format does not go with a suffix: the middle has as many tokens as there is room "
+            "for, "
+            "and may end where the grammar does not");
     }
     if (options.logprobs >= 0) {
         throw std::invalid_argument("logprobs are those of causal rows: there are none in front of a suffix");

@@ -3,10 +3,10 @@
 #include <stdexcept>
 
 #include "ggml-backend.h"
+#include "model/constraint_vocab.h"
 #include "model/lora.h"
 #include "model/model_params.h"
 #include "model/packed_weights.h"
-#include "model/token_trie.h"
 #include "util/log.h"
 
 // libllama's one non-public symbol that the engine uses; exported by the pinned version, C++ ABI.
@@ -261,17 +261,9 @@ std::string Model::token_to_piece(llama_token token, bool special) const {
     return piece;
 }
 
-const TokenTrie & Model::token_trie() const {
-    std::call_once(trie_made_, [this] {
-        std::vector<std::string> texts(n_vocab());
-        for (llama_token token = 0; token < n_vocab(); ++token) {
-            if (!is_eog(token)) {
-                texts[token] = token_to_piece(token, true);
-            }
-        }
-        trie_ = std::make_unique<TokenTrie>(std::move(texts));
-    });
-    return *trie_;
+ConstraintVocab & Model::constraint_vocab() const {
+    std::call_once(constraint_vocab_made_, [this] { constraint_vocab_ = std::make_unique<ConstraintVocab>(*this); });
+    return *constraint_vocab_;
 }
 
 void Model::set_weight(const std::string & name, const void * data, size_t size) {

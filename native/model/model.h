@@ -19,7 +19,7 @@ class PackedWeight;
 
 class DrafterLora;
 class PackedWeights;
-class TokenTrie;
+class ConstraintVocab;
 
 // Which devices hold the layers that are offloaded, as libllama's parameters of the same names.
 struct DeviceOptions {
@@ -78,7 +78,7 @@ class Model {
     bool is_token(llama_token token) const { return token >= 0 && token < n_vocab(); }
     std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
     std::string token_to_piece(llama_token token, bool special) const;
-    const TokenTrie & token_trie() const;  // made at the first call
+    ConstraintVocab & constraint_vocab() const;  // made at the first call
 
     // Replaces the data of a weight, in the type that it has. No pass may run meanwhile, and what is in a cache is the
     // old weight's. Throws std::invalid_argument for an unknown name, another size and a memory-mapped model.
@@ -104,8 +104,8 @@ class Model {
     bool use_mmap_ = true;
     std::unique_ptr<PackedWeights> packed_;  // null: ggml multiplies all
     std::unique_ptr<DrafterLora> lora_;
-    mutable std::once_flag trie_made_;
-    mutable std::unique_ptr<TokenTrie> trie_;
+    mutable std::once_flag constraint_vocab_made_;
+    mutable std::unique_ptr<ConstraintVocab> constraint_vocab_;
 };
 
 }  // namespace trimode

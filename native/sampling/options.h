@@ -26,7 +26,8 @@ struct SamplerOptions {
     int dry_penalty_last_n = -1;  // -1: the context
     std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
     std::vector<llama_logit_bias> logit_bias;
-    std::string grammar;  // GBNF; empty: none
+    std::string grammar;             // in llguidance's Lark syntax; empty: none
+    llama_token grammar_after = -1;  // the token behind which it begins; -1: at once
     uint64_t seed = 0;
     bool coupled = false;  // Gumbel-max with shared noise instead of rejection sampling
 

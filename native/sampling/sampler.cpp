@@ -27,7 +27,7 @@ Sampler::Sampler(const Model & model, SamplerOptions options, int n_ctx) : model
         build_history();
     }
     if (!options_.grammar.empty()) {
-        grammar_ = std::make_unique<Grammar>(model, options_.grammar);
+        constraint_ = std::make_unique<Constraint>(model, options_.grammar, options_.grammar_after);
     }
 }
 
@@ -81,35 +81,46 @@ const float * Sampler::with_history(const float * logits) {
     return row_.data();
 }
 
-// `logits` in row_, with -infinity for what the grammar refuses.
-const float * Sampler::masked(const float * logits, const Grammar & grammar) {
+// `logits` in row_, with -infinity for what the constraint refuses.
+const float * Sampler::masked(const float * logits) {
     if (logits != row_.data()) {
         row_.assign(logits, logits + model_.n_vocab());
     }
-    grammar.mask(row_.data());
+    constraint_->mask(row_.data());
     return row_.data();
 }
 
-// Into candidates_ the `wanted` highest logits that the grammar allows, or as many as there are among the first ones.
-size_t Sampler::collect_grammatical(const float * logits, const Grammar & grammar, size_t wanted) {
+// Into candidates_ the `wanted` highest logits that the constraint allows, or as many as there are among the first
+// ones.
+size_t Sampler::collect_allowed(const float * logits, size_t wanted) {
     collect_highest(logits, model_.n_vocab(), model_.mask_token(), wanted + GRAMMAR_CANDIDATES, candidates_);
-    grammar.filter(candidates_);
-    keep_highest(candidates_, wanted);
-    return candidates_.size();
+    std::sort(candidates_.begin(), candidates_.end(), is_higher);
+    size_t n = 0;
+    for (size_t i = 0; i < candidates_.size() && n < wanted; ++i) {
+        if (constraint_->allows(candidates_[i].id)) {
+            candidates_[n++] = candidates_[i];
+        }
+    }
+    candidates_.resize(n);
+    return n;
 }
 
 // `logits`: with history.
-Distribution Sampler::under_grammar(const float * logits) {
+Distribution Sampler::under_constraint(const float * logits) {
     const size_t wanted = options_.greedy() ? 1 : std::max(options_.top_k, 0);
-    if (wanted > 0 && collect_grammatical(logits, *grammar_, wanted) == wanted) {
+    if (wanted > 0 && collect_allowed(logits, wanted) == wanted) {
         return truncated(candidates_, options_);
     }
-    return truncated(masked(logits, *grammar_), model_.n_vocab(), model_.mask_token(), options_);
+    return truncated(masked(logits), model_.n_vocab(), model_.mask_token(), options_);
 }
 
 Distribution Sampler::target(const float * logits) {
     const float * row = with_history(logits);
-    return grammar_ ? under_grammar(row) : truncated(row, model_.n_vocab(), model_.mask_token(), options_);
+    if (!constraint_) {
+        return truncated(row, model_.n_vocab(), model_.mask_token(), options_);
+    }
+    end_draft();
+    return under_constraint(row);
 }
 
 llama_token Sampler::draw(const Distribution & target, int32_t position) const {
@@ -137,24 +148,28 @@ Distribution Sampler::proposal(const float * logits) {
     const size_t n = options_.greedy()    ? 1
                      : options_.top_k > 0 ? std::min<size_t>(options_.top_k, PROPOSAL_CANDIDATES)
                                           : PROPOSAL_CANDIDATES;
-    if (draft_grammar_ && collect_grammatical(logits, *draft_grammar_, n) == 0) {
-        collect_highest(masked(logits, *draft_grammar_), model_.n_vocab(), model_.mask_token(), n, candidates_);
-        if (candidates_.empty()) {
-            draft_grammar_.reset();  // no token may follow these drafts
-        }
+    if (drafting_ && collect_allowed(logits, n) == 0) {
+        collect_highest(masked(logits), model_.n_vocab(), model_.mask_token(), n, candidates_);
+        drafting_ = !candidates_.empty();  // no token may follow these drafts
     }
-    if (!draft_grammar_) {
+    if (!drafting_) {
         collect_highest(logits, model_.n_vocab(), model_.mask_token(), n, candidates_);
     }
     return truncated(candidates_, options_);
 }
 
-void Sampler::begin_draft() { draft_grammar_ = grammar_ ? std::make_unique<Grammar>(*grammar_) : nullptr; }
+void Sampler::begin_draft() {
+    end_draft();
+    drafting_ = constraint_ != nullptr;
+}
 
-void Sampler::accept_draft(llama_token token) {
-    if (draft_grammar_) {
-        draft_grammar_->accept(token);
+void Sampler::accept_draft(llama_token token) { drafting_ = drafting_ && constraint_->try_out(token); }
+
+void Sampler::end_draft() {
+    if (constraint_) {
+        constraint_->rollback();
     }
+    drafting_ = false;
 }
 
 llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position, int draft) const {
@@ -167,7 +182,8 @@ llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position,
 }
 
 llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {
-    const Distribution row = truncated(logits, model_.n_vocab(), model_.mask_token(), options_);
+    const Distribution row =
+        constraint_ ? under_constraint(logits) : truncated(logits, model_.n_vocab(), model_.mask_token(), options_);
     return row.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(pass)));
 }
 
@@ -176,8 +192,9 @@ void Sampler::accept(llama_token token) {
         touch(token);
         llama_sampler_accept(history_.get(), token);
     }
-    if (grammar_) {
-        grammar_->accept(token);
+    if (constraint_) {
+        drafting_ = false;
+        constraint_->accept(token);
     }
 }
 

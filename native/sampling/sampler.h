@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "model/model.h"
+#include "sampling/constraint.h"
 #include "sampling/distribution.h"
-#include "sampling/grammar.h"
 #include "sampling/options.h"
 #include "sampling/stock_sampler.h"
 
@@ -29,12 +29,15 @@ class Sampler {
     void begin_draft();
     void accept_draft(llama_token token);
 
+    bool constrained() const { return constraint_ != nullptr; }
+
     // Draws from the target as AR does, at the position where the token will stand.
     llama_token draw(const Distribution & target, int32_t position) const;
     // Draws a proposal, number `draft` of this request: every one has fresh noise, unless `coupled`.
     llama_token draw_draft(const Distribution & proposal, int32_t position, int draft) const;
 
-    // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass.
+    // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass. A grammar holds
+    // for it as for a draft.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
 
     struct Verdict {
@@ -54,17 +57,18 @@ class Sampler {
     void build_history();
     void touch(llama_token token);
     const float * with_history(const float * logits);
-    Distribution under_grammar(const float * logits);
-    size_t collect_grammatical(const float * logits, const Grammar & grammar, size_t wanted);
-    const float * masked(const float * logits, const Grammar & grammar);
+    Distribution under_constraint(const float * logits);
+    size_t collect_allowed(const float * logits, size_t wanted);
+    const float * masked(const float * logits);
+    void end_draft();
 
     const Model & model_;
     SamplerOptions options_;
     StockSampler history_;                    // logit bias, penalties, DRY: each changes the touched tokens only
     std::vector<llama_token> touched_;        // biased or emitted so far
     std::vector<bool> is_touched_;            // by token
-    std::unique_ptr<Grammar> grammar_;        // null: none
-    std::unique_ptr<Grammar> draft_grammar_;  // the same behind the drafts so far
+    std::unique_ptr<Constraint> constraint_;  // null: none
+    bool drafting_ = false;                   // it stands behind drafts, or where they begin
     std::vector<llama_token_data> candidates_;
     std::vector<float> row_;  // logits, changed
 };

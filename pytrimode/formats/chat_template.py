@@ -2,52 +2,107 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.meta
-import jinja2.sandbox
+from pytrimode.formats import template_worker
+from pytrimode.formats.worker_process import WorkerEndedError, WorkerProcess
 
 Message = Mapping[str, Any]
 """{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str}}."""
 
+SECONDS = 1.0
+"""Of a processor, for one prompt; usual templates take 0.001."""
+MEMORY_BYTES = 1 << 29
 
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(fmt: str) -> str:
-    return datetime.now().strftime(fmt)
+_worker = WorkerProcess(template_worker.__file__, "jinja2", seconds=SECONDS, memory=MEMORY_BYTES)
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Jinja's own filter escapes HTML characters; transformers' does not."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+class ChatTemplate:
+    """A template with the special tokens that it may name. It runs in a process of its own, within limits.
+
+    `name`: what errors call it. Raises ValueError if the template does not compile.
+    """
+
+    def __init__(
+        self, source: str, *, bos_token: str = "", eos_token: str = "", name: str = "the chat template"
+    ) -> None:
+        self.source = source
+        self.name = name
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._known = self._ask({"add_generation_prompt": True, "tools": None, "documents": None, **self._tokens})
+        if error := self._known.get("error"):
+            raise ValueError(f"{name} does not compile: {_printable(error)}")
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """Names that the template asks for: `messages`, perhaps `tools`, `enable_thinking`, ..."""
+        return frozenset(self._known["variables"])
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **variables: Any,
+    ) -> str:
+        """The prompt text, special tokens spelled out. `continue_final_message`: it ends with the last message, which
+        the assistant has begun, and goes on there.
+
+        Raises ValueError for messages that the template refuses, and for a template that fails or takes too long.
+        """
+        if not messages:
+            raise ValueError("there are no messages")
+        given = {
+            "messages": [self._message(message) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt and not continue_final_message,
+            **self._tokens,
+            **variables,
+        }
+        answer = self._ask(given)
+        if "error" in answer:
+            raise ValueError(self._fault(answer))
+        text: str = answer["text"]
+        return _up_to_the_last(text, messages[-1]) if continue_final_message else text
+
+    def _ask(self, variables: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = _worker.ask({"source": self.source, "variables": variables})
+        except WorkerEndedError:
+            raise ValueError(f"{self.name} takes more than {SECONDS:g} s, or too much memory, to render") from None
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"{self.name}: its variables must be what JSON can hold: {error}") from None
+        return answer
+
+    def _fault(self, answer: Mapping[str, Any]) -> str:
+        place = f" in line {answer['line']}" if answer["line"] else ""
+        what = "refuses these messages" if answer["refused"] else f"fails{place}"
+        return f"{self.name} {what}: {_printable(answer['error'])}"
+
+    def _message(self, message: Message) -> dict[str, Any]:
+        """As the template can read it: a role that it knows, and content of a kind that it reads."""
+        if "role" not in message:
+            raise ValueError(f"a chat message needs a role: {dict(message)!r}")
+        role = message["role"]
+        if role == "developer" and "developer" not in self.source:
+            role = "system"  # OpenAI's newer word
+        content = message.get("content")
+        if content is None or isinstance(content, str):
+            content = content or ""
+            if content and not self._known["reads_text"] and self._known["reads_parts"]:
+                content = [{"type": "text", "text": content}]
+        else:
+            text = "".join(text_parts(content))
+            content = list(content) if self._known["reads_parts"] else text
+        return {**message, "role": role, "content": content}
 
 
-def _environment() -> jinja2.Environment:
-    """The environment that transformers renders templates in (utils/chat_template_utils.py)."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    """The message with its content as one string."""
-    if "role" not in message:
-        raise ValueError(f"a chat message needs a role: {dict(message)!r}")
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return {**message, "content": content or ""}
+def text_parts(content: Sequence[Any]) -> list[str]:
+    """The texts of content in parts. Raises ValueError for parts of another kind."""
     texts = []
     for part in content:
         if not isinstance(part, Mapping) or part.get("type") != "text":
@@ -56,41 +111,22 @@ def _plain(message: Message) -> dict[str, Any]:
         if not isinstance(part.get("text"), str):
             raise ValueError("the text of a message part must be a string")
         texts.append(part["text"])
-    return {**message, "content": "".join(texts)}
+    return texts
 
 
-class ChatTemplate:
-    """A compiled template with the special tokens that it may name.
+def _up_to_the_last(text: str, message: Message) -> str:
+    """A prompt up to the end of its last message's content, which a template may have stripped."""
+    if message["role"] != "assistant":
+        raise ValueError(f"continue_final_message: the last message is of {message['role']}, not of the assistant")
+    content = message.get("content") or ""
+    begun = content if isinstance(content, str) else "".join(text_parts(content))
+    place = text.rfind(begun.strip())
+    if place < 0 or not begun.strip():
+        raise ValueError("continue_final_message: the last message is not in the prompt as the chat template writes it")
+    whole = begun.lstrip()
+    return text[: place + (len(whole) if text.startswith(whole, place) else len(begun.strip()))]
 
-    Raises ValueError if the template does not compile.
-    """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
-        self.source = source
-        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise ValueError(f"the chat template does not compile: line {error.lineno}: {error.message}") from error
-
-    @cached_property
-    def variables(self) -> frozenset[str]:
-        """Names that the template asks for: `messages`, perhaps `tools`, `enable_thinking`, ..."""
-        return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(self.source)))
-
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any) -> str:
-        """The prompt text, special tokens spelled out.
-
-        Raises ValueError for messages that the template refuses.
-        """
-        if not messages:
-            raise ValueError("there are no messages")
-        try:
-            return self._template.render(
-                messages=[_plain(m) for m in messages],
-                add_generation_prompt=add_generation_prompt,
-                **self._tokens,
-                **variables,
-            )
-        except (jinja2.TemplateError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"the chat template refuses these messages: {error}") from error
+def _printable(text: str) -> str:
+    """In one line, without what a terminal would obey."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:500]

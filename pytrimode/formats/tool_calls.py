@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from pytrimode.formats.reasoning_grammar import after_reasoning, renamed
+from pytrimode.formats.constraint import Constraint, checked, json_rule, literal, token
+from pytrimode.formats.gbnf import TokenOf
 
 Tool = dict[str, Any]
 """OpenAI's: {"type": "function", "function": {"name": ..., "description": ..., "parameters": a JSON schema}}."""
@@ -46,8 +47,8 @@ class ToolFormat:
     """Empty: the calls go on to the end of the text."""
     parse: Callable[[str, Sequence[Tool]], list[Call]]
     """The calls between `begin` and `end`. Raises ValueError, KeyError or TypeError for what is no call."""
-    grammar: Callable[[Sequence[Tool]], str]
-    """GBNF rules, `call` among them: one call to one of the tools, without `begin` and `end`."""
+    grammar: Callable[[Sequence[Tool], TokenOf], str]
+    """Lark rules, `call` among them: one call to one of the tools, without `begin` and `end`."""
 
 
 def tool_format(template: str) -> ToolFormat | None:
@@ -58,14 +59,21 @@ def tool_format(template: str) -> ToolFormat | None:
     return None
 
 
-def forced_call_grammar(form: ToolFormat, tools: Sequence[Tool], *, reasoning_open: bool) -> str:
-    """GBNF that leaves nothing but a call, after the reasoning where the prompt has opened it.
+def forced_call_grammar(
+    form: ToolFormat, tools: Sequence[Tool], token_of: TokenOf, *, reasoning_open: bool
+) -> Constraint:
+    """What leaves nothing but a call, after the reasoning where the prompt has opened it. `token_of`: the id of a
+    special token by its name, or -1.
 
-    Raises ValueError for parameters that cannot be translated.
+    Raises ValueError for parameters with a keyword that cannot be kept.
     """
-    root = " ".join(filter(None, (_text(form.begin), "call", _text(form.end))))
-    grammar = f"root ::= {root}\n{form.grammar(tools)}\n"
-    return after_reasoning(grammar) if reasoning_open else grammar
+    ends = [_tag(form.begin, token_of), "call", _tag(form.end, token_of)]
+    try:
+        rules = f"start: {' '.join(filter(None, ends))}\n{form.grammar(tools, token_of)}\n"
+        return checked(rules, "tools", after_reasoning=reasoning_open)
+    except (ValueError, TypeError, AttributeError) as error:
+        message = str(error)
+        raise ValueError(message if message.startswith("tools: ") else f"tools: {message}") from None
 
 
 def named(tools: Iterable[Tool], name: str) -> list[Tool]:
@@ -160,8 +168,11 @@ _PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTA
 def _parse_tags(body: str, tools: Sequence[Tool]) -> list[Call]:
     calls = []
     for name, inner in _FUNCTION.findall(body):
-        properties = _properties(named(tools, name))
-        arguments = {key: _typed(value, properties.get(key, {})) for key, value in _PARAMETER.findall(inner)}
+        tool = named(tools, name)
+        properties, parameters = _properties(tool), (tool[0]["function"].get("parameters") or {}) if tool else {}
+        arguments = {
+            key: _typed(value, properties.get(key, {}), parameters) for key, value in _PARAMETER.findall(inner)
+        }
         calls.append(Call(name, arguments))
     return calls
 
@@ -171,39 +182,78 @@ def _properties(tools: Sequence[Tool]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _typed(value: str, schema: Any) -> Any:
+def _typed(value: str, schema: Any, parameters: Mapping[str, Any]) -> Any:
     """A value of any type but string is written as JSON."""
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if kind == "string":
-        return value
+    types = types_of(schema, parameters)
     try:
-        return json.loads(value)
+        found = json.loads(value)
     except ValueError:
         return value
+    if "string" not in types:
+        return found
+    kinds = {"integer", "number"} if _type_of(found) == "integer" else {_type_of(found)}
+    return found if kinds & (types - {"string"}) else value
 
 
-def _tags_grammar(tools: Sequence[Tool]) -> str:
-    calls, rules = [], [r'text ::= ( [^<] | "<" [^/] )*']
+def types_of(schema: Any, root: Mapping[str, Any]) -> set[str]:
+    """The types that a schema names, by itself or in its alternatives. Empty: it names none."""
+    found: set[str] = set()
+    todo, seen = [schema], 0
+    while todo and seen < 100:
+        seen += 1
+        one = todo.pop()
+        if not isinstance(one, Mapping):
+            continue
+        kind = one.get("type")
+        found |= {kind} if isinstance(kind, str) else set(kind) if isinstance(kind, list) else set()
+        found |= {_type_of(value) for value in [*(one.get("enum") or []), *([one["const"]] if "const" in one else [])]}
+        for key in ("anyOf", "oneOf", "allOf"):
+            todo += one.get(key) or []
+        if isinstance(reference := one.get("$ref"), str):
+            todo.append(_pointed_at(reference, root))
+    return found
+
+
+def _pointed_at(reference: str, root: Mapping[str, Any]) -> Any:
+    found: Any = root
+    for part in reference.removeprefix("#").split("/")[1:]:
+        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+    return found
+
+
+def _type_of(value: Any) -> str:
+    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
+
+
+def _tags_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
+    del token_of
+    calls, rules = [], [r"TEXT: /(?:[^<]|<[^\/])*\n<\/parameter>\n/"]
     for i, tool in enumerate(tools):
         function = tool["function"]
-        required = (function.get("parameters") or {}).get("required") or []
-        parts = [_text(f"\n<function={function['name']}>\n")]
-        for j, (name, schema) in enumerate(_properties([tool]).items()):
-            value, rule = _value_grammar(schema, f"value-{i}-{j}")
+        parameters = _parameters(function)
+        required = parameters.get("required") or []
+        parts = [literal(f"\n<function={function['name']}>\n")]
+        for j, name in enumerate(_properties([tool])):
+            value, rule = _value_grammar(parameters, name, f"value_{i}_{j}")
             rules.append(rule)
-            part = f"{_text(f'<parameter={name}>' + chr(10))} {value} {_text(chr(10) + '</parameter>' + chr(10))}"
+            part = f"{literal(f'<parameter={name}>' + chr(10))} {value}"
             parts.append(part if name in required else f"( {part} )?")
-        rules.append(f"call-{i} ::= {' '.join(parts)} {_text('</function>' + chr(10))}")
-        calls.append(f"call-{i}")
-    return "\n".join([f"call ::= {' | '.join(calls)}", *filter(None, rules)])
+        rules.append(f"call_{i}: {' '.join(parts)} {literal('</function>' + chr(10))}")
+        calls.append(f"call_{i}")
+    return "\n".join([f"call: {' | '.join(calls)}", *filter(None, rules)])
 
 
-def _value_grammar(schema: Any, name: str) -> tuple[str, str]:
-    """What stands for a value, and the rules that takes."""
-    if not isinstance(schema, Mapping) or schema.get("type") != "string":
-        return name, _gbnf(schema if isinstance(schema, Mapping) else {}, name)
-    choices = schema.get("enum") or []
-    return (f"( {' | '.join(_text(str(choice)) for choice in choices)} )" if choices else "text"), ""
+def _value_grammar(parameters: Mapping[str, Any], name: str, rule: str) -> tuple[str, str]:
+    """What stands for a value, up to the line behind it, and the rules that takes."""
+    schema = parameters["properties"][name]
+    end = literal("\n</parameter>\n")
+    if "string" in types_of(schema, parameters):
+        choices = schema.get("enum") or []
+        return (f"( {' | '.join(literal(str(choice)) for choice in choices)} ) {end}" if choices else "TEXT"), ""
+    pointer = "#/$defs/0/properties/" + name.replace("~", "~0").replace("/", "~1")
+    held = {"$ref": pointer, "$defs": {"0": _moved(parameters, "#/$defs/0")}}
+    return f"{rule} {end}", f"{rule}: {json_rule(held)}"
 
 
 # --- JSON, between tags or in a list ---------------------------------------------------------------------------------
@@ -225,23 +275,58 @@ def _call_of(item: Any) -> Call:
     return Call(item["name"], arguments)
 
 
-def _json_grammar(tools: Sequence[Tool]) -> str:
-    return _gbnf({"anyOf": [_call_schema(tool["function"]) for tool in tools]}, "call")
+def _json_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
+    del token_of
+    return f"call: {json_rule(_any_call(tools))}"
 
 
-def _list_grammar(tools: Sequence[Tool]) -> str:
-    return f'call ::= "[" item "]"\n{_gbnf({"anyOf": [_call_schema(tool["function"]) for tool in tools]}, "item")}'
+def _list_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
+    del token_of
+    return f'call: "[" item "]"\nitem: {json_rule(_any_call(tools))}'
 
 
-def _call_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    properties = {"name": {"const": function["name"]}, "arguments": function.get("parameters") or {"type": "object"}}
-    return {"type": "object", "properties": properties, "required": ["name", "arguments"]}
+def _any_call(tools: Sequence[Tool]) -> dict[str, Any]:
+    """The schema of a call to one of the tools."""
+    return {
+        "anyOf": [_call_schema(tool["function"]["name"], f"#/$defs/{i}") for i, tool in enumerate(tools)],
+        "$defs": {str(i): _moved(_parameters(tool["function"]), f"#/$defs/{i}") for i, tool in enumerate(tools)},
+    }
+
+
+def _call_schema(name: str, arguments: str) -> dict[str, Any]:
+    properties = {"name": {"const": name}, "arguments": {"$ref": arguments}}
+    required = ["name", "arguments"]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a function's arguments: an object's, whatever it says."""
+    found = function.get("parameters") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"the parameters of {function.get('name')} are no schema")
+    return {"type": "object", **found}
+
+
+_DATA = ("const", "enum", "default", "examples")
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A schema for another place in a document: its references to itself point there."""
+    if isinstance(schema, list):
+        return [_moved(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: value if key in _DATA else _moved(value, place) for key, value in schema.items()}
+    if isinstance(reference := schema.get("$ref"), str) and reference.startswith("#"):
+        moved["$ref"] = place + reference[1:]
+    return moved
 
 
 # --- [TOOL_CALLS]name[ARGS]{...}: Mistral since 2025 ------------------------------------------------------------------
 
 _ARGS = "[ARGS]"
 _TOOL_CALLS = "[TOOL_CALLS]"
+_CALL_ID = "[CALL_ID]"
 
 
 def _parse_args(body: str, tools: Sequence[Tool]) -> list[Call]:
@@ -250,39 +335,36 @@ def _parse_args(body: str, tools: Sequence[Tool]) -> list[Call]:
         name, found, arguments = part.partition(_ARGS)
         if not found:
             raise ValueError("no call")
-        calls.append(_call_of({"name": name.strip(), "arguments": arguments}))
+        calls.append(_call_of({"name": name.partition(_CALL_ID)[0].strip(), "arguments": arguments}))
     return calls
 
 
-def _args_grammar(tools: Sequence[Tool]) -> str:
+def _args_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
     rules = []
     for i, tool in enumerate(tools):
         function = tool["function"]
-        rules.append(f"call-{i} ::= {_text(function['name'] + _ARGS)} args-{i}")
-        rules.append(_gbnf(function.get("parameters") or {"type": "object"}, f"args-{i}"))
-    return "\n".join([f"call ::= {' | '.join(f'call-{i}' for i in range(len(tools)))}", *rules])
+        rules.append(f"call_{i}: {literal(function['name'])} {_tag(_ARGS, token_of)} args_{i}")
+        rules.append(f"args_{i}: {json_rule(_parameters(function))}")
+    return "\n".join([f"call: {' | '.join(f'call_{i}' for i in range(len(tools)))}", *rules])
 
 
-def _text(text: str) -> str:
-    """A GBNF literal; "" for no text."""
-    return json.dumps(text, ensure_ascii=False) if text else ""
+def _tag(text: str, token_of: TokenOf) -> str:
+    """A tag, by its token where it has one; nothing for none."""
+    found = token_of(text) if text else -1
+    return token(found) if found >= 0 else literal(text) if text else ""
 
 
-def _gbnf(schema: Mapping[str, Any], root: str) -> str:
-    """The rules of a schema under names of their own; its root is called `root`."""
-    from pytrimode.formats.response_format import schema_grammar
-
-    return renamed(schema_grammar(schema, "tools"), root)
-
+GENERIC = ToolFormat("<tool_call>", "</tool_call>", _parse_json, _json_grammar)
+"""For templates without a place for tools; see `generic_tools`."""
 
 _FORMATS: tuple[tuple[tuple[str, ...], ToolFormat], ...] = (
     (("<tool_call>", "<function="), ToolFormat("<tool_call>", "</tool_call>", _parse_tags, _tags_grammar)),
-    (("<tool_call>",), ToolFormat("<tool_call>", "</tool_call>", _parse_json, _json_grammar)),
+    (("<tool_call>",), GENERIC),
     (("<TOOLCALL>",), ToolFormat("<TOOLCALL>", "</TOOLCALL>", _parse_json, _list_grammar)),
     ((_TOOL_CALLS, _ARGS), ToolFormat(_TOOL_CALLS, "", _parse_args, _args_grammar)),
     ((_TOOL_CALLS,), ToolFormat(_TOOL_CALLS, "", _parse_json, _list_grammar)),
 )
 """What a template must name, the most particular first."""
 
-TAGS = ("<tool_call>", "</tool_call>", "<TOOLCALL>", "</TOOLCALL>", _TOOL_CALLS, _ARGS)
+TAGS = ("<tool_call>", "</tool_call>", "<TOOLCALL>", "</TOOLCALL>", _TOOL_CALLS, _CALL_ID, _ARGS)
 """Special tokens in some vocabularies; part of the text, or calls could not be told from it."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from pytrimode.formats.constraint import Constraint
+
 
 class RequestArguments(TypedDict, total=False):
     """The options of the table (`pytrimode.options.option`) that completions and chats have alike."""
@@ -43,7 +45,7 @@ class RequestArguments(TypedDict, total=False):
     dry_penalty_last_n: int | None
     dry_sequence_breakers: Sequence[str] | None
     logit_bias: Mapping[int | str, float] | None
-    grammar: str | None
+    grammar: str | Constraint | None
     sampler: str | None
     seed: int | None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END
 from pytrimode.options import modes
 from pytrimode.options.defaults import (
@@ -46,6 +47,8 @@ class Limits:
     """-1 without reasoning tags."""
     think_end: int
     metadata: Mapping[str, str]
+    token_of: TokenOf
+    """The id of a special token by its name, or -1."""
 
     @property
     def has_mask(self) -> bool:
@@ -155,6 +158,7 @@ class GenerationOptions:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
         fusing = modes.fusing(self.fused, block_length)
         measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured"
+        constraint = self.sampling.constraint(limits.token_of)
         engine = engine_values(self) | {
             "mode": mode,
             "max_tokens": room if self.max_tokens in (None, -1) else min(self.max_tokens or 0, room),
@@ -170,6 +174,8 @@ class GenerationOptions:
             "think_end": limits.think_end,
             "max_thinking_tokens": -1 if self.max_thinking_tokens is None else self.max_thinking_tokens,
             "logprobs": -1 if self.logprobs is None else min(self.logprobs, limits.n_vocab),
+            "grammar": constraint.lark if constraint else "",
+            "grammar_after": limits.think_end if constraint and constraint.after_reasoning else -1,
             **self.sampling.engine_arguments(limits.n_vocab, repeatable=not measured),
         }
         return ResolvedOptions(engine, self.stop_strings, self.ignore_eos)

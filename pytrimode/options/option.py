@@ -23,6 +23,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
+from pytrimode.formats.constraint import Constraint
+
 T = TypeVar("T")
 
 _KEY = "option"
@@ -294,6 +296,10 @@ def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": content.decode()} if isinstance(content, (bytes, bytearray)) else message
 
 
+def _grammar(value: Any) -> str | Constraint:
+    return value if isinstance(value, Constraint) else _text(value)
+
+
 def _bool_or_text(value: Any) -> bool | str:
     return value if isinstance(value, str) else _bool(value)
 
@@ -311,6 +317,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "str | Sequence[str]": (_text_or_texts, "text or a list of texts"),
     "Sequence[int]": (_token_ids, "token ids"),
     "str | Sequence[int]": (_prompt, "text or token ids"),
+    "str | Constraint": (_grammar, "a grammar as text"),
     "Mapping[int | str, float]": (_of_mapping, "token ids with numbers"),
     "Mapping[str, Any]": (_of_mapping, "names with values"),
     "Sequence[Mapping[str, Any]]": (_messages, "a list of messages, each with a role"),

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytrimode.formats.constraint import Constraint, of_grammar
+from pytrimode.formats.gbnf import TokenOf
 from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE
 from pytrimode.options.option import engine_values, option, settle
 
@@ -75,7 +77,10 @@ class Sampling:
     logit_bias: Mapping[int | str, float] | None = option(
         None, "What to add to the logits of token ids (numbers, or strings of digits as in JSON).", private=True
     )
-    grammar: str = option("", "GBNF with a rule `root` that the output follows.", private=True, engine=True)
+    grammar: str | Constraint = option(
+        "", "GBNF with a rule `root` that the output follows, or llguidance's syntax behind %llguidance.",
+        private=True,
+    )  # fmt: skip
     sampler: str | None = option(
         None, "How drafts are accepted", flags=("--sampler",), metavar="NAME", choices=SAMPLERS,
         default_text=f"{REJECTION}; {COUPLED} in mode auto with a seed",
@@ -115,6 +120,15 @@ class Sampling:
             "coupled": (self.sampler or self._default_sampler(repeatable)) == COUPLED,
             "seed": seed,
         }
+
+    def constraint(self, token_of: TokenOf) -> Constraint | None:
+        """What an answer must be. `token_of`: the id of a special token by its name, or -1.
+
+        Raises ValueError for a grammar that does not compile.
+        """
+        if isinstance(self.grammar, Constraint):
+            return self.grammar
+        return of_grammar(self.grammar, token_of) if self.grammar else None
 
     def _default_sampler(self, repeatable: bool) -> str:
         return REJECTION if repeatable or self.seed is None else COUPLED

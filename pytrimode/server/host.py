@@ -47,6 +47,7 @@ class Host:
         self._load = load
         self._ready: Ready | None = None
         self._text_thread: ThreadPoolExecutor = deep_pool(1, "text")
+        self._grammar_threads: ThreadPoolExecutor = deep_pool(2, "grammars")
         self._closed = threading.Event()
         self.metrics.watch(
             "llamacpp:requests_processing", "Number of requests processing.", lambda: self.runner.processing
@@ -64,16 +65,18 @@ class Host:
         """Begin to load."""
         threading.Thread(target=self._run_load, name="load", daemon=True).start()
 
-    async def text_work(self, function: Callable[[], T], *, light: bool = False) -> T:
+    async def text_work(self, function: Callable[[], T], *, light: bool = False, grammar: bool = False) -> T:
         """Call what tokenizes, renders or translates: off the event loop, one after another; at once where it is
-        `light`, less work than the way to another thread and back.
+        `light`, less work than the way to another thread and back. With a `grammar`, which may take its time, it goes
+        where nobody else waits.
 
         A ValueError is about what the client sent: it becomes an ApiError.
         """
         try:
             if light:
                 return function()
-            return await asyncio.get_running_loop().run_in_executor(self._text_thread, function)
+            threads = self._grammar_threads if grammar else self._text_thread
+            return await asyncio.get_running_loop().run_in_executor(threads, function)
         except ValueError as error:
             raise from_exception(error) from None
 
@@ -81,7 +84,8 @@ class Host:
         """End all answers and free the model."""
         self._closed.set()
         self.runner.close()
-        self._text_thread.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._text_thread, self._grammar_threads):
+            threads.shutdown(wait=True, cancel_futures=True)
         if self._ready:
             self._ready.model.close()
 
@@ -102,3 +106,4 @@ class Host:
         self._ready = ready
         seconds = round(time.monotonic() - started, 2)
         _log.info("model loaded", extra={"fields": {"model": name, "n_ctx": model.n_ctx, "seconds": seconds}})
+        model.prepare_grammars()  # not in the first request that has one

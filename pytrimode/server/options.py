@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from pytrimode.formats.constraint import Constraint
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.options.generation_options import GenerationOptions, with_options
 from pytrimode.server.errors import ApiError, not_supported
@@ -65,7 +66,7 @@ def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
     return replace(options, sampling=replace(options.sampling, seed=seed + index))
 
 
-def _grammar(fields: GenerationFields, grammar: str, *, reasoning_open: bool) -> str:
+def _grammar(fields: GenerationFields, grammar: str, *, reasoning_open: bool) -> str | Constraint | None:
     wanted = fields.response_format.model_dump(by_alias=True, exclude_none=True) if fields.response_format else None
     if grammar and wanted and wanted["type"] != "text":
         raise ApiError(400, "give grammar or response_format, not both", param="grammar")

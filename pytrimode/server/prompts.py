@@ -9,7 +9,9 @@ from typing import Any
 
 from pytrimode.conversation.live_pass import LivePasses
 from pytrimode.engine_loop import Cancellation
+from pytrimode.formats.generic_tools import knows_tools, spelled_out
 from pytrimode.formats.reasoning import REASONING_NONE, check_reasoning_format
+from pytrimode.formats.special_text import MARK
 from pytrimode.options.defaults import DEFAULT_MAX_TOKENS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import DIFFUSION
@@ -30,7 +32,10 @@ from pytrimode.server.threads import CHARS_HELD
 from pytrimode.server.tools import Tools, template_message
 from pytrimode.trimode import TriMode
 
-_SET_BY_SERVER = {"messages", "tools", "tool_choice", "add_generation_prompt", "bos_token", "eos_token", "self"}
+_SET_BY_SERVER = {
+    "messages", "tools", "tool_choice", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token",
+    "self",
+}  # fmt: skip
 """Template variables that `chat_template_kwargs` must not name."""
 
 
@@ -60,11 +65,10 @@ class Prompts:
         check_reasoning_format(reasoning_format)
         template = self._model.chat_template
         tools = Tools.of(body, template)
-        text = self.apply_template(body)
-        tokens = self._tokens_of(text)
+        tokens = self._tokens_of(self._rendered(body), self._model.rendered_tokens)
         reasoning_open = self._model.reasoning_split(tokens).open
         options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
-        options = tools.constrain(options, reasoning_open=reasoning_open)
+        options = tools.constrain(options, self._model.special_token, reasoning_open=reasoning_open)
 
         def reading() -> Reading:
             apart = reasoning_format != REASONING_NONE
@@ -106,8 +110,26 @@ class Prompts:
 
     def apply_template(self, body: TemplateFields) -> str:
         """The prompt of a conversation."""
+        return self._rendered(body).replace(MARK, "")
+
+    def _rendered(self, body: TemplateFields) -> str:
         messages = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
-        return self._model.chat_template.render(messages, **self._template_variables(body))
+        template = self._model.chat_template
+        if not knows_tools(template.source, template.variables):
+            messages = spelled_out(messages, Tools.of(body, template).offered)
+        goes_on = body.continue_final_message or messages[-1].get("prefix") is True
+        if goes_on and body.add_generation_prompt:
+            raise ApiError(
+                400,
+                "continue_final_message does not go with add_generation_prompt: true",
+                param="add_generation_prompt",
+            )
+        return self._model.render_chat(
+            messages,
+            add_generation_prompt=body.add_generation_prompt is not False,
+            continue_final_message=goes_on,
+            **self._template_variables(body),
+        )
 
     def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
         """Token ids of a text, or with `with_pieces` objects of id and piece."""
@@ -174,11 +196,11 @@ class Prompts:
                 )
         return prompt
 
-    def _tokens_of(self, text: str) -> list[int]:
+    def _tokens_of(self, text: str, tokenize: Callable[[str], list[int]] | None = None) -> list[int]:
         n_bytes = len(text.encode())
         self._check_tokens(n_bytes // self._longest_token, at_least=True)
         self._check_size(n_bytes, "the prompt")
-        return self._model.prompt_tokens(text)
+        return (tokenize or self._model.prompt_tokens)(text)
 
     def _check_tokens(self, n: int, *, at_least: bool = False) -> None:
         """Refuse a prompt that leaves no room for an answer."""

@@ -25,7 +25,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
     """Answer a conversation."""
     host: Host = request.app.state.host
     ready = host.ready
-    prepared = await host.text_work(lambda: ready.prompts.chat(body), light=_is_light(request, body))
+    prepared = await host.text_work(lambda: ready.prompts.chat(body), **_weight(request, body, template=True))
     return await answer(request, host, prepared, _answers(ChatAnswer, ready, prepared), **_sending(body))
 
 
@@ -34,7 +34,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continue a prompt, or several."""
     host: Host = request.app.state.host
     ready = host.ready
-    prepared = await host.text_work(lambda: ready.prompts.completion(body), light=_is_light(request, body))
+    prepared = await host.text_work(lambda: ready.prompts.completion(body), **_weight(request, body))
     return await answer(request, host, prepared, _answers(CompletionAnswer, ready, prepared), **_sending(body))
 
 
@@ -53,11 +53,12 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     return _describe(ready)
 
 
-def _is_light(request: Request, body: GenerationFields) -> bool:
-    """A short text, and nothing to translate into a grammar: about as much as half a millisecond."""
+def _weight(request: Request, body: GenerationFields, *, template: bool = False) -> dict[str, bool]:
+    """Whether there is a `grammar` to compile; `light`: neither that nor a template to render, which is a stranger's,
+    nor more than a short text: less than half a millisecond."""
     size = int(request.headers.get("content-length", _LIGHT_BYTES + 1))
-    heavy = body.response_format or any(getattr(body, name, None) for name in ("grammar", "tools"))
-    return size <= _LIGHT_BYTES and not heavy
+    grammar = bool(body.response_format or any(getattr(body, name, None) for name in ("grammar", "tools")))
+    return {"light": size <= _LIGHT_BYTES and not grammar and not template, "grammar": grammar}
 
 
 def _answers(kind: type[Answer], ready: Ready, prepared: Prepared) -> list[Answer]:

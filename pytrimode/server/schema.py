@@ -54,6 +54,7 @@ class ResponseFormat(Body):
 _JSON_TYPES: dict[str, Any] = {
     "bool": bool,
     "str": str,
+    "str | Constraint": str,
     "bool | str": bool | str,
     "str | Sequence[str]": StopString | Annotated[list[StopString], Field(max_length=16)],
     "Sequence[str]": Annotated[list[StopString], Field(max_length=32)],
@@ -156,6 +157,9 @@ class TemplateFields(Body):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    """The answer goes on where the last message, the assistant's, ends; Mistral's `prefix` of that message too."""
     reasoning_effort: str | None = None
 
 

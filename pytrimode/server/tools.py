@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytrimode.formats.chat_template import ChatTemplate
-from pytrimode.formats.tool_calls import ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
+from pytrimode.formats.gbnf import TokenOf
+from pytrimode.formats.generic_tools import knows_tools
+from pytrimode.formats.tool_calls import GENERIC, ToolCallParser, ToolFormat, forced_call_grammar, named, tool_format
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError
 from pytrimode.server.schema import TemplateFields
@@ -37,9 +39,8 @@ class Tools:
             raise ApiError(400, "tool_choice: required needs tools", param="tool_choice")
         if not offered or choice == "none":
             return cls([], "none", None)
-        if "tools" not in template.variables:
-            raise ApiError(400, "tools: the model's chat template does not know any", param="tools")
-        form = tool_format(template.source)
+        generic = not knows_tools(template.source, template.variables)
+        form = GENERIC if generic else tool_format(template.source)
         if choice == "required" and form is None:
             raise ApiError(400, "tool_choice: the chat template writes calls in a way that is not known, so the model "
                            "cannot be held to one: use auto", param="tool_choice")  # fmt: skip
@@ -54,7 +55,7 @@ class Tools:
         """For one answer."""
         return ToolCallParser(self.form, self.offered) if self.form else None
 
-    def constrain(self, options: GenerationOptions, *, reasoning_open: bool) -> GenerationOptions:
+    def constrain(self, options: GenerationOptions, token_of: TokenOf, *, reasoning_open: bool) -> GenerationOptions:
         """With a grammar that leaves nothing but a call, where one is required."""
         if self.choice != "required" or self.form is None:
             return options
@@ -62,7 +63,7 @@ class Tools:
             raise ApiError(400, "give a required tool_choice, or grammar or response_format, not both", param="tools")
         if (n := len(json.dumps(self.offered))) > CHARS_HELD:
             raise ApiError(400, f"tools has {n} characters: at most {CHARS_HELD} where a call is required")
-        grammar = forced_call_grammar(self.form, self.offered, reasoning_open=reasoning_open)
+        grammar = forced_call_grammar(self.form, self.offered, token_of, reasoning_open=reasoning_open)
         return replace(options, sampling=replace(options.sampling, grammar=grammar))
 
 
@@ -92,10 +93,16 @@ def template_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _opened(call: Any) -> Any:
     function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+    if not isinstance(function, Mapping):
         return call
-    try:
-        arguments = json.loads(function["arguments"] or "{}")
-    except ValueError:
-        raise ApiError(400, "messages: the arguments of a tool call are not JSON", param="messages") from None
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except (ValueError, RecursionError):
+            raise ApiError(400, "messages: the arguments of a tool call are not JSON", param="messages") from None
+    if arguments is None:
+        arguments = {}
+    elif not isinstance(arguments, dict):
+        arguments = {"value": arguments}  # templates go through them by name
     return {**call, "function": {**function, "arguments": arguments}}

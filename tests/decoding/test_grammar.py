@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 from support.decoding import targets
 from support.json_tasks import SCHEMAS, Generation, generations
 from support.stock_sampler import StockGrammar, stock_vocab
 
 from pytrimode import TriMode
-from pytrimode.formats.reasoning_grammar import after_reasoning
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.options.sampling import Sampling
 
@@ -75,17 +75,12 @@ def test_json_parses_although_control_characters_are_wanted(random_gguf: Path, s
                 json.loads(text)
 
 
-@pytest.mark.parametrize("pattern", ['^"$', r"^\\$", r"^a\n$", "^[ -~]+$"])
-def test_a_pattern_that_needs_escapes_is_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match="asks for quotes, backslashes or control characters"):
-        grammar_of({"type": "json_object", "schema": {"type": "string", "pattern": pattern}})
-
-
 GRAMMARS = {
-    "JSON": grammar_of({"type": "json_object"}),
-    "records": grammar_of(
-        {"type": "json_object", "schema": {"type": "array", "items": SCHEMAS["flat"], "minItems": 3}}
-    ),
+    "JSON": JSON_GBNF,
+    "records": json_schema_to_gbnf(json.dumps({"type": "array", "items": SCHEMAS["flat"], "minItems": 3})),
+    "a repetition that must end early": 'root ::= [a-z]+ "x" root | "y" root | "."',
+    "a longer word where the shorter one goes on": 'root ::= ("ab" | "a") rest\nrest ::= "bc" root | "d"',
+    "sums": 'root ::= term ("+" root)?\nterm ::= [0-9]+ | "(" root ")"',
     "words": 'root ::= word (" " word)*\nword ::= [a-zA-Z]+ | [À-ÿ一-龥あ-ん]+ # of one kind',
     "parts of characters": 'root ::= ([🌀-🗿é] | "\\u00fc")+ "."',
     "tokens": 'root ::= ("a" <[12]> | [=-Z]){5} <[13]>',
@@ -106,8 +101,12 @@ def test_all_that_llama_cpp_allows_is_in_the_target(name: str, grammar: str, req
         sampling = Sampling(temperature=3.0, top_k=0, top_p=1.0, min_p=0.0, seed=1, grammar=grammar)
         tokens, found = targets(model, model.prompt_tokens("Hello"), sampling, max_tokens=40, mode="ar")
         assert len(tokens) > 2
+        # llama.cpp spells control tokens out, and takes them for text; and bytes that begin no character as well.
+        pieces = {t: model.detokenize([t]) for t in range(model.n_vocab) if not model.is_eog(t)}
+        controls = {t for t, piece in pieces.items() if not piece or piece[0] >= 0xF5}
+        named = {int(number) for number in re.findall(r"<\[(\d+)\]>", grammar)}
         for token, target in zip(tokens, found, strict=True):
-            assert set(target) == stock.allowed() - {model.mask_token_id}
+            assert set(target) == {t for t in stock.allowed() if t not in controls or t in named}
             stock.accept(token)
 
 
@@ -163,28 +162,12 @@ def test_a_response_format_leaves_the_reasoning_alone(model: TriMode, mode: str,
     json.loads(message["content"])
 
 
-@pytest.mark.parametrize("reasoning", ["", "a < b", "</", "</thin", "<</think", "</div></table>", "</t</th</thi"])
-def test_any_reasoning_is_allowed_up_to_its_end(q8_gguf: Path, model: TriMode, reasoning: str) -> None:
-    (end,) = model.tokenize("</think>", add_bos=False, special=True)
-    with (
-        stock_vocab(q8_gguf) as vocab,
-        closing(StockGrammar(vocab, after_reasoning('root ::= "yes"'))) as stock,
-    ):
-        for token in [*model.tokenize(reasoning, add_bos=False), end]:
-            assert token in stock.allowed()
-            stock.accept(token)
-        pieces = {model.detokenize([token]) for token in stock.allowed()}
-    assert b"y" in pieces and all(b"yes".startswith(piece.lstrip(b"\n")) for piece in pieces)
-
-
 def test_a_grammar_that_forbids_the_end_of_reasoning_says_so(model: TriMode) -> None:
     with pytest.raises(RuntimeError, match="grammar: it does not allow the token"):
         model.create_completion("<think>", grammar="root ::= [a-z ]+", max_thinking_tokens=3, temperature=0.0)
 
 
-def test_diffusion_refuses_a_grammar(model: TriMode) -> None:
-    """It decides tokens in any order: a grammar held for the first token of each block, and the next one broke it."""
-    with pytest.raises(ValueError, match="needs mode ar or self-spec"):
-        model.create_completion("a", grammar='root ::= "a"', mode="diffusion")
-    with pytest.raises(ValueError, match="needs mode ar or self-spec"):
+def test_an_infill_refuses_a_grammar(model: TriMode) -> None:
+    """Its middle ends where its room does, not where the grammar does."""
+    with pytest.raises(ValueError, match="does not go with a suffix"):
         model.create_completion("a", suffix="c", grammar='root ::= "b"', max_tokens=2)
