@@ -25,6 +25,9 @@ int PrefixCache::reusable(const CachedSequence & source, const Wanted & wanted) 
     while (same < common && source.kernels[same] == prefill_kernel(same, wanted.n_kernel, wanted.n_batch)) {
         ++same;
     }
+    if (whole_batches_) {
+        return wanted.n_batch < TILE_ROWS ? 0 : same / wanted.n_batch * wanted.n_batch;
+    }
     const bool goes_on = common > source.n_given || common - same >= TILE_ROWS;
     return !exact_ && !wanted.exact && source.state == State::idle && goes_on ? common : same;
 }

@@ -36,6 +36,9 @@ class PrefixCache {
     // `exact`: reuse only what a prefill of the prompt itself would write, bit by bit.
     PrefixCache(KvCache & cache, bool exact) : cache_(cache), pages_(cache.n_cells() / PAGE_CELLS), exact_(exact) {}
 
+    // Of what may be shared by the first rule below, whole batches only: the rows of a part of one had other company.
+    void set_whole_batches(bool on) { whole_batches_ = on; }
+
     // A new running sequence with the longest beginning of the prompt that is there, its last token left out (its
     // logits are needed), and room for `n_room`. What may be shared:
     // - cells with the kernels that the prompt's own prefill would use, of any sequence;
@@ -84,6 +87,7 @@ class PrefixCache {
     KvCache & cache_;
     Pages pages_;
     bool exact_;
+    bool whole_batches_ = false;
     std::list<CachedSequence> sequences_;
     uint64_t clock_ = 0;
 };

@@ -84,11 +84,49 @@ class Cutter {
     bool flash_attn_;
 };
 
+// Where the last cell that a row sees lies; a causal row sees none behind its own.
+int last_cell(const Batch & batch, const Row & row) {
+    int last = row.cell;
+    for (const RowRange & range : {row.sees, row.group}) {
+        for (int i = range.begin; i < range.end; ++i) {
+            last = std::max(last, batch.rows()[i].cell);
+        }
+    }
+    return last;
+}
+
+// The cells of a row, of which there are CELL_BUCKET times a whole number.
+AttentionPiece exact_cells(const Batch & batch, const Row & row, int n_cells) {
+    const int first =
+        row.sequence->size() > 0 ? std::min(row.sequence->cell(0), row.cell) : row.cell / PAGE_CELLS * PAGE_CELLS;
+    const int n_kv = static_cast<int>(GGML_PAD(last_cell(batch, row) + 1 - first, CELL_BUCKET));
+    return {0, 0, 0, std::min(first, n_cells - n_kv), n_kv};
+}
+
+// Each with as many query rows as the pass has, so that a row's kernel does not depend on where a piece ends.
+std::vector<AttentionPiece> exact_pieces(const Batch & batch, int n_rows, int n_cells) {
+    std::vector<AttentionPiece> pieces;
+    for (int i = 0; i < batch.size(); ++i) {
+        AttentionPiece piece = exact_cells(batch, batch.rows()[i], n_cells);
+        if (pieces.empty() || pieces.back().first_kv != piece.first_kv || pieces.back().n_kv != piece.n_kv) {
+            piece.begin = i;
+            piece.padded = n_rows;
+            pieces.push_back(piece);
+        }
+        pieces.back().count = i + 1 - pieces.back().begin;
+    }
+    pieces.back().count = n_rows - pieces.back().begin;
+    return pieces;
+}
+
 }  // namespace
 
 std::vector<AttentionPiece> attention_pieces(const Batch & batch, int n_rows, int n_cells,
                                              const AttentionOptions & options) {
     const Cutter cutter(batch, n_cells, options.flash_attn);
+    if (!options.bit_stable && batch.exact_rows() >= batch.size()) {
+        return exact_pieces(batch, n_rows, n_cells);
+    }
     if (!options.bit_stable) {
         return {cutter.piece(all_of(batch, 0, batch.size()), 0, n_rows, n_rows)};
     }

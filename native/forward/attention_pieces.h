@@ -37,7 +37,7 @@ struct AttentionOptions {
 // `bit_stable` the leading tiled rows always take the tiles and the others always go row by row, whatever else is in
 // the pass; so a token's logits do not depend on its company. Requests whose cells lie apart are computed apart, where
 // that is less work: a row costs time for every cell between, also for those that it does not see. On other devices
-// (not bit_stable): one piece.
+// (not bit_stable): one piece, or with exact rows (see Batch) one for each number of cells.
 std::vector<AttentionPiece> attention_pieces(const Batch & batch, int n_rows, int n_cells,
                                              const AttentionOptions & options);
 

@@ -82,6 +82,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     if (as_device) {
         graph_options_.host_embedding = can_embed(model.token_embd());
         graph_options_.reduce = true;
+        graph_options_.fused_stores = options.fused_stores;
         make_token_bias(device_of(model.output()));
     }
     GraphKey largest = largest_key(options.n_batch);
@@ -299,11 +300,37 @@ int Forward::padded(int n_rows) const {
     if (graph_options_.attention.bit_stable) {
         return std::max(n_rows, model_.has_float_weights() ? 2 : 1);
     }
-    int bucket = 1;
+    const std::vector<int> & steps = options_.row_steps;
+    const auto step = std::lower_bound(steps.begin(), steps.end(), n_rows);
+    int bucket = step == steps.end() ? 1 : *step;
     while (bucket < n_rows) {
         bucket *= 2;
     }
     return std::max(std::min(bucket, options_.n_batch), n_rows);
+}
+
+std::vector<int> Forward::row_steps() const {
+    std::vector<int> steps;
+    if (graph_options_.attention.bit_stable) {
+        return steps;
+    }
+    for (int rows = 0; rows < options_.n_batch;) {
+        rows = padded(rows + 1);
+        steps.push_back(rows);
+    }
+    return steps;
+}
+
+std::vector<std::string> Forward::operations(int n_rows) const {
+    GraphKey key = largest_key(n_rows);
+    key.n_out = n_rows;
+    key.lora = key.select = key.confidence = false;
+    const Graph graph = build_graph(model_, cache_, graph_options_, key);
+    std::vector<std::string> names;
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
+        names.emplace_back(ggml_op_name(ggml_graph_node(graph.graph, i)->op));
+    }
+    return names;
 }
 
 void Forward::run(const Batch & batch) {
@@ -323,10 +350,11 @@ void Forward::run(const Batch & batch) {
             out_rows_.push_back(i);
         }
     }
-    key.n_rows = padded(batch.size());
+    const bool exact = batch.exact_rows() >= batch.size();
+    key.n_rows = exact ? batch.exact_rows() : padded(batch.size());
     key.pieces = attention_pieces(batch, key.n_rows, cache_.n_cells(), graph_options_.attention);
-    key.select = static_cast<int>(out_rows_.size()) < batch.size();
-    key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
+    key.select = exact || static_cast<int>(out_rows_.size()) < batch.size();
+    key.n_out = out_rows_.empty() ? 0 : exact ? key.n_rows : padded(static_cast<int>(out_rows_.size()));
 
     Ready & ready = this->ready(key);
     set_inputs(ready.graph, batch, key);

@@ -31,6 +31,10 @@ struct ForwardOptions {
     bool flash_attn = true;
     bool use_scheduler = false;  // on a CPU the scheduler is not needed; tests compare both paths
     bool device_graphs = false;  // on a CPU too, graphs as for a device: for tests
+    // These are for devices: see GraphOptions; and the numbers of rows that passes are padded to, ascending, powers of
+    // two where there are none and beyond the last.
+    bool fused_stores = true;
+    std::vector<int> row_steps;
 };
 
 // Seconds spent so far, and what on.
@@ -72,6 +76,11 @@ class Forward {
     size_t compute_bytes() const;
     std::vector<std::pair<ggml_backend_dev_t, size_t>> planned_bytes() const;
     const ForwardTimes & times() const { return times_; }
+
+    // The numbers of rows that passes are padded to; empty on a CPU, where they are not.
+    std::vector<int> row_steps() const;
+    // Of the graph of a pass that decodes `n_rows` rows, all of them wanted: the operations in their order.
+    std::vector<std::string> operations(int n_rows) const;
 
     // Operations on a device's weights or cache that it has no kernel for, such as "FLASH_ATTN_EXT on CUDA0" with some
     // cache types: the CPU computes them in every pass, from copies.

@@ -68,7 +68,7 @@ void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey 
     const auto part = [&](const ggml_tensor * view) { return view ? ints_.data() + view->view_offs / 4 : nullptr; };
     int32_t * tokens = part(graph.tokens);
     int32_t * positions = part(graph.positions);
-    int32_t * cells = part(graph.cells);
+    int32_t * cells = part(graph.cells);  // with fused_stores of int64_t
     int32_t * selected = part(graph.out_rows);
     for (int i = 0; i < key.n_rows; ++i) {
         const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
@@ -76,7 +76,11 @@ void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey 
             tokens[i] = row.token;
         }
         positions[i] = row.pos;
-        cells[i] = row.cell;
+        if (graph.cells->type == GGML_TYPE_I64) {
+            reinterpret_cast<int64_t *>(cells)[i] = row.cell;
+        } else {
+            cells[i] = row.cell;
+        }
     }
     for (int i = 0; selected && i < key.n_out; ++i) {
         selected[i] = out_rows_[std::min<size_t>(i, out_rows_.size() - 1)];

@@ -29,6 +29,9 @@ class Builder {
 
     Graph build() {
         make_inputs();
+        if (options_.fused_stores) {
+            ggml_build_forward_expand(g_.graph, g_.cells);  // else it would stand between the first ROPE and SET_ROWS
+        }
         ggml_tensor * x = g_.embeddings ? g_.embeddings : ggml_get_rows(c_, model_.token_embd(), g_.tokens);
         for (int i = 0; i < h_.n_layer; ++i) {
             const bool last = i + 1 == h_.n_layer;
@@ -112,7 +115,7 @@ class Builder {
         int64_t used = 0;
         const int64_t tokens = options_.host_embedding ? -1 : take(used, n);
         const int64_t positions = take(used, n);
-        const int64_t cells = take(used, n);
+        const int64_t cells = take(used, options_.fused_stores ? 2 * n : n);
         const int64_t out_rows = select ? take(used, key_.n_out) : -1;
         g_.ints = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, used), "ints");
         const auto view = [&](int64_t begin, int64_t size) {
@@ -120,8 +123,16 @@ class Builder {
         };
         g_.tokens = view(tokens, n);
         g_.positions = view(positions, n);
-        g_.cells = view(cells, n);
+        g_.cells = options_.fused_stores ? as_int64(view(cells, 2 * n)) : view(cells, n);
         g_.out_rows = view(out_rows, key_.n_out);
+    }
+
+    // The same bytes, two elements as one. Views keep their type, so ggml has no operation for it.
+    static ggml_tensor * as_int64(ggml_tensor * view) {
+        view->type = GGML_TYPE_I64;
+        view->ne[0] /= 2;
+        view->nb[0] = sizeof(int64_t);
+        return view;
     }
 
     void make_floats(int n) {
@@ -163,7 +174,10 @@ class Builder {
     }
 
     ggml_tensor * store(ggml_tensor * cache, ggml_tensor * rows) {
-        ggml_tensor * flat = ggml_reshape_2d(c_, rows, int64_t(h_.head_dim) * h_.n_head_kv, key_.n_rows);
+        const int64_t width = int64_t(h_.head_dim) * h_.n_head_kv;
+        ggml_tensor * flat = options_.fused_stores
+                                 ? ggml_view_2d(c_, rows, width, key_.n_rows, width * sizeof(float), 0)
+                                 : ggml_reshape_2d(c_, rows, width, key_.n_rows);
         ggml_tensor * written = ggml_set_rows(c_, cache, flat, g_.cells);
         ggml_build_forward_expand(g_.graph, written);
         return written;

@@ -35,6 +35,9 @@ struct GraphOptions {
     // computed where the logits are.
     bool host_embedding = false;
     bool reduce = false;
+    // For a device: keys are stored as ROPE, VIEW, SET_ROWS with 64-bit cells, which ggml-cuda makes one kernel of (for
+    // a cache of f16 or f32).
+    bool fused_stores = false;
     ggml_tensor * token_bias = nullptr;  // F32 [n_vocab], added before reducing: -inf for the mask id; null: none
 };
 
@@ -53,7 +56,7 @@ struct Graph {
 
     ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
     ggml_tensor * positions = nullptr;    // I32 [n_rows]
-    ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go
+    ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go; I64 with fused_stores
     ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
     ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
     ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
