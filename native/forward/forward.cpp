@@ -325,6 +325,7 @@ std::vector<std::string> Forward::operations(int n_rows) const {
     GraphKey key = largest_key(n_rows);
     key.n_out = n_rows;
     key.lora = key.select = key.confidence = false;
+    key.unscaled = graph_options_.fused_stores;  // of rows near the beginning
     const Graph graph = build_graph(model_, cache_, graph_options_, key);
     std::vector<std::string> names;
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
@@ -354,6 +355,9 @@ void Forward::run(const Batch & batch) {
     key.n_rows = exact ? batch.exact_rows() : padded(batch.size());
     key.pieces = attention_pieces(batch, key.n_rows, cache_.n_cells(), graph_options_.attention);
     key.select = exact || static_cast<int>(out_rows_.size()) < batch.size();
+    key.unscaled = graph_options_.fused_stores &&
+                   std::all_of(batch.rows().begin(), batch.rows().end(),
+                               [&](const Row & row) { return model_.hparams().query_scale(row.pos) == 1.0f; });
     key.n_out = out_rows_.empty() ? 0 : exact ? key.n_rows : padded(static_cast<int>(out_rows_.size()));
 
     Ready & ready = this->ready(key);

@@ -138,7 +138,7 @@ class Builder {
     void make_floats(int n) {
         int64_t used = 0;
         const int64_t embeddings = options_.host_embedding ? take(used, int64_t(h_.n_embd) * n) : -1;
-        const int64_t query_scale = h_.temperature_scale != 0.0f ? take(used, n) : -1;
+        const int64_t query_scale = h_.temperature_scale != 0.0f && !key_.unscaled ? take(used, n) : -1;
         const int64_t lora_scale = key_.lora ? take(used, n) : -1;
         if (used == 0) {
             return;

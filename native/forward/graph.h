@@ -22,10 +22,11 @@ struct GraphKey {
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
+    bool unscaled;    // no row's query scale differs from 1: that product is left out
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates) <
-               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates);
+        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates, unscaled) <
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled);
     }
 };
 
@@ -59,7 +60,7 @@ struct Graph {
     ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go; I64 with fused_stores
     ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
     ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
-    ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
+    ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without, and if `unscaled`
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
 
     // Outputs, null when n_out is 0

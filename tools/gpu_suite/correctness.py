@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from second_device import CACHE_TYPES, Comparison
+
 from gpu_suite.models import TINY, model_file
 from gpu_suite.record import Context
 
@@ -19,7 +21,8 @@ def doctor(context: Context) -> None:
 def logits(context: Context) -> None:
     """Causal, block and draft rows with F16 weights, for each type of the cache."""
     comparison = _comparison(context, "f16")
-    for row in [*comparison.logits(), comparison.without_kernel()]:
+    cache_types = ("f16", "q8_0") if context.small else CACHE_TYPES
+    for row in [*comparison.logits(cache_types), comparison.without_kernel()]:
         context.record(row.what, ok=row.ok, found=row.found)
 
 
@@ -53,7 +56,8 @@ def prompts(context: Context, n: int) -> list[list[int]]:
     ]
 
 
-def _comparison(context: Context, outtype: str):
-    from second_device import Comparison
-
-    return Comparison(model_file(context, TINY, outtype), [context.device])
+def _comparison(context: Context, outtype: str) -> Comparison:
+    comparison = Comparison(model_file(context, TINY, outtype), [context.device])
+    if context.small:
+        comparison.offloads = [comparison.whole]
+    return comparison

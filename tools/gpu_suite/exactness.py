@@ -16,7 +16,7 @@ EXACT_ROWS = (0, 8, 16, 32)
 
 
 def self_spec_is_ar(context: Context, shape: str, type: str, n_prompts: int, n_tokens: int) -> None:
-    """Record a row for each block length, with and without exact rows. A random model's texts are hard: many near-ties."""
+    """Record a row for each block length, with and without exact rows. A random model has many near-ties."""
     engines = Engines(context, shape, type)
     asked = prompts(context, n_prompts)
     if shape != TINY:

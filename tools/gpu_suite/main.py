@@ -5,10 +5,10 @@ python tools/gpu_suite --out DIR --device CUDA1 --minutes 4 --only correctness p
 python tools/gpu_suite --out DIR --device RPC         # small shapes, on a process that stands for a device
 python tools/gpu_suite --out DIR --device lavapipe    # the same on Mesa's software driver (tools/second_device.py)
 
-Installs nothing. Each job is a process of its own with a time limit; results go to DIR/results.jsonl as they come, at the
-end (of whatever has run) into DIR/results.json and DIR/table.md, what jobs print into DIR/log.txt. Random models in the
-shapes of the real ones are written where there is most room, and are gone at the end. Exits with 1 when a check failed
-or a job broke.
+Installs nothing. Each job is a process of its own with a time limit. Results go to DIR/results.jsonl as they come, and
+behind each job into DIR/results.json and DIR/table.md; what jobs print goes to DIR/log.txt. Random models in the shapes
+of the real ones are written to memory where there is room, and are gone at the end. Exits with 1 when a check failed or
+a job broke.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -151,9 +152,15 @@ def _run_here(job: dict[str, Any]) -> None:
         module, function = job["function"].split(".")
         context = Context(name, job["small"], Path(job["scratch"]), deadline, Path(job["path"]), job["name"])
         getattr(importlib.import_module(f"gpu_suite.{module}"), function)(context, **job["arguments"])
-    finally:
-        for server in servers:
-            server.terminate()
+        code = 0
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    for server in servers:
+        server.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a device that is gone ends the process where its buffers are freed
 
 
 def facts(context: Context) -> None:

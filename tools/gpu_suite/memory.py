@@ -1,4 +1,4 @@
-"""Memory: plan against what is taken, what happens when there is none left, partial offload; the host's part of a pass."""
+"""Memory: plan against what is taken, what is said where none is left; partial offload; the host's part of a pass."""
 
 from __future__ import annotations
 

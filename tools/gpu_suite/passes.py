@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from gpu_suite.engines import Engines
@@ -16,6 +17,8 @@ from gpu_suite.record import Context, spread
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 17, 24, 32, 33, 40, 48, 64)
 SMALL_ROWS = (1, 2, 8, 9)
 TIMES = 20
+STEP = 1.05
+"""A number of rows is the last of its step where the next one takes so many times as long."""
 
 
 def rows_of(context: Context) -> tuple[int, ...]:
@@ -26,13 +29,14 @@ def rows_of(context: Context) -> tuple[int, ...]:
 def ours(context: Context, shape: str, type: str, cells: int, variant: str = "", **options: Any) -> None:
     """Record seconds of the graph alone for each number of rows, unpadded, behind so many cells.
 
-    With option `lora` the rows are a block that drafts. Times of what the host does beside are those of passes that fetch whole
-    rows of logits: they are not the engine's, see `memory.host_profile`.
+    With option `lora` the rows are a block that drafts. What the host does beside a graph is in `memory.host_profile`.
     """
     lora = options.pop("lora", False)
     engines = Engines(context, shape, type)
     engine = engines.engine(n_ctx=cells + 256, row_steps=list(rows_of(context)), **options)
     prefix = engines.tokens(cells)
+    # ggml's RPC backend computes when results are read.
+    parts = ("compute", "outputs") if context.device.startswith("RPC") else ("compute",)
     names = {
         "shape": shape,
         "type": type,
@@ -41,17 +45,27 @@ def ours(context: Context, shape: str, type: str, cells: int, variant: str = "",
         "lora": lora,
         "weights": engines.model.size_bytes,
     }
+    times: dict[int, float] = {}
     for rows in rows_of(context):
         tokens = prefix + engines.tokens(rows)
 
         def measure(tokens: list[int] = tokens) -> float:
-            before = engine.times["compute"]
+            before = engine.times
             engine.logits(tokens, cells if lora else -1, lora, cells)
-            return engine.times["compute"] - before
+            return sum(engine.times[part] - before[part] for part in parts)
 
-        context.record("pass", **names, rows=rows, **spread(context.repeat(measure, 3 if context.small else TIMES)))
+        result = spread(context.repeat(measure, 3 if context.small else TIMES))
+        times[rows] = result["ms"]
+        context.record("pass", **names, rows=rows, **result)
         if context.left() <= 0:
-            return
+            break
+    context.record("row steps", **names, steps=row_steps(times))
+
+
+def row_steps(times: dict[int, float]) -> list[int]:
+    """Numbers of rows worth padding to, for the engine's `row_steps`, from milliseconds by number of rows."""
+    rows = sorted(times)
+    return [n for n, behind in pairwise(rows) if times[behind] > STEP * times[n]] + rows[-1:]
 
 
 def operations(context: Context, shape: str, type: str) -> None:
@@ -71,7 +85,7 @@ def operations(context: Context, shape: str, type: str) -> None:
 
 
 def stock(context: Context, shape: str, type: str, cells: int) -> None:
-    """Record seconds of `llama_decode` for each number of rows, all of their logits wanted, until it is done with them."""
+    """Record seconds of `llama_decode` for each number of rows, all of their logits wanted, until these are here."""
     from gpu_suite.llama_decode import LlamaDecode
 
     llama = LlamaDecode(model_file(context, shape, type), cells + 256)

@@ -19,6 +19,7 @@ def table(results: Results) -> str:
 
 
 PLAIN = {
+    "row steps": "Numbers of rows worth padding to",
     "operations": "Operations of a pass",
     "mode": "Tokens per second of one request",
     "llama ar": "llama-cpp-python, one token after the other",

@@ -26,6 +26,7 @@ def modes(context: Context, shape: str, type: str) -> None:
     engines = Engines(context, shape, type)
     rates = _published(shape)
     settings: list[tuple[str, dict[str, Any], dict[str, Any]]] = [("ar", {"mode": "ar"}, {})]
+    settings += [("diffusion, each pass", {"mode": "diffusion", "block_length": 32, "threshold": 1.0}, {})]
     settings += [
         ("auto", {"block_length": 0}, {}),
         ("auto, fusing measured", {"block_length": 0, "fusing": "measured"}, {}),
@@ -33,11 +34,10 @@ def modes(context: Context, shape: str, type: str) -> None:
     settings += [(f"self-spec {b}", {"block_length": b}, {}) for b in BLOCKS]
     settings += [(f"fused {b}", {"block_length": b, "fusing": "always"}, {}) for b in BLOCKS[1:]]
     settings += [(f"auto, exact_rows {n}", {"block_length": 0}, {"exact_rows": n}) for n in (8, 16, 32)]
-    settings += [("diffusion, each pass", {"mode": "diffusion", "block_length": 32, "threshold": 1.0}, {})]
-    for name, options, engine_options in settings[: 3 if context.small else None]:
+    for name, options, engine_options in settings[: 4 if context.small else None]:
         engine = engines.engine(n_ctx=2048, **engine_options)
-        if options.get("mode") is None:
-            options |= rates
+        if "mode" not in options:
+            options |= {"mode": "self-spec"} | rates
         _decode(engine, engines.tokens(PROMPT), 32, options)  # graphs are built, `auto` has looked around
         begin = engine.times
         event = _decode(engine, engines.tokens(PROMPT), 32 if context.small else 400, options)
@@ -48,7 +48,7 @@ def modes(context: Context, shape: str, type: str) -> None:
             shape=shape,
             type=type,
             mode=name,
-            simulated=bool(rates) and "mode" not in options,
+            simulated="simulated_acceptance" in options,
             tokens_per_second=stats.completion_tokens / stats.generation_seconds,
             tokens_per_forward=stats.completion_tokens / max(stats.forward_passes, 1),
             ms_per_pass=1e3 * stats.generation_seconds / max(stats.forward_passes, 1),
@@ -113,7 +113,10 @@ def crowd(context: Context, shape: str, type: str, cells: int = PROMPT) -> None:
     rates = _published(shape)
     n_tokens = 8 if context.small else 64
     for n in CROWDS[:2] if context.small else CROWDS:
-        for name, options in (("ar", {"mode": "ar"}), ("self-spec 8", {"block_length": 8} | rates)):
+        for name, options in (
+            ("ar", {"mode": "ar"}),
+            ("self-spec 8", {"mode": "self-spec", "block_length": 8} | rates),
+        ):
             engine = engines.engine(n_ctx=n * (cells + n_tokens + 128), n_parallel=n)
             ids = [
                 engine.submit(
@@ -154,7 +157,7 @@ def server(context: Context, type: str = "q8_0") -> None:
         context.record("server overhead", ok=None, found=f"not run: {', '.join(missing)} is not installed")
         return
     script = Path(__file__).resolve().parents[2] / "benchmarks/server_overhead.py"
-    command = [sys.executable, str(script), str(model_file(context, "tiny", type)), "1" if context.small else "3"]
+    command = [sys.executable, str(script), str(model_file(context, "tiny", type)), "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=max(context.left(), 10), check=False)
     context.record("server overhead", ok=done.returncode == 0, found=(done.stdout + done.stderr[-500:]).strip())
 
