@@ -14,8 +14,8 @@ SUITE = Path(__file__).resolve().parents[2] / "tools/gpu_suite"
 
 
 def run(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SUITE, "--out", out, "--device", "RPC", "--minutes", "2", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, SUITE, "--out", out, "--device", "RPC", "--minutes", "6", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def test_the_table_names_the_device_and_every_series(suite: dict[str, Any]) -> N
 
 
 def test_what_has_run_is_kept_when_time_is_up(tmp_path: Path) -> None:
-    done = run(tmp_path, "--only", "memory", "--minutes", "0.2")
+    run(tmp_path, "--only", "memory", "--minutes", "0.1")
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["facts"] and results["jobs"], done.stdout + done.stderr
+    assert results["facts"] and "not run: no time" in {job["status"] for job in results["jobs"]}
     assert "## Jobs" in (tmp_path / "table.md").read_text()
 
 

@@ -21,7 +21,7 @@ def doctor(context: Context) -> None:
 def logits(context: Context) -> None:
     """Causal, block and draft rows with F16 weights, for each type of the cache."""
     comparison = _comparison(context, "f16")
-    cache_types = ("f16", "q8_0") if context.small else CACHE_TYPES
+    cache_types = ("f16",) if context.small else CACHE_TYPES
     for row in [*comparison.logits(cache_types), comparison.without_kernel()]:
         context.record(row.what, ok=row.ok, found=row.found)
 
@@ -29,14 +29,15 @@ def logits(context: Context) -> None:
 def memory_and_traffic(context: Context) -> None:
     """Plan against allocation, and bytes that cross the bus."""
     comparison = _comparison(context, "q8_0")
-    for row in [*comparison.memory(), *comparison.traffic(prompts(context, 1)[0])]:
+    traffic = [] if context.small else comparison.traffic(prompts(context, 1)[0])
+    for row in [*comparison.memory(), *traffic]:
         context.record(row.what, ok=row.ok, found=row.found)
 
 
 def answers(context: Context) -> None:
     """Greedy answers of all modes: how many are those of the CPU, and whether the others part at a near-tie."""
     comparison = _comparison(context, "q8_0")
-    for row in comparison.answers(prompts(context, 4 if context.small else 50), 12 if context.small else MAX_TOKENS):
+    for row in comparison.answers(prompts(context, 3 if context.small else 50), 8 if context.small else MAX_TOKENS):
         context.record(row.what, ok=row.ok, found=row.found)
 
 

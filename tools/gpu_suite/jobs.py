@@ -114,10 +114,7 @@ def _throughput(small: bool) -> list[Job]:
         return Job("throughput", f"throughput.{function}", {"shape": shape, "type": "q8_0", **more}, seconds=60)
 
     if small:
-        return [
-            *(job(name, "tiny") for name in ("modes", "stock", "prefill", "crowd")),
-            Job("throughput", "throughput.server"),
-        ]
+        return [job(name, "tiny") for name in ("modes", "stock", "prefill", "crowd")]
     return [
         *(job(name, "14B") for name in ("modes", "stock")),
         *(job(name, "3B") for name in ("modes", "stock", "prefill", "crowd")),

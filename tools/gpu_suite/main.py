@@ -80,7 +80,8 @@ def _run_all(args: argparse.Namespace) -> None:
     end = time.monotonic() + 60 * args.minutes
     with _scratch(args.scratch) as scratch:
         common = {"wanted": args.device, "small": small, "scratch": str(scratch), "path": str(lines)}
-        _start(Job("facts", "main.facts", seconds=60), common, args.out, time.monotonic() + 60)
+        if _start(Job("facts", "main.facts", seconds=60), common, args.out, time.monotonic() + 60) != "done":
+            sys.exit((args.out / "log.txt").read_text())
         shares = {part: PARTS[part] for part in args.only}
         for part in args.only:
             share = shares.pop(part)
@@ -99,7 +100,7 @@ def _scratch(wanted: Path | None) -> Iterator[Path]:
         yield Path(directory)
 
 
-def _start(job: Job, common: dict[str, Any], out: Path, part_end: float) -> None:
+def _start(job: Job, common: dict[str, Any], out: Path, part_end: float) -> str:
     """Run a job in a process and say how it ended, in the results too."""
     begin = time.monotonic()
     seconds = min(job.seconds, part_end - begin)
@@ -113,6 +114,7 @@ def _start(job: Job, common: dict[str, Any], out: Path, part_end: float) -> None
         file.write(json.dumps(entry) + "\n")
     if status not in ("done", "not run: no time"):
         print(f"    {status}", flush=True)
+    return status
 
 
 def _wait(job: Job, common: dict[str, Any], log: Path) -> str:

@@ -34,13 +34,15 @@ def modes(context: Context, shape: str, type: str) -> None:
     settings += [(f"self-spec {b}", {"block_length": b}, {}) for b in BLOCKS]
     settings += [(f"fused {b}", {"block_length": b, "fusing": "always"}, {}) for b in BLOCKS[1:]]
     settings += [(f"auto, exact_rows {n}", {"block_length": 0}, {"exact_rows": n}) for n in (8, 16, 32)]
-    for name, options, engine_options in settings[: 4 if context.small else None]:
+    for name, options, engine_options in settings[: 3 if context.small else None]:
         engine = engines.engine(n_ctx=2048, **engine_options)
         if "mode" not in options:
             options |= {"mode": "self-spec"} | rates
-        _decode(engine, engines.tokens(PROMPT), 32, options)  # graphs are built, `auto` has looked around
+        _decode(
+            engine, engines.tokens(PROMPT), 8 if context.small else 64, options
+        )  # graphs are built, `auto` has looked around
         begin = engine.times
-        event = _decode(engine, engines.tokens(PROMPT), 32 if context.small else 400, options)
+        event = _decode(engine, engines.tokens(PROMPT), 8 if context.small else 400, options)
         spent = {k: v - begin[k] for k, v in engine.times.items()}
         stats = event.stats
         context.record(
