@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from gpu_suite.record import Context
 
 TINY = "tiny"
 """The shipped checkpoint."""
+LARGEST = 18 << 30
+"""Bytes of the largest file and its LoRA, and some more."""
 
 
 def model_file(context: Context, shape: str, outtype: str) -> Path:
@@ -16,6 +19,8 @@ def model_file(context: Context, shape: str, outtype: str) -> Path:
     path = context.scratch / f"{shape}-{outtype}.gguf"
     if path.exists():
         return path
+    if not context.small:
+        _make_room(context.scratch)
     begin = time.perf_counter()
     part = context.scratch / f"part-{shape}-{outtype}.gguf"
     _write(part, shape, outtype)
@@ -42,7 +47,8 @@ def _write(path: Path, shape: str, outtype: str) -> None:
     write_random_model(path, model_shape(shape), outtype)
 
 
-def drop(context: Context, shape: str) -> None:
-    """Remove the files of a shape: they are as large as memory where the directory is in it."""
-    for path in context.scratch.glob(f"{shape}-*"):
-        path.unlink()
+def _make_room(scratch: Path) -> None:
+    """Remove files, the oldest first, until the largest there is fits."""
+    files = sorted(scratch.glob("*.gguf"), key=lambda path: path.stat().st_mtime)
+    while files and shutil.disk_usage(scratch).free < LARGEST:
+        files.pop(0).unlink()
