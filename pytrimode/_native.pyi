@@ -373,12 +373,19 @@ class Engine:
         max_queue: int = -1,
         use_scheduler: bool = False,
         device_graphs: bool = False,
+        fused_stores: bool = True,
+        row_steps: Sequence[int] = (),
+        exact_rows: int = 0,
     ) -> None:
         """`n_threads_batch`: threads of passes with rows of prompts, 0: as many as of the others. `fewer_threads`: the
         others take one where that is as fast, measured on the way.
 
         For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
+
+        On devices only: `fused_stores`, see `GraphOptions` in native/forward/graph.h; `row_steps`, the numbers of rows
+        that passes are padded to (powers of two without any and beyond the last); `exact_rows`, see `EngineOptions` in
+        native/engine/engine.h. Raises ValueError for options out of range.
         """
     @property
     def n_ctx(self) -> int: ...
@@ -397,6 +404,11 @@ class Engine:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes: `kv_cache`, `compute`."""
+    @property
+    def row_steps(self) -> list[int]:
+        """The numbers of rows that passes are padded to; none on a CPU."""
+    def operations(self, n_rows: int) -> list[str]:
+        """Names of ggml's operations, in their order, in a pass of `n_rows` rows without the drafter LoRA."""
     @property
     def left_to_cpu(self) -> set[str]:
         """Operations on a device's weights or cache that it has no kernel for, such as "FLASH_ATTN_EXT on CUDA0"."""

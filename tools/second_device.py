@@ -119,7 +119,7 @@ class Comparison:
         """An engine over it."""
         return self.native.Engine(self.model(offload), n_ctx=n_ctx, n_threads=1, type_k=cache, type_v=cache, **options)
 
-    def logits(self) -> list[Row]:
+    def logits(self, cache_types: tuple[str, ...] = CACHE_TYPES) -> list[Row]:
         """Causal, block and draft rows, below and beyond one page, for every offload and cache type.
 
         Of a file with F16 weights: products with quantized ones round activations in a way of each backend's own,
@@ -131,7 +131,7 @@ class Comparison:
         kinds = {"causal": (-1, False), "block": (268, False), "draft": (268, True)}
         rows = []
         exact = None
-        for cache in CACHE_TYPES:
+        for cache in cache_types:
             cpu = self.engine(CPU, cache)
             expected = {kind: cpu.logits(tokens, *how) for kind, how in kinds.items()}
             exact = exact or expected

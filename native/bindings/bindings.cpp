@@ -310,16 +310,18 @@ void bind_engine(nb::module_ & m) {
             "__init__",
             [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_ubatch, int n_threads,
                int n_threads_batch, bool fewer_threads, const std::string & type_k, const std::string & type_v,
-               bool flash_attn, int n_parallel, int max_queue, bool use_scheduler, bool device_graphs) {
+               bool flash_attn, int n_parallel, int max_queue, bool use_scheduler, bool device_graphs,
+               bool fused_stores, const std::vector<int> & row_steps, int exact_rows) {
                 const nb::gil_scoped_release release;
-                new (self)
-                    Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_threads_batch, fewer_threads, n_parallel,
-                                   max_queue, type_k, type_v, flash_attn, use_scheduler, device_graphs});
+                new (self) Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_threads_batch, fewer_threads,
+                                          n_parallel, max_queue, type_k, type_v, flash_attn, use_scheduler,
+                                          device_graphs, fused_stores, row_steps, exact_rows});
             },
             "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_ubatch"_a = 128, "n_threads"_a = 0,
             "n_threads_batch"_a = 0, "fewer_threads"_a = false, "type_k"_a = "f16", "type_v"_a = "f16",
             "flash_attn"_a = true, "n_parallel"_a = 1, "max_queue"_a = -1, "use_scheduler"_a = false,
-            "device_graphs"_a = false, nb::keep_alive<1, 2>())
+            "device_graphs"_a = false, "fused_stores"_a = true, "row_steps"_a = std::vector<int>{}, "exact_rows"_a = 0,
+            nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
         .def_prop_ro("n_parallel", &Engine::n_parallel)
         .def_prop_ro("state", &state)
@@ -329,6 +331,10 @@ void bind_engine(nb::module_ & m) {
                          return std::unordered_map<std::string, size_t>{{"kv_cache", engine.kv_cache_bytes()},
                                                                         {"compute", engine.compute_bytes()}};
                      })
+        .def_prop_ro("row_steps", [](const Engine & engine) { return engine.forward().row_steps(); })
+        .def(
+            "operations", [](const Engine & engine, int n_rows) { return engine.forward().operations(n_rows); },
+            "n_rows"_a)
         .def_prop_ro("left_to_cpu", [](const Engine & engine) { return engine.forward().left_to_cpu(); })
         .def_prop_ro("draft_length", &Engine::draft_length, nb::rv_policy::reference_internal)
         .def("submit", &submit, "tokens"_a, "options"_a)

@@ -1,6 +1,7 @@
 #include "cache/prefix_cache.h"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
 namespace trimode {
@@ -16,17 +17,23 @@ int common_prefix(const std::vector<llama_token> & a, const std::vector<llama_to
     return static_cast<int>(std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin());
 }
 
-// Of a sequence that a prompt may begin with; its last token is left out.
-int reusable(const CachedSequence & source, const Wanted & wanted) {
-    return std::min(common_prefix(source.tokens, wanted.tokens), static_cast<int>(wanted.tokens.size()) - 1);
-}
-
 // Whether b begins with all of a.
 bool is_beginning(const CachedSequence & a, const CachedSequence & b) {
-    return a.size() <= b.size() && std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
+    return a.size() <= b.size() && a.n_whole <= b.n_whole &&
+           std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
 }
 
 }  // namespace
+
+// Multiples of a page too: what is shared then needs no copy of a part of one, for which there may be no room.
+void PrefixCache::set_whole_batches(int n_batch) { whole_ = std::lcm(n_batch, PAGE_CELLS); }
+
+// Of a sequence that a prompt may begin with; its last token is left out.
+int PrefixCache::reusable(const CachedSequence & source, const Wanted & wanted) const {
+    const int common =
+        std::min(common_prefix(source.tokens, wanted.tokens), static_cast<int>(wanted.tokens.size()) - 1);
+    return whole_ == 0 ? common : std::min(common, source.n_whole) / whole_ * whole_;
+}
 
 // Pages that are free, or will be when idle sequences go; `kept` of the first pages of a sequence count as held.
 int PrefixCache::n_available(int32_t kept_pages, const CachedSequence * kept) const {
@@ -110,6 +117,7 @@ CachedSequence * PrefixCache::begin(const Wanted & wanted, bool force) {
     }
     CachedSequence & made = sequences_.emplace_back();
     made.last_used = ++clock_;
+    made.n_whole = whole_ == 0 ? 0 : std::max(static_cast<int>(wanted.tokens.size()) - 1, 0) / whole_ * whole_;
     if (source) {
         source->last_used = made.last_used;
         take_rest(made, *source, n);

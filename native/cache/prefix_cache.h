@@ -18,6 +18,7 @@ struct CachedSequence : Sequence {
     State state = State::running;
     bool pinned = false;     // idle: goes last
     uint64_t last_used = 0;  // the least recently used idle one goes first
+    int n_whole = 0;         // with set_whole_batches: its first tokens, those of its prompt's whole batches
     std::vector<uint8_t> k, v;
 };
 
@@ -30,6 +31,10 @@ struct Wanted {
 class PrefixCache {
   public:
     explicit PrefixCache(KvCache & cache) : cache_(cache), pages_(cache.n_cells() / PAGE_CELLS) {}
+
+    // On a device, where the company of a row has an influence on its bits: of a prompt whole batches alone are shared,
+    // and nothing that was generated or loaded. All prompts must be computed in passes of their own of `n_batch` rows.
+    void set_whole_batches(int n_batch);
 
     // A new running sequence with the longest beginning of the prompt that is there, its last token left out (its
     // logits are needed), and room for `n_room`. On the CPU a cell's bits depend on the tokens up to it alone, not on
@@ -62,6 +67,7 @@ class PrefixCache {
     int n_idle() const;  // pages that only idle sequences hold which are not pinned
 
   private:
+    int reusable(const CachedSequence & source, const Wanted & wanted) const;
     int n_available(int32_t kept_pages, const CachedSequence * kept) const;
     bool evict();
     void unpin();
@@ -73,6 +79,7 @@ class PrefixCache {
 
     KvCache & cache_;
     Pages pages_;
+    int whole_ = 0;  // tokens of which only multiples are shared; 0: any number
     std::list<CachedSequence> sequences_;
     uint64_t clock_ = 0;
 };

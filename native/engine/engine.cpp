@@ -62,6 +62,14 @@ EngineOptions checked(const Model & model, EngineOptions options) {
         throw std::invalid_argument("n_ctx is " + std::to_string(options.n_ctx) + "; the cache can have at most " +
                                     std::to_string(MAX_CELLS) + " cells");
     }
+    if (options.exact_rows < 0 || options.exact_rows > options.n_batch) {
+        throw std::invalid_argument("exact_rows is " + std::to_string(options.exact_rows) +
+                                    "; it must be between 0 and n_batch (" + std::to_string(options.n_batch) + ")");
+    }
+    const auto & steps = options.row_steps;
+    if (!std::is_sorted(steps.begin(), steps.end()) || (!steps.empty() && steps.front() < 1)) {
+        throw std::invalid_argument("row_steps: the numbers of rows must be positive and ascending");
+    }
     return options;
 }
 
@@ -81,15 +89,30 @@ Engine::Engine(const Model & model, const EngineOptions & options)
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       sequences_(cache_),
       forward_(model, cache_,
-               {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs}),
+               {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs,
+                options.fused_stores, options.row_steps}),
       batch_(options.n_batch),
-      draft_length_(std::min(options.n_batch, max_draft_length(model))),
-      threads_(options.n_threads, options.fewer_threads) {}
+      draft_length_(longest_draft(), Acceptance::published(), forward_.row_steps()),
+      threads_(options.n_threads, options.fewer_threads) {
+    if (exact_rows() > 0) {
+        sequences_.set_whole_batches(options.n_batch);
+    }
+}
+
+// In exact passes no longer than these.
+int Engine::longest_draft() const {
+    const int longest = std::min(options_.n_batch, max_draft_length(model_));
+    return exact_rows() > 0 ? std::min(longest, exact_rows()) : longest;
+}
 
 int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel) {
     check_tokens(prompt);
     check_options(options);
     check_infill(options, static_cast<int>(prompt.size()));
+    check_exact(options);
+    if (exact_rows() > 0 && options.fusing == Fusing::measured) {
+        options.fusing = Fusing::never;  // their passes have twice as many rows as others
+    }
     const int room = options_.n_ctx - static_cast<int>(prompt.size());
     options.max_tokens = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
 
@@ -181,6 +204,7 @@ void Engine::pass(const std::vector<Turn> & turns) {
     const PassTimer timer;
     const double build_before = forward_.times().build;
     batch_.clear();
+    batch_.set_exact_rows(turns.front().active->decoder->prefilling() ? 0 : exact_rows());
     for (const Turn & turn : turns) {
         turn.active->decoder->plan(batch_, turn.n_rows);
     }

@@ -30,6 +30,12 @@ struct EngineOptions {
     bool flash_attn = true;
     bool use_scheduler = false;
     bool device_graphs = false;  // these two: see ForwardOptions
+    bool fused_stores = true;    // these two: see ForwardOptions
+    std::vector<int> row_steps;
+    // On a device, whose kernels change with the number of rows: every pass that decodes has so many rows (see Batch),
+    // prompts have passes of their own, and of a prompt whole batches are reused or nothing. So a request that is
+    // alone gives the same text whatever is drafted. 0: rows as they come. A CPU needs none of it.
+    int exact_rows = 0;
 };
 
 // Keys and values of the first tokens of a prompt, as the cache stores them.
@@ -118,6 +124,9 @@ class Engine {
     void check_tokens(const std::vector<llama_token> & tokens) const;
     void check_options(const RequestOptions & options) const;
     void check_infill(const RequestOptions & options, int n_prompt) const;
+    void check_exact(const RequestOptions & options) const;
+    int exact_rows() const { return forward_.row_steps().empty() ? 0 : options_.exact_rows; }
+    int longest_draft() const;
 
     // One step; false when there was nothing to do.
     bool advance();
@@ -126,6 +135,7 @@ class Engine {
     bool start(Active & active);
     std::vector<Active *> ready();
     std::vector<Turn> turns();
+    std::vector<Turn> exact_turns(const std::vector<Active *> & ready) const;
     void secure_cells(std::vector<Turn> & turns);
     bool grow(Active & active, int n);
     void pass(const std::vector<Turn> & turns);

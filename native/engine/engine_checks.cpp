@@ -47,6 +47,20 @@ void Engine::check_options(const RequestOptions & options) const {
     }
 }
 
+void Engine::check_exact(const RequestOptions & options) const {
+    if (exact_rows() == 0 || options.mode != Mode::self_spec) {
+        return;
+    }
+    if (options.fusing == Fusing::always) {
+        throw std::invalid_argument("fusing is always: exact passes (exact_rows " + std::to_string(exact_rows()) +
+                                    ") have no room for fused cycles; fusing must be never or measured");
+    }
+    if (options.block_length > exact_rows()) {
+        throw std::invalid_argument("block_length is " + std::to_string(options.block_length) + "; exact passes have " +
+                                    std::to_string(exact_rows()) + " rows (exact_rows)");
+    }
+}
+
 // The middle, what stands before it and the suffix are one block.
 void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
     if (options.suffix.empty()) {

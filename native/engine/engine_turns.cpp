@@ -86,6 +86,9 @@ std::vector<Engine::Active *> Engine::ready() {
 // of n_parallel passes in a row.
 std::vector<Engine::Turn> Engine::turns() {
     const std::vector<Active *> ready = this->ready();
+    if (exact_rows() > 0 && !ready.empty()) {
+        return exact_turns(ready);
+    }
     const bool decoding =
         std::any_of(ready.begin(), ready.end(), [](const Active * a) { return !a->decoder->prefilling(); });
     int room = options_.n_batch;
@@ -102,6 +105,23 @@ std::vector<Engine::Turn> Engine::turns() {
         if (n_rows > 0) {
             room -= n_rows;
             turns.push_back({active, n_rows});
+        }
+    }
+    return turns;
+}
+
+// The first, with those that decode beside it if it does; a block that is longer than exact passes has one of its own.
+std::vector<Engine::Turn> Engine::exact_turns(const std::vector<Active *> & ready) const {
+    std::vector<Turn> turns{{ready.front(), ready.front()->decoder->next_rows()}};
+    if (ready.front()->decoder->prefilling()) {
+        return turns;
+    }
+    int room = exact_rows() - turns.front().n_rows;
+    for (auto active = ready.begin() + 1; active != ready.end(); ++active) {
+        const Decoder & decoder = *(*active)->decoder;
+        if (const int n_rows = decoder.next_rows(); !decoder.prefilling() && n_rows <= room) {
+            room -= n_rows;
+            turns.push_back({*active, n_rows});
         }
     }
     return turns;

@@ -64,12 +64,23 @@ class Batch {
     // Appends rows [first, first + n) to the sequence that they follow.
     void commit(Sequence & sequence, int first, int n) const;
 
-    void clear() { rows_.clear(); }
+    // On a device: the pass is computed with so many rows and wanted rows, however many there are, and a row's
+    // attention over a number of cells that follows from its own place, not from that of the other rows: so products
+    // and attention run the same kernels in the same order for a row whatever is computed with it. 0, or less than the
+    // rows: the pass is padded as others are.
+    void set_exact_rows(int n) { exact_rows_ = n; }
+    int exact_rows() const { return exact_rows_; }
+
+    void clear() {
+        rows_.clear();
+        exact_rows_ = 0;
+    }
 
   private:
     int add(const Sequence & sequence, const std::vector<llama_token> & tokens, int32_t pos, int32_t cell_pos);
 
     int capacity_;
+    int exact_rows_ = 0;
     std::vector<Row> rows_;
 };
 

@@ -88,6 +88,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
         graph_options_.flash_attn = options.flash_attn;
         graph_options_.host_embedding = can_embed(model.token_embd());
         graph_options_.reduce = true;
+        graph_options_.fused_stores = options.fused_stores;
         make_token_bias(device_of(model.output()));
     }
     use_threads(number_of_threads(options.n_threads));
@@ -112,7 +113,9 @@ GraphKey Forward::largest_key(int n_rows) const {
     GraphKey key{};
     key.n_rows = n_rows;
     key.n_out = std::min(n_rows, RESERVED_OUTPUTS);
-    key.cells = attention_ ? CellRange{} : CellRange{0, cache_.n_cells()};
+    if (!attention_) {
+        key.pieces = {{{0, n_rows}, {0, cache_.n_cells()}}};
+    }
     key.lora = model_.lora() != nullptr;
     key.select = true;
     key.confidence = true;
@@ -131,29 +134,6 @@ bool Forward::device_can_run_alone(const GraphKey & largest) const {
         }
     }
     return true;
-}
-
-std::set<std::string> Forward::left_to_cpu() const {
-    std::set<std::string> found;
-    if (direct_) {
-        return found;
-    }
-    const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(options_.n_batch));
-    for (auto backend = backends_.begin(); backend + 1 != backends_.end(); ++backend) {
-        ggml_backend_dev_t device = ggml_backend_get_device(*backend);
-        const auto holds = [&](const ggml_tensor * t) {
-            const ggml_tensor * root = t && t->view_src ? t->view_src : t;
-            return root && root->buffer && device_of(root) == device;
-        };
-        for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
-            const ggml_tensor * node = ggml_graph_node(graph.graph, i);
-            if (std::any_of(std::begin(node->src), std::end(node->src), holds) &&
-                !ggml_backend_supports_op(*backend, node)) {
-                found.insert(std::string(ggml_op_name(node->op)) + " on " + ggml_backend_dev_name(device));
-            }
-        }
-    }
-    return found;
 }
 
 // Whether the backend of the head finds the highest logits; else rows that want candidates are fetched whole.
@@ -231,7 +211,7 @@ std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() cons
     for (const auto & [n_rows, times] : {std::pair<int, size_t>{options_.n_batch, 1},
                                          {std::min(SMALL_ROWS, options_.n_batch), MAX_SCHEDULED_GRAPHS - 1}}) {
         const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(n_rows));
-        ggml_backend_sched_t scheduler = new_scheduler();
+        ggml_backend_sched_t scheduler = new_scheduler(graph.graph);
         keep_products(scheduler, graph.graph);
         std::vector<size_t> sizes(backends_.size());
         ggml_backend_sched_reserve_size(scheduler, graph.graph, sizes.data());
@@ -247,9 +227,10 @@ std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() cons
     return planned;
 }
 
-ggml_backend_sched_t Forward::new_scheduler() const {
+ggml_backend_sched_t Forward::new_scheduler(ggml_cgraph * graph) const {
     std::vector<ggml_backend_t> backends = backends_;
-    return ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), SCHEDULER_NODES,
+    return ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()),
+                                  std::max(SCHEDULER_NODES, ggml_graph_size(graph)),
                                   /*parallel=*/false, /*op_offload=*/true);
 }
 
@@ -265,7 +246,7 @@ void Forward::keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph)
 
 void Forward::allocate(Ready & ready) {
     if (!direct_) {
-        ready.scheduler = new_scheduler();
+        ready.scheduler = new_scheduler(ready.graph.graph);
         keep_products(ready.scheduler, ready.graph.graph);
         if (!ggml_backend_sched_alloc_graph(ready.scheduler, ready.graph.graph)) {
             throw std::runtime_error(
@@ -328,7 +309,9 @@ int Forward::padded(int n_rows) const {
     if (attention_) {
         return std::max(n_rows, model_.has_float_weights() ? 2 : 1);
     }
-    int bucket = 1;
+    const std::vector<int> & steps = options_.row_steps;
+    const auto step = std::lower_bound(steps.begin(), steps.end(), n_rows);
+    int bucket = step == steps.end() ? 1 : *step;
     while (bucket < n_rows) {
         bucket *= 2;
     }
@@ -352,10 +335,16 @@ void Forward::run(const Batch & batch) {
             out_rows_.push_back(i);
         }
     }
-    key.n_rows = padded(batch.size());
-    key.cells = attention_ ? CellRange{} : seen_cells(batch, cache_.n_cells());
-    key.select = static_cast<int>(out_rows_.size()) < batch.size();
-    key.n_out = out_rows_.empty() ? 0 : padded(static_cast<int>(out_rows_.size()));
+    const bool exact = batch.exact_rows() >= batch.size();
+    key.n_rows = exact ? batch.exact_rows() : padded(batch.size());
+    if (!attention_) {
+        key.pieces = attention_pieces(batch, key.n_rows, cache_.n_cells());
+    }
+    key.select = exact || static_cast<int>(out_rows_.size()) < batch.size();
+    key.unscaled = graph_options_.fused_stores &&
+                   std::all_of(batch.rows().begin(), batch.rows().end(),
+                               [&](const Row & row) { return model_.hparams().query_scale(row.pos) == 1.0f; });
+    key.n_out = out_rows_.empty() ? 0 : exact ? key.n_rows : padded(static_cast<int>(out_rows_.size()));
 
     Ready & ready = this->ready(key);
     set_inputs(ready.graph, batch, key);

@@ -17,8 +17,8 @@
 
 namespace trimode {
 
-constexpr int RESERVED_OUTPUTS = 32;  // output rows that the compute buffer is sized for from the start
-constexpr size_t SCHEDULER_NODES = 8192;
+constexpr int RESERVED_OUTPUTS = 32;   // output rows that the compute buffer is sized for from the start
+constexpr int SCHEDULER_NODES = 8192;  // at least
 
 struct Output {
     llama_token token = -1;    // argmax, the mask id excluded; the lowest id among equals
@@ -32,6 +32,10 @@ struct ForwardOptions {
     bool flash_attn = true;
     bool use_scheduler = false;  // on a CPU the scheduler is not needed; tests compare both paths
     bool device_graphs = false;  // on a CPU too, graphs as for a device: for tests
+    // These are for devices: see GraphOptions; and the numbers of rows that passes are padded to, ascending, powers of
+    // two where there are none and beyond the last.
+    bool fused_stores = true;
+    std::vector<int> row_steps;
 };
 
 // Seconds spent so far, and what on.
@@ -78,6 +82,11 @@ class Forward {
     std::vector<std::pair<ggml_backend_dev_t, size_t>> planned_bytes() const;
     const ForwardTimes & times() const { return times_; }
 
+    // The numbers of rows that passes are padded to; empty on a CPU, where they are not.
+    std::vector<int> row_steps() const;
+    // Of the graph of a pass that decodes `n_rows` rows, all of them wanted: the operations in their order.
+    std::vector<std::string> operations(int n_rows) const;
+
     // Operations on a device's weights or cache that it has no kernel for, such as "FLASH_ATTN_EXT on CUDA0" with some
     // cache types: the CPU computes them in every pass, from copies.
     std::set<std::string> left_to_cpu() const;
@@ -101,7 +110,7 @@ class Forward {
     bool knows_candidates(const GraphKey & largest) const;
     const float * spread_candidates(size_t index) const;
     GraphKey largest_key(int n_rows) const;
-    ggml_backend_sched_t new_scheduler() const;
+    ggml_backend_sched_t new_scheduler(ggml_cgraph * graph) const;
     void keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph) const;
     void make_room(const GraphKey & key);
     void drop(std::list<GraphKey>::iterator at);

@@ -34,7 +34,7 @@ void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey 
     const auto part = [&](const ggml_tensor * view) { return view ? ints_.data() + view->view_offs / 4 : nullptr; };
     int32_t * tokens = part(graph.tokens);
     int32_t * positions = part(graph.positions);
-    int32_t * cells = part(graph.cells);
+    int32_t * cells = part(graph.cells);  // with fused_stores of int64_t
     int32_t * selected = part(graph.out_rows);
     for (int i = 0; i < key.n_rows; ++i) {
         const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
@@ -42,7 +42,11 @@ void Forward::set_ints(const Graph & graph, const Batch & batch, const GraphKey 
             tokens[i] = row.token;
         }
         positions[i] = row.pos;
-        cells[i] = row.cell;
+        if (graph.cells->type == GGML_TYPE_I64) {
+            reinterpret_cast<int64_t *>(cells)[i] = row.cell;
+        } else {
+            cells[i] = row.cell;
+        }
     }
     for (int i = 0; selected && i < key.n_out; ++i) {
         selected[i] = out_rows_[std::min<size_t>(i, out_rows_.size() - 1)];
@@ -75,16 +79,23 @@ void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKe
 }
 
 void Forward::set_mask(const Graph & graph, const Batch & batch, const GraphKey & key) {
-    times_.cells += key.cells.count;
+    for (const AttentionPiece & piece : key.pieces) {
+        times_.cells += piece.cells.count;
+    }
     if (!graph.mask->buffer) {
         return;
     }
     mask_buffer_.resize(ggml_nbytes(graph.mask));
-    if (graph.mask->type == GGML_TYPE_F16) {
-        fill_mask(batch, key.n_rows, key.cells, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
-                  reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()));
-    } else {
-        fill_mask(batch, key.n_rows, key.cells, 0.0f, -INFINITY, reinterpret_cast<float *>(mask_buffer_.data()));
+    size_t begin = 0;
+    for (const AttentionPiece & piece : key.pieces) {
+        if (graph.mask->type == GGML_TYPE_F16) {
+            fill_mask(batch, key.n_rows, piece, ggml_fp32_to_fp16(0.0f), ggml_fp32_to_fp16(-INFINITY),
+                      reinterpret_cast<ggml_fp16_t *>(mask_buffer_.data()) + begin);
+        } else {
+            fill_mask(batch, key.n_rows, piece, 0.0f, -INFINITY,
+                      reinterpret_cast<float *>(mask_buffer_.data()) + begin);
+        }
+        begin += size_t(piece.cells.count) * key.n_rows;
     }
     set_tensor(graph.mask, mask_buffer_.data());
 }

@@ -13,14 +13,15 @@ namespace trimode {
 
 namespace {
 
-constexpr size_t NODES_PER_LAYER = 64;
+constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
+constexpr size_t NODES_PER_PIECE = 20;
 constexpr int64_t SECTION = 64;  // inputs begin at multiples of so many elements: devices want aligned views
 
 class Builder {
   public:
     Builder(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key)
         : model_(model), h_(model.hparams()), cache_(cache), options_(options), key_(key) {
-        const size_t max_nodes = NODES_PER_LAYER * (h_.n_layer + 1);
+        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * key.pieces.size()) * (h_.n_layer + 1);
         const size_t bytes = ggml_tensor_overhead() * max_nodes + ggml_graph_overhead_custom(max_nodes, false);
         g_.ctx.reset(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
         c_ = g_.ctx.get();
@@ -29,6 +30,9 @@ class Builder {
 
     Graph build() {
         make_inputs();
+        if (options_.fused_stores) {
+            ggml_build_forward_expand(g_.graph, g_.cells);  // else it would stand between the first ROPE and SET_ROWS
+        }
         ggml_tensor * x = g_.embeddings ? g_.embeddings : ggml_get_rows(c_, model_.token_embd(), g_.tokens);
         for (int i = 0; i < h_.n_layer; ++i) {
             const bool last = i + 1 == h_.n_layer;
@@ -100,8 +104,12 @@ class Builder {
         make_ints(n);
         make_floats(n);
         if (!options_.attention) {
+            int64_t size = 0;
+            for (const AttentionPiece & piece : key_.pieces) {
+                size += int64_t(piece.cells.count) * n;
+            }
             const ggml_type type = options_.flash_attn ? GGML_TYPE_F16 : GGML_TYPE_F32;
-            g_.mask = input(ggml_new_tensor_2d(c_, type, key_.cells.count, n), "mask");
+            g_.mask = input(ggml_new_tensor_1d(c_, type, size), "mask");
         }
     }
 
@@ -110,7 +118,7 @@ class Builder {
         int64_t used = 0;
         const int64_t tokens = options_.host_embedding ? -1 : take(used, n);
         const int64_t positions = take(used, n);
-        const int64_t cells = take(used, n);
+        const int64_t cells = take(used, options_.fused_stores ? 2 * n : n);
         const int64_t out_rows = select ? take(used, key_.n_out) : -1;
         g_.ints = input(ggml_new_tensor_1d(c_, GGML_TYPE_I32, used), "ints");
         const auto view = [&](int64_t begin, int64_t size) {
@@ -118,14 +126,22 @@ class Builder {
         };
         g_.tokens = view(tokens, n);
         g_.positions = view(positions, n);
-        g_.cells = view(cells, n);
+        g_.cells = options_.fused_stores ? as_int64(view(cells, 2 * n)) : view(cells, n);
         g_.out_rows = view(out_rows, key_.n_out);
+    }
+
+    // The same bytes, two elements as one. Views keep their type, so ggml has no operation for it.
+    static ggml_tensor * as_int64(ggml_tensor * view) {
+        view->type = GGML_TYPE_I64;
+        view->ne[0] /= 2;
+        view->nb[0] = sizeof(int64_t);
+        return view;
     }
 
     void make_floats(int n) {
         int64_t used = 0;
         const int64_t embeddings = options_.host_embedding ? take(used, int64_t(h_.n_embd) * n) : -1;
-        const int64_t query_scale = h_.temperature_scale != 0.0f ? take(used, n) : -1;
+        const int64_t query_scale = h_.temperature_scale != 0.0f && !key_.unscaled ? take(used, n) : -1;
         const int64_t lora_scale = key_.lora ? take(used, n) : -1;
         if (used == 0) {
             return;
@@ -157,16 +173,19 @@ class Builder {
                              r.attn_factor, r.beta_fast, r.beta_slow);
     }
 
-    // [head_dim, n_kv, n_head_kv], read through the result of set_rows: write before read is an edge of the graph.
-    ggml_tensor * cached(ggml_tensor * written) {
+    // [head_dim, count, n_head_kv], read through the result of set_rows: write before read is an edge of the graph.
+    ggml_tensor * cached(ggml_tensor * written, const CellRange & cells) {
         ggml_tensor * view =
-            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, key_.cells.count,
-                         ggml_row_size(written->type, h_.head_dim), written->nb[1], key_.cells.begin * written->nb[1]);
+            ggml_view_3d(c_, written, h_.head_dim, h_.n_head_kv, cells.count, ggml_row_size(written->type, h_.head_dim),
+                         written->nb[1], cells.begin * written->nb[1]);
         return ggml_permute(c_, view, 0, 2, 1, 3);
     }
 
     ggml_tensor * store(ggml_tensor * cache, ggml_tensor * rows) {
-        ggml_tensor * flat = ggml_reshape_2d(c_, rows, int64_t(h_.head_dim) * h_.n_head_kv, key_.n_rows);
+        const int64_t width = int64_t(h_.head_dim) * h_.n_head_kv;
+        ggml_tensor * flat = options_.fused_stores
+                                 ? ggml_view_2d(c_, rows, width, key_.n_rows, width * sizeof(float), 0)
+                                 : ggml_reshape_2d(c_, rows, width, key_.n_rows);
         ggml_tensor * written = ggml_set_rows(c_, cache, flat, g_.cells);
         ggml_build_forward_expand(g_.graph, written);
         return written;
@@ -191,21 +210,38 @@ class Builder {
     // q [head_dim, n_head, n_rows] -> [n_head * head_dim, n_rows]
     ggml_tensor * masked(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
         q = ggml_permute(c_, q, 0, 2, 1, 3);
-        return options_.flash_attn ? flash(q, cached(k), cached(v)) : exact(q, cached(k), cached(v));
+        ggml_tensor * result = nullptr;
+        int64_t begin = 0;
+        for (const AttentionPiece & piece : key_.pieces) {
+            const int64_t count = piece.cells.count;
+            ggml_tensor * mask =
+                ggml_view_2d(c_, g_.mask, count, key_.n_rows, count * g_.mask->nb[0], begin * g_.mask->nb[0]);
+            ggml_tensor * a = options_.flash_attn ? flash(q, cached(k, piece.cells), cached(v, piece.cells), mask)
+                                                  : exact(q, cached(k, piece.cells), cached(v, piece.cells), mask);
+            a = only(a, piece.rows);
+            result = result ? ggml_concat(c_, result, a, 1) : a;
+            begin += count * key_.n_rows;
+        }
+        return result;
+    }
+
+    ggml_tensor * only(ggml_tensor * a, const RowRange & rows) {
+        const int64_t n = rows.end - rows.begin;
+        return n == a->ne[1] ? a : ggml_view_2d(c_, a, a->ne[0], n, a->nb[1], rows.begin * a->nb[1]);
     }
 
     float kq_scale() const { return 1.0f / std::sqrt(static_cast<float>(h_.head_dim)); }
 
-    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
-        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, g_.mask, kq_scale(), 0.0f, 0.0f);
+    ggml_tensor * flash(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
+        ggml_tensor * a = ggml_flash_attn_ext(c_, q, k, v, mask, kq_scale(), 0.0f, 0.0f);
         ggml_prec_set_acc(a, GGML_PREC_F32);
         return ggml_reshape_2d(c_, a, int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
     }
 
-    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+    ggml_tensor * exact(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
         ggml_tensor * scores = ggml_mul_mat(c_, k, q);
         ggml_prec_set_acc(scores, GGML_PREC_F32);
-        scores = ggml_soft_max_ext(c_, scores, g_.mask, kq_scale(), 0.0f);
+        scores = ggml_soft_max_ext(c_, scores, mask, kq_scale(), 0.0f);
         ggml_tensor * a = ggml_mul_mat(c_, ggml_cont(c_, ggml_transpose(c_, v)), scores);
         return ggml_cont_2d(c_, ggml_permute(c_, a, 0, 2, 1, 3), int64_t(h_.n_head) * h_.head_dim, q->ne[1]);
     }

@@ -17,16 +17,17 @@ class Model;
 
 struct GraphKey {
     int n_rows;
-    int n_out;        // rows whose logits are wanted; 0 leaves out what is behind the last layer's keys and values
-    CellRange cells;  // of masked attention; none where GraphOptions::attention is set
+    int n_out;  // rows whose logits are wanted; 0 leaves out what is behind the last layer's keys and values
+    std::vector<AttentionPiece> pieces;  // of masked attention; none where GraphOptions::attention is set
     bool lora;
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
+    bool unscaled;    // no row's query scale differs from 1: that product is left out
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, cells.begin, cells.count, lora, select, confidence, candidates) <
-               std::tie(o.n_rows, o.n_out, o.cells.begin, o.cells.count, o.lora, o.select, o.confidence, o.candidates);
+        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates, unscaled) <
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled);
     }
 };
 
@@ -37,6 +38,9 @@ struct GraphOptions {
     // computed where the logits are.
     bool host_embedding = false;
     bool reduce = false;
+    // For a device: keys are stored as ROPE, VIEW, SET_ROWS with 64-bit cells, which ggml-cuda makes one kernel of (for
+    // a cache of f16 or f32).
+    bool fused_stores = false;
     ggml_tensor * token_bias = nullptr;  // F32 [n_vocab], added before reducing: -inf for the mask id; null: none
 };
 
@@ -51,15 +55,15 @@ struct Graph {
     // Inputs, in three tensors: a step's inputs go to a device in three copies. Those below are views of them.
     ggml_tensor * ints = nullptr;    // I32
     ggml_tensor * floats = nullptr;  // F32; null when there are none
-    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention) [cells.count, n_rows]: 0 visible, -inf not;
-                                     // null with `attention`
+    ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention), piece by piece [cells.count, n_rows]:
+                                     // 0 visible, -inf not; null with `attention`
 
     ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
     ggml_tensor * positions = nullptr;    // I32 [n_rows]
-    ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go
+    ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go; I64 with fused_stores
     ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
     ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
-    ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
+    ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without, and if `unscaled`
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
 
     // Outputs, null when n_out is 0

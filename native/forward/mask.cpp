@@ -6,6 +6,9 @@
 
 namespace trimode {
 
+namespace {
+
+// Those that the rows of a batch see, in whole buckets.
 CellRange seen_cells(const Batch & batch, int n_cells) {
     int lowest = n_cells, highest = 0;
     for (const Row & row : batch.rows()) {  // a sequence's cells rise up to those of its rows
@@ -17,7 +20,36 @@ CellRange seen_cells(const Batch & batch, int n_cells) {
     return {begin, std::min(static_cast<int>(GGML_PAD(highest + 1, CELL_BUCKET)), n_cells) - begin};
 }
 
-namespace {
+// Where the last cell that a row sees lies; a causal row sees none behind its own.
+int last_cell(const Batch & batch, const Row & row) {
+    int last = row.cell;
+    for (const RowRange & range : {row.sees, row.group}) {
+        for (int i = range.begin; i < range.end; ++i) {
+            last = std::max(last, batch.rows()[i].cell);
+        }
+    }
+    return last;
+}
+
+// The cells of a row alone, from the first of its sequence on: a whole number of buckets.
+CellRange exact_cells(const Batch & batch, const Row & row, int n_cells) {
+    const int first = row.sequence->cell(0);
+    const int count = static_cast<int>(GGML_PAD(last_cell(batch, row) + 1 - first, CELL_BUCKET));
+    return {std::min(first, n_cells - count), count};
+}
+
+std::vector<AttentionPiece> exact_pieces(const Batch & batch, int n_rows, int n_cells) {
+    std::vector<AttentionPiece> pieces;
+    for (int i = 0; i < batch.size(); ++i) {
+        const CellRange cells = exact_cells(batch, batch.rows()[i], n_cells);
+        if (pieces.empty() || pieces.back().cells.begin != cells.begin || pieces.back().cells.count != cells.count) {
+            pieces.push_back({{i, i}, cells});
+        }
+        pieces.back().rows.end = i + 1;
+    }
+    pieces.back().rows.end = n_rows;
+    return pieces;
+}
 
 // The mask of a sequence's committed cells; `line` begins with cell `first`.
 template <typename T>
@@ -29,13 +61,22 @@ void mark_committed(const Sequence & sequence, int first, T visible, T * line) {
 
 }  // namespace
 
+std::vector<AttentionPiece> attention_pieces(const Batch & batch, int n_rows, int n_cells) {
+    if (batch.exact_rows() >= batch.size()) {
+        return exact_pieces(batch, n_rows, n_cells);
+    }
+    return {{{0, n_rows}, seen_cells(batch, n_cells)}};
+}
+
 template <typename T>
-void fill_mask(const Batch & batch, int n_rows, CellRange cells, T visible, T hidden, T * line) {
+void fill_mask(const Batch & batch, int n_rows, const AttentionPiece & piece, T visible, T hidden, T * line) {
+    const CellRange & cells = piece.cells;
+    const int last = std::min(piece.rows.end, batch.size()) - 1;
     const std::vector<Row> & rows = batch.rows();
     std::vector<T> committed(cells.count);  // of consecutive rows of one sequence
     const Sequence * of = nullptr;
     for (int i = 0; i < n_rows; ++i, line += cells.count) {
-        const Row & row = rows[std::min(i, batch.size() - 1)];
+        const Row & row = rows[std::clamp(i, piece.rows.begin, last)];
         if (row.sequence != of) {
             of = row.sequence;
             std::fill(committed.begin(), committed.end(), hidden);
@@ -50,7 +91,7 @@ void fill_mask(const Batch & batch, int n_rows, CellRange cells, T visible, T hi
     }
 }
 
-template void fill_mask(const Batch &, int, CellRange, ggml_fp16_t, ggml_fp16_t, ggml_fp16_t *);
-template void fill_mask(const Batch &, int, CellRange, float, float, float *);
+template void fill_mask(const Batch &, int, const AttentionPiece &, ggml_fp16_t, ggml_fp16_t, ggml_fp16_t *);
+template void fill_mask(const Batch &, int, const AttentionPiece &, float, float, float *);
 
 }  // namespace trimode

@@ -21,8 +21,16 @@ constexpr double MEMORY = 60.0;        // cycles, of one
 
 }  // namespace
 
-DraftLength::DraftLength(int max_length, std::vector<double> prior) : acceptance_(std::move(prior), LONG_MEMORY) {
-    for (const int length : LENGTHS) {
+DraftLength::DraftLength(int max_length, std::vector<double> prior, const std::vector<int> & steps)
+    : acceptance_(std::move(prior), LONG_MEMORY) {
+    std::vector<int> lengths(std::begin(LENGTHS), std::end(LENGTHS));
+    if (!steps.empty()) {
+        lengths = steps;
+        lengths.insert(lengths.end(), {1, std::max(max_length, 1)});
+    }
+    std::sort(lengths.begin(), lengths.end());
+    lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+    for (const int length : lengths) {
         if (length <= std::max(max_length, 1)) {
             lengths_.push_back(length);
         }

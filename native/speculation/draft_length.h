@@ -19,7 +19,9 @@ namespace trimode {
 // t(others + rows) - t(others).
 class DraftLength {
   public:
-    explicit DraftLength(int max_length, std::vector<double> prior = Acceptance::published());
+    // `steps`: where passes are padded, the numbers of rows to which they are; other lengths are not worth choosing.
+    explicit DraftLength(int max_length, std::vector<double> prior = Acceptance::published(),
+                         const std::vector<int> & steps = {});
 
     // What a new request starts from: the rates of those before it.
     Acceptance new_request() const;

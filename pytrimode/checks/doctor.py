@@ -79,6 +79,16 @@ def library_finding(installed: str | None, pinned: str | None) -> Finding:
     return Finding(LIBRARY, True, f"{installed}, the pinned version", data=data)
 
 
+def import_finding(problem: str) -> Finding:
+    """Why the engine cannot be imported, from the text of the error."""
+    missing = re.match(r"(lib\S+): cannot open shared object file", problem)
+    if missing:
+        advice = f"install what has {missing.group(1)}, or name its folder in LD_LIBRARY_PATH; {GPU_DOC}"
+    else:
+        advice = "pip install --force-reinstall --no-deps pytrimode"
+    return Finding("engine", False, problem, advice)
+
+
 def gpu_finding(backends: list[Backend], devices: list[Device], hardware: dict[str, str]) -> Finding:
     """Whether the GPUs of this machine are used. `hardware`: maker and how it was noticed."""
     gpus = [device for device in devices if device["type"] in GPU_TYPES]
@@ -144,7 +154,7 @@ def _engine() -> Finding:
     import pytrimode
 
     if pytrimode.import_problem:
-        return Finding("engine", False, pytrimode.import_problem, "pip install --force-reinstall --no-deps pytrimode")
+        return import_finding(pytrimode.import_problem)
     from pytrimode import _native
 
     return Finding("engine", True, f"compiled against {LIBRARY} {_native.LLAMA_CPP_PYTHON_VERSION}, loads")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pytrimode import _native
-from pytrimode.checks.doctor import gpu_finding, library_finding, pinned_version, self_test_finding
+from pytrimode.checks.doctor import gpu_finding, import_finding, library_finding, pinned_version, self_test_finding
 from pytrimode.checks.self_test import ROW_KINDS, Logits, compare, device_logits, patterns_differ
 from pytrimode.cli import run
 from pytrimode.files.shipped_model import DIRECTORY_VARIABLE
@@ -68,6 +68,13 @@ def test_the_library_must_be_the_pinned_one() -> None:
     assert other.ok is False and "pip install llama-cpp-python==0.3.36" in other.advice
     missing = library_finding(None, pinned)
     assert missing.ok is False and missing.found == "not installed"
+
+
+def test_a_missing_library_of_a_backend_is_named() -> None:
+    """Installing pytrimode anew would not help."""
+    finding = import_finding("libcublas.so.13: cannot open shared object file: No such file or directory")
+    assert finding.ok is False and "libcublas.so.13" in finding.advice and "LD_LIBRARY_PATH" in finding.advice
+    assert "pip install" in import_finding("undefined symbol: ggml_set_rows").advice
 
 
 WITH_ANOTHER_VERSION = """

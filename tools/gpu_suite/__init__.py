@@ -1,0 +1,1 @@
+"""Measures a GPU, or what stands for one, with one command: correctness, passes, throughput, memory. See main.py."""
