@@ -27,6 +27,7 @@ void bind_plan(nb::module_ & m);
 void bind_quantize(nb::module_ & m);
 void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
+void bind_vision(nb::module_ & m);
 
 namespace {
 
@@ -343,6 +344,7 @@ NB_MODULE(_native, m) {
     bind_engine(m);
     bind_speculation(m);
     bind_state(m);
+    bind_vision(m);
     bind_devices(m);
     bind_plan(m);
     bind_loop_detector(m);
