@@ -9,6 +9,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "engine/engine.h"
 #include "vision/tower.h"
 
 namespace nb = nanobind;
@@ -20,6 +21,7 @@ namespace {
 constexpr auto SIGNAL_INTERVAL = std::chrono::milliseconds(20);
 
 using Picture = nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float>;
 
 // Set by any thread; ends an encoding that looks at it.
@@ -72,6 +74,35 @@ Floats pixels(const Tower & tower, const Picture & picture, int max_side) {
                  {3, size_t(grid.rows) * CELL_PIXELS, size_t(grid.columns) * CELL_PIXELS});
 }
 
+nb::list image_runs(const Engine & engine, const std::vector<llama_token> & tokens) {
+    nb::list runs;
+    for (const Engine::ImageRun & run : engine.image_runs(tokens)) {
+        runs.append(nb::make_tuple(run.begin, run.n, run.key, run.first, run.n_rows));
+    }
+    return runs;
+}
+
+void bind_images(nb::module_ & m) {
+    auto image = nb::borrow<nb::class_<ImageHandle>>(m.attr("Image"));
+    image.def_prop_ro("key", [](const ImageHandle & image) { return image.ids->key; });
+    image.def_prop_ro("first", [](const ImageHandle & image) { return image.ids->first; });
+    image.def_prop_ro("n_rows", [](const ImageHandle & image) { return image.ids->n; });
+    image.def_prop_ro(
+        "n_bytes", [](const ImageHandle & image) { return image.vectors ? image.vectors->size() * sizeof(float) : 0; });
+    auto engine = nb::borrow<nb::class_<Engine>>(m.attr("Engine"));
+    engine.def(
+        "add_image",
+        [](Engine & engine, const std::string & key, const Rows & rows) {
+            const nb::gil_scoped_release release;
+            return engine.add_image(key, ImageVectors(rows.data(), rows.data() + rows.size()));
+        },
+        "key"_a, "rows"_a);
+    engine.def(
+        "add_image", [](Engine & engine, const std::string & key, int n_rows) { return engine.add_image(key, n_rows); },
+        "key"_a, "n_rows"_a, nb::call_guard<nb::gil_scoped_release>());
+    engine.def("image_runs", &image_runs, "tokens"_a);
+}
+
 }  // namespace
 
 void bind_vision(nb::module_ & m) {
@@ -84,6 +115,7 @@ void bind_vision(nb::module_ & m) {
             return std::tuple(grid.columns, grid.rows);
         },
         "width"_a, "height"_a, "max_side"_a);
+    bind_images(m);
     nb::class_<Abort>(m, "VisionAbort").def(nb::init<>()).def("set", [](Abort & abort) { abort.wanted = true; });
     nb::class_<Tower>(m, "Tower")
         .def(
