@@ -31,6 +31,9 @@ from pytrimode.options.generation_options import (
 from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
 from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
+from pytrimode.vision.load import find_mmproj, load_vision, tower_device
+from pytrimode.vision.picture import open_picture
+from pytrimode.vision.prompt import IMAGE_START, NO_VISION, Prompt, expand, has_images, take_pictures, too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from pytrimode._native import DraftLength, Event
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
+    from pytrimode.vision.picture import Picture
+    from pytrimode.vision.prompt import Pictures
 
 DEFAULT_N_CTX = 4096
 """Longest context that is reserved unless asked otherwise; models are trained for up to 262,144."""
@@ -64,6 +69,9 @@ class TriMode(LoadedModel):
     attention exactly. `exact_reuse=True` takes from the cache only what a prefill wrote and computes earlier replies
     again: on a CPU an answer is then, bit by bit, that of an empty cache. `n_threads` None leaves the choice to the
     engine. `seed` is that of every request that names none; None draws a new one for each.
+
+    `mmproj` "auto" loads the vision tower `<model>-mmproj.gguf` beside the model if it is there, for images in prompts;
+    None loads none. `image_max_side`: pixels that the longest side of an image keeps, None for the model's own.
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
@@ -90,6 +98,8 @@ class TriMode(LoadedModel):
         flash_attn: bool = True,
         lora_path: str | Path | None = "auto",
         exact_reuse: bool = False,
+        mmproj: str | Path | None = "auto",
+        image_max_side: int | None = None,
         seed: int | None = None,
         use_mmap: bool = True,
         verbose: bool = False,
@@ -100,6 +110,7 @@ class TriMode(LoadedModel):
             raise ValueError(f"n_ctx {n_ctx}: must be positive, or 0 for the model's own")
         file = model_file.check_model_file(path)
         lora = model_file.find_drafter_lora(file, lora_path)
+        tower = find_mmproj(file, mmproj)
         _native.set_log_verbose(verbose)
         self.lora_path = str(lora) if lora else None
         self.seed = seed
@@ -123,10 +134,18 @@ class TriMode(LoadedModel):
                 max_queue=-1 if max_queue is None else max_queue,
                 n_threads=n_threads or 0,
                 exact_reuse=exact_reuse,
+                images=tower is not None,
                 **sizes,
             )
         warn_of_slow_operations(engine)
         super().__init__(model, str(path))
+        self.vision = None
+        """The vision tower; None: the model takes no images."""
+        if tower:
+            self.vision = load_vision(
+                tower, n_embd=model.n_embd, model=self, device=tower_device(self.n_gpu_layers, main_gpu),
+                n_threads=n_threads or 0, max_side=image_max_side,
+            )  # fmt: skip
         self.memory = engine.memory
         """Bytes of the `kv_cache` and of the `compute` buffers."""
         self._limits = Limits(
@@ -138,7 +157,7 @@ class TriMode(LoadedModel):
             self._think_end,
             self._metadata,
         )
-        self._loop = EngineLoop(engine)
+        self._loop = EngineLoop(engine, self.vision)
         self._n_parallel = n_parallel
         self._file = file.absolute()
         self._cache_types = (type_k, type_v)
@@ -199,21 +218,67 @@ class TriMode(LoadedModel):
 
     # --- Decoding --------------------------------------------------------------------------------------------------
 
+    def chat_prompt(
+        self, messages: Sequence[Message], *, enable_thinking: bool = False, local: bool = True, **variables: Any
+    ) -> Prompt:
+        """The prompt of a conversation and its images, up to where the assistant begins to answer.
+
+        Messages of the user may have parts {"type": "image_url", "image_url": {"url": "data:image/...", "detail": ...}}
+        and, with `local`, {"type": "image", "image": a path, bytes, a Pillow image or an array}.
+
+        Raises ValueError for messages that the template refuses, images that cannot be read, and texts that contain the
+        tokens of images; OSError for a file that cannot be read.
+        """
+        if self.vision is None:
+            if has_images(messages):
+                raise ValueError(NO_VISION.format(self.model_path))
+            return Prompt(self.chat_tokens(messages, enable_thinking=enable_thinking, **variables), None)
+        taken, pictures = take_pictures(messages, local=local)
+        text = self.chat_template.render(taken, images=True, enable_thinking=enable_thinking, **variables)
+        return self.vision_prompt(self.prompt_tokens(text), pictures)
+
+    def vision_prompt(self, tokens: Sequence[int], pictures: Sequence[Picture] = ()) -> Prompt:
+        """Tokens with a place for each picture, the token that begins it, as a prompt with the pictures in it.
+
+        Raises ValueError for pictures that a model without vision is given, and tokens that are not those of so many.
+        """
+        if self.vision is None:
+            if pictures:
+                raise ValueError(NO_VISION.format(self.model_path))
+            return Prompt(list(tokens), None)
+        return expand(tokens, pictures, self.vision.ids, self.vision.max_side)
+
+    def image_prompt(self, prompt: str | Sequence[int], images: Sequence[Any]) -> Prompt:
+        """A prompt with images: where the text has `<|image_start|>` for each, else in front of it."""
+        pictures = [open_picture(image) for image in images]
+        if isinstance(prompt, str) and pictures and IMAGE_START not in prompt:
+            prompt = IMAGE_START * len(pictures) + prompt
+        tokens = self.prompt_tokens(prompt)
+        return self.vision_prompt(tokens, pictures) if pictures else Prompt(tokens, None)
+
     def steps(
-        self, tokens: Sequence[int], options: GenerationOptions, cancellation: Cancellation | None = None
+        self,
+        tokens: Sequence[int],
+        options: GenerationOptions,
+        cancellation: Cancellation | None = None,
+        *,
+        pictures: Pictures | None = None,
     ) -> Generator[Step, None, None]:
         """One `Step` per forward pass: new text, new tokens, and in diffusion the block as it stands.
 
         Options are checked at the call, the engine starts with the first `next()`. Closing the generator, or an
         exception such as KeyboardInterrupt in it, cancels the request; the object stays usable. `cancellation` does so
-        from another thread: `next()` raises RuntimeError then.
+        from another thread: `next()` raises RuntimeError then. `pictures`: of a `Prompt`; they are encoded by the first
+        `next()`.
         """
-        resolved = self.resolve(options, len(tokens))
+        resolved = self.resolve(options, len(tokens), pictures)
         return completion.steps(self._loop, tokens, resolved, self.step_maker(resolved), cancellation)
 
-    def resolve(self, options: GenerationOptions, n_prompt: int) -> ResolvedOptions:
-        """See `GenerationOptions.resolve`."""
-        return options.resolve(n_prompt, self._limits)
+    def resolve(self, options: GenerationOptions, n_prompt: int, pictures: Pictures | None = None) -> ResolvedOptions:
+        """See `GenerationOptions.resolve`. Raises ValueError also for images that do not fit the context."""
+        if pictures and n_prompt >= self.n_ctx:
+            raise ValueError(too_long(n_prompt, self.n_ctx, pictures))
+        return replace(options.resolve(n_prompt, self._limits), pictures=pictures)
 
     def run_many(
         self, jobs: Sequence[tuple[Sequence[int], ResolvedOptions]], parallel: int
@@ -260,6 +325,7 @@ class TriMode(LoadedModel):
         logprobs: int | None = None,
         stream: bool = False,
         echo: bool = False,
+        images: Sequence[Any] = (),
         **options: Unpack[RequestArguments],
     ) -> Completion | Iterator[Completion]:
         """Continue a prompt: text (special tokens in it become their ids) or token ids.
@@ -272,14 +338,17 @@ class TriMode(LoadedModel):
         `suffix`: what is to follow; the completion is then the middle, `max_tokens` masks that block diffusion fills
         seeing both sides (an end-of-generation token ends it early).
 
-        `options`: how to decode and when to end (`GenerationOptions`), how to sample (`Sampling`).
+        `images`: paths, bytes, Pillow images or uint8 arrays, for a model with vision; they stand where the text has
+        `<|image_start|>`, or in front of it. `options`: how to decode and when to end (`GenerationOptions`), how to
+        sample (`Sampling`).
 
         Raises ValueError for impossible options and for a prompt that does not fit the context, QueueFullError when
         `max_queue` requests wait already.
         """
         job = self.completion_job(
-            prompt, suffix, max_tokens=max_tokens, temperature=temperature, logprobs=logprobs, echo=echo, **options
-        )
+            prompt, suffix, max_tokens=max_tokens, temperature=temperature, logprobs=logprobs, echo=echo, images=images,
+            **options,
+        )  # fmt: skip
         return job.stream(self._loop) if stream else job.run(self._loop)
 
     __call__ = create_completion
@@ -293,14 +362,15 @@ class TriMode(LoadedModel):
         temperature: float = DEFAULT_TEMPERATURE,
         logprobs: int | None = None,
         echo: bool = False,
+        images: Sequence[Any] = (),
         **options: Unpack[RequestArguments],
     ) -> Job[Completion, Completion]:
         """What `create_completion` runs."""
-        tokens = self.prompt_tokens(prompt)
+        tokens, pictures = self.image_prompt(prompt, images)
         chosen = self._options(
             options, temperature=temperature, max_tokens=max_tokens, suffix=suffix, logprobs=logprobs
         )
-        resolved = self.resolve(chosen, len(tokens))
+        resolved = self.resolve(chosen, len(tokens), pictures)
         writer = ResultWriter(self.model_path)
         shown = ""
         if echo:
@@ -338,6 +408,8 @@ class TriMode(LoadedModel):
         optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and holds
         for the answer behind the reasoning.
 
+        Messages of the user may have images, for a model with vision: see `chat_prompt`.
+
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
         job = self.chat_job(
@@ -372,7 +444,7 @@ class TriMode(LoadedModel):
         check_reasoning_format(reasoning_format)
         if top_logprobs is not None and not logprobs:
             raise ValueError("top_logprobs needs logprobs=True")
-        tokens = self.chat_tokens(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
+        tokens, pictures = self.chat_prompt(messages, enable_thinking=enable_thinking, **(chat_template_kwargs or {}))
         if grammar := grammar_of(response_format, reasoning_open=self.reasoning_split(tokens).open):
             options["grammar"] = grammar
         chosen = self._options(
@@ -381,7 +453,7 @@ class TriMode(LoadedModel):
             max_tokens=max_tokens,
             logprobs=(top_logprobs or 0) if logprobs else None,
         )
-        resolved = self.resolve(chosen, len(tokens))
+        resolved = self.resolve(chosen, len(tokens), pictures)
         writer = ResultWriter(self.model_path)
         split = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
         logprob_writer = self.logprob_writer(chosen)
@@ -394,15 +466,16 @@ class TriMode(LoadedModel):
             chosen.trim_loop,
         )
 
-    def keep(self, prompt: str | Sequence[int]) -> int:
+    def keep(self, prompt: str | Sequence[int], images: Sequence[Any] = ()) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.
 
-        Text or token ids, such as those of a system message, without what differs. Returns its number of tokens.
+        Text or token ids, such as those of a system message, without what differs; `images` as `create_completion`
+        takes them. Returns its number of tokens.
         `clear_cache` lets it go. On a CPU, bits are those of a long prompt, so a last part of it that is shorter than
         64 tokens may have to be computed again by prompts that end soon after it.
         """
-        tokens = self.prompt_tokens(prompt)
-        resolved = self.resolve(GenerationOptions(mode=AR, max_tokens=1), len(tokens))
+        tokens, pictures = self.image_prompt(prompt, images)
+        resolved = self.resolve(GenerationOptions(mode=AR, max_tokens=1), len(tokens), pictures)
         self._loop.complete(tokens, replace(resolved, engine={**resolved.engine, "keep": True}))
         return len(tokens)
 
@@ -411,12 +484,18 @@ class TriMode(LoadedModel):
         self._loop.clear_cache()
 
     def logits(
-        self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False, first: int = 0
+        self,
+        tokens: Sequence[int],
+        *,
+        block_start: int | None = None,
+        lora: bool = False,
+        first: int = 0,
+        pictures: Pictures | None = None,
     ) -> NDArray[np.float32]:
         """Logits of the rows from `first` on, float32 [len(tokens) - first, n_vocab].
 
         Rows are causal: row i predicts token i + 1. From `block_start` on, rows see each other in both directions and
-        row i predicts the token at i; with `lora` the drafter LoRA is on for these rows.
+        row i predicts the token at i; with `lora` the drafter LoRA is on for these rows. `pictures`: of a `Prompt`.
 
         With `first` 0 the requests' cache is not used. Else causal rows before `first` may be found there, with the
         same bits, and stay there for the next call: of a long text, a few rows at a time cost no more than all at once.
@@ -425,7 +504,7 @@ class TriMode(LoadedModel):
         """
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
-        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first)
+        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first, pictures)
 
     def set_weight(self, name: str, data: bytes) -> None:
         """Replace the data of a weight, rows in the type that it has, and drop the cache, which the old one wrote.
@@ -445,17 +524,22 @@ class TriMode(LoadedModel):
 
         return origin_of(self._model, self._file, *self._cache_types, exact_reuse=self._exact_reuse)
 
-    def save_state(self, tokens: Sequence[int]) -> CacheState:
+    def save_state(self, tokens: Sequence[int], *, pictures: Pictures | None = None) -> CacheState:
         """The keys and values of the longest beginning of `tokens` that finished requests have left in the cache.
 
         For what comes later and elsewhere: `load_state` of the same model in another process.
+        `pictures`: of a `Prompt`.
         """
         import numpy as np
 
-        from pytrimode.files.cache_state import CacheState
+        from pytrimode.files.cache_state import CacheState, ImageRun
 
-        held, k, v = self._loop.save_state(tokens)
-        return CacheState(np.asarray(held, np.int32), k, v, self.origin)
+        held, k, v = self._loop.save_state(tokens, pictures)
+        runs = [ImageRun(*run) for run in self._loop.image_runs(held)]
+        plain = np.asarray(held, np.int32)
+        for run in runs:
+            plain[run.begin : run.begin + run.n] = tokens[run.begin : run.begin + run.n]
+        return CacheState(plain, k, v, self.origin, tuple(runs))
 
     def load_state(self, state: CacheState) -> None:
         """Put a saved state into the cache: a prompt that begins with its tokens computes only the rest, to the same
@@ -470,5 +554,14 @@ class TriMode(LoadedModel):
             raise ValueError(f"the state was saved with {other}")
         if len(state.tokens) > self.n_ctx:
             raise ValueError(f"the state has {len(state.tokens)} tokens, the context has {self.n_ctx}")
-        if len(state.tokens):
-            self._loop.load_state(state.tokens.tolist(), state.k, state.v)
+        tokens = state.tokens.tolist()
+        held = []  # until the cache has them
+        if state.images and self.vision is None:
+            raise ValueError("the state has images, the model was loaded without its vision tower")
+        for run in state.images:
+            image = self._loop.add_image(run.key, run.n_rows)
+            held.append(image)
+            begin = image.first - run.first
+            tokens[run.begin : run.begin + run.n] = range(begin, begin - run.n, -1)
+        if tokens:
+            self._loop.load_state(tokens, state.k, state.v)

@@ -31,6 +31,8 @@ def load(model: str | None, loading: Loading, *, n_parallel: int = 1) -> TriMode
             type_v=loading.cache_type_v or loading.cache_type,
             flash_attn=loading.flash_attn != "off",
             lora_path=loading.lora_path,
+            mmproj=loading.mmproj_path,
+            image_max_side=loading.image_max_side,
             exact_reuse=loading.exact_reuse,
             n_parallel=n_parallel,
             verbose=loading.verbose,

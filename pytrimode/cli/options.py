@@ -85,6 +85,11 @@ _LOADING = [
     click.option("--lora", type=click.Path(), metavar="FILE",
                  help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
     click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
+    click.option("--mmproj", type=click.Path(), metavar="FILE",
+                 help="Vision tower (default: MODEL-mmproj.gguf beside the model, if it is there)."),
+    click.option("--no-mmproj", is_flag=True, help="Load no vision tower: the model takes text only."),
+    click.option("--image-max-side", type=click.IntRange(min=1), metavar="N",
+                 help="Pixels that the longest side of an image keeps, a multiple of 28 (default: the model's, 1400)."),
     click.option("--exact-reuse", is_flag=True,
                  help="Compute earlier replies again: answers are then those of an empty cache, bit by bit (CPU)."),
     click.option("--verbose", is_flag=True, help="Show llama.cpp's log."),
@@ -158,6 +163,9 @@ class Loading:
     cache_type_v: str | None
     lora: str | None
     no_lora: bool
+    mmproj: str | None
+    no_mmproj: bool
+    image_max_side: int | None
     exact_reuse: bool
     verbose: bool
 
@@ -165,6 +173,11 @@ class Loading:
     def lora_path(self) -> str | None:
         """`TriMode`'s argument."""
         return None if self.no_lora else self.lora or "auto"
+
+    @property
+    def mmproj_path(self) -> str | None:
+        """`TriMode`'s argument `mmproj`."""
+        return None if self.no_mmproj else self.mmproj or "auto"
 
 
 @dataclass(frozen=True)

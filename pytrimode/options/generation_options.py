@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pytrimode._native import LOOP_MIN_REPEATS, LOOP_WINDOW
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END
 from pytrimode.options import modes
 from pytrimode.options.sampling import Sampling, SamplingArguments
+
+if TYPE_CHECKING:
+    from pytrimode.vision.prompt import Pictures
 
 DEFAULT_MAX_TOKENS = 16
 """`create_completion`'s, as in llama-cpp-python; a chat answers to the end of the context."""
@@ -46,6 +49,8 @@ class ResolvedOptions:
     """Keyword arguments of the engine's `submit`."""
     stop: tuple[str, ...]
     ignore_eos: bool
+    pictures: Pictures | None = None
+    """Of the prompt; encoded when the request begins."""
 
 
 @dataclass(frozen=True)

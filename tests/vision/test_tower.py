@@ -1,4 +1,4 @@
-"""The vision tower against transformers' Pixtral tower and Mistral3 projector, and its preprocessing against OpenCV's."""
+"""The vision tower against transformers' Pixtral tower and Mistral3 projector, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def test_sides_out_of_range(side: int, tower: _native.Tower) -> None:
 @pytest.mark.parametrize(
     ("size", "max_side", "cells"),
     [
-        ((640, 480), 1400, (23, 18)), ((1920, 1080), 1400, (50, 29)), ((28, 28), 1400, (1, 1)), ((29, 28), 1400, (2, 1)),
+        ((640, 480), 1400, (23, 18)), ((1920, 1080), 1400, (50, 29)), ((28, 28), 1400, (1, 1)),
+        ((29, 28), 1400, (2, 1)),
         ((1, 1), 1400, (1, 1)), ((1400, 1400), 1400, (50, 50)), ((1401, 700), 1400, (50, 25)),
         ((10000, 1), 1400, (50, 1)), ((3000, 2000), 784, (28, 19)), ((4032, 3024), 448, (16, 12)),
     ],
