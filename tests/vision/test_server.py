@@ -165,7 +165,7 @@ def test_nothing_is_fetched_and_no_process_started(server: Served, monkeypatch: 
     seen: list[str] = []
 
     class Trap(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             seen.append(self.path)
 
     trap = http.server.HTTPServer(("127.0.0.1", 0), Trap)
@@ -215,7 +215,8 @@ def test_long_bodies_share_a_limit(vlm_gguf: Path) -> None:
 
     with served(loader(vlm_gguf, 256), max_body_bytes=4 << 20) as running:
         host, port = running.url.removeprefix("http://").split(":")
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {4 << 20}\r\n\r\n"
+        length = f"Content-Type: application/json\r\nContent-Length: {4 << 20}"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n\r\n"
         slow = []
         for _ in range(5):
             connection = socket.create_connection((host, int(port)))

@@ -116,3 +116,18 @@ def test_sides_out_of_range(side: int, tower: _native.Tower) -> None:
 )  # fmt: skip
 def test_cells(size: tuple[int, int], max_side: int, cells: tuple[int, int]) -> None:
     assert _native.vision_grid(*size, max_side) == cells
+
+
+OPENCV = Path(__file__).with_name("opencv_cubic.npz")
+"""Every 9th row and 11th column of what cv2.resize(..., INTER_CUBIC) of OpenCV 5.0 makes of `picture(width, height, 1)` as
+float32, with mean and deviation: [3, rows, columns], under names of WIDTHxHEIGHT_SIDE."""
+
+
+@pytest.mark.parametrize("name", np.load(OPENCV).files)
+def test_pixels_equal_opencv(name: str, tower: _native.Tower) -> None:
+    size, _, side = name.partition("_")
+    width, height = map(int, size.split("x"))
+    expected = np.load(OPENCV)[name]
+    got = tower.pixels(picture(width, height, 1), int(side))[:, ::9, ::11]
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() < 2e-5
