@@ -31,6 +31,7 @@ from pytrimode.options.generation_options import (
 from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.sampling import DEFAULT_CHAT_TEMPERATURE, DEFAULT_TEMPERATURE, Sampling
 from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
+from pytrimode.plan.vision import reserved_for
 from pytrimode.vision.load import find_mmproj, load_vision, tower_device
 from pytrimode.vision.picture import open_picture
 from pytrimode.vision.prompt import IMAGE_START, NO_VISION, Prompt, expand, has_images, take_pictures, too_long
@@ -121,6 +122,7 @@ class TriMode(LoadedModel):
             "n_batch": n_batch, "n_parallel": n_parallel, "type_k": type_k, "type_v": type_v, "flash_attn": flash_attn,
         }  # fmt: skip
         needs = {"n_ctx": n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
+        needs["reserved"] = reserved_for(tower, tower_device(-1, main_gpu), image_max_side)
         self.n_gpu_layers = resolve_gpu_layers(n_gpu_layers, file, **needs)
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
@@ -146,8 +148,8 @@ class TriMode(LoadedModel):
                 tower, n_embd=model.n_embd, model=self, device=tower_device(self.n_gpu_layers, main_gpu),
                 n_threads=n_threads or 0, max_side=image_max_side,
             )  # fmt: skip
-        self.memory = engine.memory
-        """Bytes of the `kv_cache` and of the `compute` buffers."""
+        self.memory = engine.memory | ({"vision": self.vision.tower.weight_bytes} if self.vision else {})
+        """Bytes of the `kv_cache` and of the `compute` buffers, and of a `vision` tower."""
         self._limits = Limits(
             engine.n_ctx,
             n_batch,

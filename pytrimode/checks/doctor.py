@@ -161,10 +161,19 @@ def _machine() -> Iterator[Finding]:
     features = next((backend["features"] for backend in backends if backend["name"] == "CPU"), {})
     yield Finding("CPU features", None, " ".join(k for k, v in features.items() if v != "0"), data=features)
     yield _threads()
+    yield _pillow()
     for device in devices:
         memory = f"{size_text(device['memory_free'])} of {size_text(device['memory_total'])} free"
         yield Finding(f"device {device['name']}", None, f"{device['description']} ({memory})", data=device)
     yield gpu_finding(backends, devices, gpu_hardware())
+
+
+def _pillow() -> Finding:
+    """Whether images can be read."""
+    found = _installed("pillow")
+    text = f"Pillow {found}: images can be read" if found else "no Pillow: images cannot be read"
+    advice = "" if found else 'for a model with a vision tower: pip install "pytrimode[vision]"'
+    return Finding("images", None, text, advice, {"pillow": found})
 
 
 def _threads() -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert import ConversionError, lora_path
+from pytrimode.convert import ConversionError, lora_path, mmproj_path
 from pytrimode.convert.checkpoint.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
 from pytrimode.convert.checkpoint.hparams import DEFAULT_BLOCK_LENGTH, Hyperparameters, Rope
 from pytrimode.convert.checkpoint.json_file import JsonObject
@@ -31,6 +31,7 @@ class ModelShape:
         gguf: the file, None for a checkpoint and a built-in shape.
         stored: the tensors of that file.
         lora_gguf: the drafter LoRA beside it.
+        mmproj_gguf: the vision tower beside it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelShape:
     gguf: Path | None = None
     stored: tuple[TensorInfo, ...] = ()
     lora_gguf: Path | None = None
+    mmproj_gguf: Path | None = None
 
 
 def _family(size: str, hidden: int, layers: int, ffn: int, rope_theta: float) -> ModelShape:
@@ -94,7 +96,7 @@ def _of_gguf(path: Path) -> ModelShape:
     architecture = header.metadata.get(keys.GENERAL_ARCHITECTURE)
     if architecture != keys.ARCHITECTURE or header.metadata.get(keys.GENERAL_TYPE, "model") != "model":
         raise ValueError(f"{path}: no model of architecture {keys.ARCHITECTURE}, found {architecture!r}")
-    lora = lora_path(path)
+    lora, tower = lora_path(path), mmproj_path(path)
     return ModelShape(
         name=str(header.metadata.get(keys.GENERAL_NAME) or path.name),
         hparams=_hparams(header),
@@ -102,6 +104,7 @@ def _of_gguf(path: Path) -> ModelShape:
         gguf=path,
         stored=tuple(header.tensors),
         lora_gguf=lora if lora.is_file() else None,
+        mmproj_gguf=tower if tower.is_file() else None,
     )
 
 

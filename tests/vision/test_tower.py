@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +103,20 @@ def test_aborting(tower: _native.Tower) -> None:
     assert tower.encode(picture(56, 56), 1400).shape == (4, 64)
 
 
+def test_ctrl_c(tower: _native.Tower) -> None:
+    """A signal ends an encoding of the main thread, and the tower goes on."""
+    image = picture(700, 700)
+    started = time.monotonic()
+    tower.encode(image, 1400)
+    whole = time.monotonic() - started
+    threading.Timer(min(0.3, whole / 4), os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        tower.encode(image, 1400)
+    assert time.monotonic() - started < whole
+    assert tower.encode(picture(56, 56), 1400).shape == (4, 64)
+
+
 @pytest.mark.parametrize("side", [0, 27, 29, 1000, 1568])
 def test_sides_out_of_range(side: int, tower: _native.Tower) -> None:
     with pytest.raises(ValueError, match=f"max_side {side}: must be a multiple of 28 from 28 to 1540"):
@@ -119,8 +137,8 @@ def test_cells(size: tuple[int, int], max_side: int, cells: tuple[int, int]) -> 
 
 
 OPENCV = Path(__file__).with_name("opencv_cubic.npz")
-"""Every 9th row and 11th column of what cv2.resize(..., INTER_CUBIC) of OpenCV 5.0 makes of `picture(width, height, 1)` as
-float32, with mean and deviation: [3, rows, columns], under names of WIDTHxHEIGHT_SIDE."""
+"""Every 9th row and 11th column of what cv2.resize(..., INTER_CUBIC) of OpenCV 5.0 makes of `picture(width, height, 1)`
+as float32, with mean and deviation: [3, rows, columns], under names of WIDTHxHEIGHT_SIDE."""
 
 
 @pytest.mark.parametrize("name", np.load(OPENCV).files)
