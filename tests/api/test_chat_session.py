@@ -375,7 +375,7 @@ def test_with_exact_reuse_the_cache_changes_no_bit(q8_gguf: Path, questions: lis
 
 def gap_where_they_part(model: TriMode, session: ChatSession, answer: str, expected: str) -> float:
     """Between the logits of the first two tokens that differ, in a pass without the cache."""
-    prompt = session._prompt(session.turns[:-1])
+    prompt = session._prompt(session.turns[:-1]).tokens
     a, b = ([*model.tokenize(text, add_bos=False, special=True), model.eos_token_id] for text in (answer, expected))
     same = n_common(a, b)
     row = model.logits([*prompt, *a[:same]])[-1]
