@@ -34,7 +34,7 @@ from pytrimode.plan.offload import resolve_gpu_layers, telling_what_fits, warn_o
 from pytrimode.plan.vision import reserved_for
 from pytrimode.vision.load import find_mmproj, load_vision, tower_device
 from pytrimode.vision.picture import open_picture
-from pytrimode.vision.prompt import IMAGE_START, NO_VISION, Prompt, expand, has_images, take_pictures, too_long
+from pytrimode.vision.prompt import IMAGE_START, NO_VISION, Prompt, count_images, expand, take_pictures, too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,7 +232,7 @@ class TriMode(LoadedModel):
         tokens of images; OSError for a file that cannot be read.
         """
         if self.vision is None:
-            if has_images(messages):
+            if count_images(messages):
                 raise ValueError(NO_VISION.format(self.model_path))
             return Prompt(self.chat_tokens(messages, enable_thinking=enable_thinking, **variables), None)
         taken, pictures = take_pictures(messages, local=local)

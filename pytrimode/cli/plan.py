@@ -120,9 +120,7 @@ def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
     if found.measured_on == "CPU":
         console.print("           a GPU's backend may ask for somewhat more; this machine has none to ask")
     console.print(_memory_table(found))
-    console.print(
-        "On the device: all weights but the token embedding, LoRA, vision, the cache, the compute buffers."
-    )
+    console.print("On the device: all weights but the token embedding, LoRA, vision, the cache, the compute buffers.")
 
 
 def _choice_text(found: Plan) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytrimode.options.generation_options import GenerationOptions
-from pytrimode.vision.picture import open_picture
-from pytrimode.vision.prompt import LOCAL
+from pytrimode.vision.picture import DEFAULT_LIMITS, open_picture
+from pytrimode.vision.prompt import LOCAL, count_images
 
 if TYPE_CHECKING:
     from pytrimode.answers.completion import Step
@@ -106,7 +106,10 @@ class ChatSession:
             reply = n_ctx // REPLY_SHARE
         begins = [i for i, message in enumerate(self.turns) if i == 0 or message["role"] == "user"]
         for dropped, begin in enumerate(begins):
-            prompt = self._prompt([*self.turns[begin:], user])
+            turns = [*self.turns[begin:], user]
+            if count_images(turns) > DEFAULT_LIMITS.max_images:
+                continue
+            prompt = self._prompt(turns)
             if len(prompt.tokens) + reply <= n_ctx:
                 return prompt, begin, dropped
         return alone, len(self.turns), len(begins)

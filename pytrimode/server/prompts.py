@@ -29,7 +29,7 @@ from pytrimode.server.threads import CHARS_HELD
 from pytrimode.server.tools import Tools, template_message
 from pytrimode.trimode import TriMode
 from pytrimode.vision.picture import Picture
-from pytrimode.vision.prompt import NO_VISION, Pictures, Prompt, has_images, take_pictures, too_long
+from pytrimode.vision.prompt import NO_VISION, Pictures, Prompt, count_images, take_pictures, too_long
 
 _SET_BY_SERVER = {"messages", "tools", "tool_choice", "add_generation_prompt", "bos_token", "eos_token", "self"}
 """Template variables that `chat_template_kwargs` must not name."""
@@ -114,7 +114,7 @@ class Prompts:
         pictures: list[Picture] = []
         if self._model.vision:
             messages, pictures = take_pictures(messages, local=False)
-        elif has_images(messages):
+        elif count_images(messages):
             raise ApiError(400, NO_VISION.format("the model"))
         variables = self._template_variables(body)
         return self._model.chat_template.render(messages, images=bool(pictures), **variables), pictures

@@ -88,11 +88,11 @@ def too_long(n_prompt: int, n_ctx: int, pictures: Pictures) -> str:
     )
 
 
-def has_images(messages: Sequence[Message]) -> bool:
-    """Whether any message has a part that is an image."""
+def count_images(messages: Sequence[Message]) -> int:
+    """Parts of messages that are images."""
     contents = [message.get("content") for message in messages]
     parts = [part for content in contents if isinstance(content, (list, tuple)) for part in content]
-    return any(isinstance(part, Mapping) and part.get("type") in ("image_url", LOCAL) for part in parts)
+    return sum(isinstance(part, Mapping) and part.get("type") in ("image_url", LOCAL) for part in parts)
 
 
 def take_pictures(

@@ -261,6 +261,14 @@ def test_a_conversation_is_saved_with_its_images(vlm_gguf: Path, tmp_path: Path)
             chat.send("And now?")
 
 
+def test_the_oldest_turns_go_when_there_are_too_many_images(vlm: TriMode) -> None:
+    chat = ChatSession(vlm, options=GenerationOptions(max_tokens=1))
+    for seed in range(10):
+        list(chat.send("And this?", [picture(28, 28, seed)]))
+    assert chat.dropped_turns == 1
+    assert sum(isinstance(turn["content"], list) for turn in chat.turns) == 8
+
+
 def test_another_models_tower(vlm_gguf: Path, q8_gguf: Path) -> None:
     with pytest.raises(RuntimeError, match="it belongs to another model; give the right one"):
         TriMode(q8_gguf, n_ctx=64, mmproj=vlm_gguf.with_name("vlm-mmproj.gguf"))

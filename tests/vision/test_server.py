@@ -18,7 +18,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from support.serving import Served, error_of, events, loader, served
+from support.serving import Served, error_of, events, loader, served, until
 from support.vlm import picture
 
 from pytrimode import TriMode
@@ -222,12 +222,15 @@ def test_long_bodies_share_a_limit(vlm_gguf: Path) -> None:
             connection = socket.create_connection((host, int(port)))
             connection.sendall(head.encode() + b" " * (4_000_000))
             slow.append(connection)
-        time.sleep(1)
         text = {"messages": [{"role": "user", "content": "Hello"}], **GREEDY}
         assert running.post(CHAT, text).status_code == 200
-        refused = running.client.post(CHAT, content=b" " * (4 << 20), headers={"Content-Type": "application/json"})
-        assert refused.status_code == 503
+
+        def long_body() -> int:
+            content = b" " * (4 << 20)
+            return running.client.post(CHAT, content=content, headers={"Content-Type": "application/json"}).status_code
+
+        until(lambda: long_body() == 503)
+        assert running.post(CHAT, text).status_code == 200
         for connection in slow:
             connection.close()
-        time.sleep(0.5)
-        assert running.post(CHAT, text | {"junk": "x" * (3 << 20)}).status_code == 200
+        until(lambda: running.post(CHAT, text | {"junk": "x" * (3 << 20)}).status_code == 200)
