@@ -24,7 +24,7 @@ class LoadedModel:
         self._model = model
         self.model_path = model_path
         self._metadata = model.metadata
-        self._think_begin, self._think_end = self._special_token(THINK_BEGIN), self._special_token(THINK_END)
+        self._think_begin, self._think_end = self.special_token(THINK_BEGIN), self.special_token(THINK_END)
 
     @property
     def n_vocab(self) -> int:
@@ -116,10 +116,10 @@ class LoadedModel:
     def _visible_specials(self) -> frozenset[int]:
         """Special tokens that a reader needs to tell reasoning and tool calls from the answer: part of the text."""
         template = self._metadata.get(keys.CHAT_TEMPLATE, "")
-        tags = (self._special_token(tag) for tag in TAGS if tag in template)
+        tags = (self.special_token(tag) for tag in TAGS if tag in template)
         return frozenset((self._think_begin, self._think_end, *tags))
 
-    def _special_token(self, name: str) -> int:
+    def special_token(self, name: str) -> int:
         """Id of a special token, -1 if there is none of this name."""
         ids = self.tokenize(name, add_bos=False, special=True)
         return ids[0] if len(ids) == 1 else -1

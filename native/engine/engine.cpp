@@ -80,13 +80,16 @@ Engine::Engine(const Model & model, const EngineOptions & options)
              parse_cache_type(options.type_k, "type_k", options.flash_attn, model.hparams().head_dim),
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       sequences_(cache_),
+      images_(model.hparams().n_embd),
       forward_(model, cache_,
-               {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs}),
+               {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs,
+                options.images ? &images_ : nullptr}),
       batch_(options.n_batch),
       draft_length_(std::min(options.n_batch, max_draft_length(model))),
       threads_(options.n_threads, options.fewer_threads) {}
 
-int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel) {
+int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel,
+                       std::vector<ImageHandle> images) {
     check_tokens(prompt);
     check_options(options);
     check_infill(options, static_cast<int>(prompt.size()));
@@ -95,6 +98,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, 
 
     auto sampler = std::make_unique<Sampler>(model_, options.sampler, options_.n_ctx);
     auto active = std::make_unique<Active>();
+    active->images = std::move(images);
     Request & request = active->request;
     request.stats.prompt_tokens = static_cast<int>(prompt.size());
     request.prompt = std::move(prompt);
@@ -259,6 +263,7 @@ bool Engine::collect(double seconds, double compute_seconds) {
 // Its slot is free, its cells wait for a prompt that begins alike.
 void Engine::end(Active & active) {
     queue_.erase(std::remove(queue_.begin(), queue_.end(), &active), queue_.end());
+    active.images.clear();
     if (!active.sequence) {
         return;
     }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "cache/image_rows.h"
 #include "forward/batch.h"
 #include "forward/graph.h"
 #include "ggml-alloc.h"
@@ -30,8 +31,9 @@ struct ForwardOptions {
     int n_batch = 512;
     int n_threads = 0;  // 0: all cores
     bool flash_attn = true;
-    bool use_scheduler = false;  // on a CPU the scheduler is not needed; tests compare both paths
-    bool device_graphs = false;  // on a CPU too, graphs as for a device: for tests
+    bool use_scheduler = false;          // on a CPU the scheduler is not needed; tests compare both paths
+    bool device_graphs = false;          // on a CPU too, graphs as for a device: for tests
+    const ImageRows * images = nullptr;  // vectors of the rows of images; null: no pass has any
 };
 
 // Seconds spent so far, and what on.

@@ -23,10 +23,12 @@ struct GraphKey {
     bool select;      // logits of some rows only
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
+    bool embedded;    // rows of the token embedding are an input, rows of images among them
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, cells.begin, cells.count, lora, select, confidence, candidates) <
-               std::tie(o.n_rows, o.n_out, o.cells.begin, o.cells.count, o.lora, o.select, o.confidence, o.candidates);
+        return std::tie(n_rows, n_out, cells.begin, cells.count, lora, select, confidence, candidates, embedded) <
+               std::tie(o.n_rows, o.n_out, o.cells.begin, o.cells.count, o.lora, o.select, o.confidence, o.candidates,
+                        o.embedded);
     }
 };
 
@@ -54,11 +56,11 @@ struct Graph {
     ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention) [cells.count, n_rows]: 0 visible, -inf not;
                                      // null with `attention`
 
-    ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
+    ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null where embeddings are given
     ggml_tensor * positions = nullptr;    // I32 [n_rows]
     ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go
     ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
-    ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
+    ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; with host_embedding, or a key that is `embedded`
     ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
 

@@ -14,7 +14,12 @@ import jinja2.meta
 import jinja2.sandbox
 
 Message = Mapping[str, Any]
-"""{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str}}."""
+"""{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str} and, for a
+model with vision, {"type": "image_url", "image_url": {"url": "data:..."}}."""
+
+IMAGE_PART: Message = {"type": "image"}
+"""Stands for a picture in a list of parts, without what it shows."""
+_IMAGE_START = "<|image_start|>"
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -41,8 +46,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _plain(message: Message) -> dict[str, Any]:
-    """The message with its content as one string."""
+def _plain(message: Message, *, images: bool, as_parts: bool) -> dict[str, Any]:
+    """The message with its content as one string; one with pictures as a list, for templates that know these."""
     if "role" not in message:
         raise ValueError(f"a chat message needs a role: {dict(message)!r}")
     content = message.get("content")
@@ -50,12 +55,17 @@ def _plain(message: Message) -> dict[str, Any]:
         return {**message, "content": content or ""}
     texts = []
     for part in content:
+        if images and part == IMAGE_PART:
+            texts.append(_IMAGE_START)
+            continue
         if not isinstance(part, Mapping) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
             raise ValueError(f"message content of type {kind!r} is not supported: only text is")
         if not isinstance(part.get("text"), str):
             raise ValueError("the text of a message part must be a string")
         texts.append(part["text"])
+    if as_parts and any(part == IMAGE_PART for part in content):
+        return {**message, "content": [dict(part) for part in content]}
     return {**message, "content": "".join(texts)}
 
 
@@ -78,16 +88,20 @@ class ChatTemplate:
         """Names that the template asks for: `messages`, perhaps `tools`, `enable_thinking`, ..."""
         return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(self.source)))
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any) -> str:
-        """The prompt text, special tokens spelled out.
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, images: bool = False, **variables: Any
+    ) -> str:
+        """The prompt text, special tokens spelled out. `images`: parts that are `IMAGE_PART` stand for pictures; a
+        template that does not speak of images gets their start token as text.
 
         Raises ValueError for messages that the template refuses.
         """
         if not messages:
             raise ValueError("there are no messages")
+        plain = [_plain(message, images=images, as_parts="image" in self.source) for message in messages]
         try:
             return self._template.render(
-                messages=[_plain(m) for m in messages],
+                messages=plain,
                 add_generation_prompt=add_generation_prompt,
                 **self._tokens,
                 **variables,
