@@ -17,6 +17,7 @@ from pytrimode.answers.logprobs import LogprobWriter
 from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
 from pytrimode.engine_loop import Cancellation, EngineLoop
 from pytrimode.files import model_file
+from pytrimode.formats.image_part import IMAGE_START
 from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.loaded_model import LoadedModel
@@ -42,7 +43,7 @@ from pytrimode.options.threads import default_threads
 from pytrimode.vision.load import load_vision, tower_device
 from pytrimode.vision.memory import reserved_for
 from pytrimode.vision.picture import open_picture
-from pytrimode.vision.prompt import IMAGE_START, NO_VISION, Prompt, count_images, expand, take_pictures, too_long
+from pytrimode.vision.prompt import NO_VISION, Prompt, count_images, expand, take_pictures, too_long
 
 if TYPE_CHECKING:
     import numpy as np

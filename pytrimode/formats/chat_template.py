@@ -13,13 +13,11 @@ import jinja2.ext
 import jinja2.meta
 import jinja2.sandbox
 
+from pytrimode.formats.image_part import IMAGE_PART, IMAGE_START
+
 Message = Mapping[str, Any]
 """{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str} and, for a
 model with vision, {"type": "image_url", "image_url": {"url": "data:..."}}."""
-
-IMAGE_PART: Message = {"type": "image"}
-"""Stands for a picture in a list of parts, without what it shows."""
-_IMAGE_START = "<|image_start|>"
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -56,7 +54,7 @@ def _plain(message: Message, *, images: bool, as_parts: bool) -> dict[str, Any]:
     texts = []
     for part in content:
         if images and part == IMAGE_PART:
-            texts.append(_IMAGE_START)
+            texts.append(IMAGE_START)
             continue
         if not isinstance(part, Mapping) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytrimode.formats.chat_template import IMAGE_PART, Message
+from pytrimode.formats.image_part import IMAGE_PART, IMAGE_START
 from pytrimode.vision.picture import DEFAULT_LIMITS, ImageError, Limits, Picture, from_image_url, open_picture
 
-IMAGE_START = "<|image_start|>"
-NO_VISION = "{} was loaded without a vision tower, so only text is possible: images need its mmproj file beside it"
+if TYPE_CHECKING:
+    from pytrimode.formats.chat_template import Message
+
+NO_VISION = "{} was loaded without a vision tower, so only text is possible: image and image_url need the mmproj file"
 LOCAL = "image"
 """Type of the part whose `image` is a path, bytes, a Pillow image or an array: for callers in this process."""
 
