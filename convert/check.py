@@ -14,11 +14,13 @@ from pytrimode.convert.checkpoint.names import match_weights, vision_weights
 from pytrimode.convert.checkpoint.vocab import Vocab
 from pytrimode.convert.conversion import checkpoint_metadata, source_files
 from pytrimode.convert.encode import SourceTensor, checkpoint_tensor, encode_tensor
-from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput
 from pytrimode.convert.imatrix_file import ImportanceMatrix
 from pytrimode.convert.provenance import SourceHashes
-from pytrimode.gguf import keys
+from pytrimode.convert.vision.mmproj import DEFAULT_MMPROJ_TYPE, Mmproj
+from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.file_names import mmproj_path
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.options.threads import default_threads
@@ -36,7 +38,8 @@ class CheckResult:
         n_keys: metadata keys compared.
         hashes_checked: the file records SHA-256 of its source files, and they were compared too.
         differences: each in one line; empty when the file holds the checkpoint.
-        n_skipped: tensors of the checkpoint that no file would hold: those of a vision and language model's vision.
+        n_skipped: tensors of the checkpoint that stand in another file: those of a vision and language model's vision.
+        is_mmproj: the file is a vision tower's.
     """
 
     n_tensors: int
@@ -44,6 +47,13 @@ class CheckResult:
     hashes_checked: bool
     differences: list[str]
     n_skipped: int = 0
+    is_mmproj: bool = False
+
+
+def files_to_check(gguf: Path) -> list[Path]:
+    """The file and, where there is one beside it, its vision tower's."""
+    beside = mmproj_path(gguf)
+    return [gguf, beside] if beside.is_file() and beside != gguf else [gguf]
 
 
 def check(
@@ -54,7 +64,7 @@ def check(
     imatrix: str | PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckResult:
-    """Compare a GGUF file with the checkpoint that it was made from.
+    """Compare a GGUF file, a model or the vision tower of one, with the checkpoint that it was made from.
 
     Every weight of the checkpoint is encoded again, in the type that its tensor has in the file, and must give the same
     bytes; every key that the converter would write must be there with the same value, further keys do not matter.
@@ -62,20 +72,44 @@ def check(
     imatrix: the importance matrix that the file was made with. progress: called with (bytes compared, bytes in all).
     Raises ConversionError when one of them cannot be read, or an importance matrix is needed and not given.
     """
-    with GgufInput(Path(gguf)) as file, Checkpoint(Path(model_dir)) as checkpoint:
-        importance = _importance(file, imatrix)
+    with GgufInput(Path(gguf), max_dims=MMPROJ_DIMS) as file, Checkpoint(Path(model_dir)) as checkpoint:
         hparams = Hyperparameters.from_config(checkpoint.config)
         vocab = Vocab.from_checkpoint(checkpoint, hparams.vocab_size)
+        if file.value(keys.GENERAL_ARCHITECTURE) == vision_keys.ARCHITECTURE:
+            return _check_mmproj(file, checkpoint, Mmproj.open(checkpoint, hparams, vocab), threads or 0, progress)
+        importance = _importance(file, imatrix)
         weights = match_weights(checkpoint, hparams)
         n_params = sum(prod(weight.shape) for weight in weights)
         expected = checkpoint_metadata(checkpoint, hparams, vocab, OUTPUT_TYPES["f32"], n_params)
         n_keys, differences = _compare_keys(expected.without(*OF_THE_FILE), file.metadata())
-        with SourceHashes(source_files(checkpoint) if keys.TRIMODE_SOURCE_SHA256 in file.metadata() else []) as hashes:
+        with _hashes_for(file, checkpoint) as hashes:
             sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
             differences += _compare_tensors(sources, file, importance, threads or default_threads(), progress)
             differences += _compare_hashes(file.metadata(), hashes)
         n_skipped = len(vision_weights(checkpoint))
         return CheckResult(len(sources), n_keys, bool(hashes.files), differences, n_skipped)
+
+
+def _check_mmproj(
+    file: GgufInput,
+    checkpoint: Checkpoint,
+    tower: Mmproj | None,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> CheckResult:
+    if tower is None:
+        raise ConversionError(f"{file.path}: a vision tower, {checkpoint.path} is no vision and language model")
+    expected = tower.metadata(checkpoint, DEFAULT_MMPROJ_TYPE)
+    n_keys, differences = _compare_keys(expected.without(*OF_THE_FILE), file.metadata())
+    with _hashes_for(file, checkpoint) as hashes:
+        differences += _compare_tensors(tower.sources, file, None, threads, progress)
+        differences += _compare_hashes(file.metadata(), hashes)
+    return CheckResult(len(tower.sources), n_keys, bool(hashes.files), differences, is_mmproj=True)
+
+
+def _hashes_for(file: GgufInput, checkpoint: Checkpoint) -> SourceHashes:
+    """Of the checkpoint's files, where the file records them."""
+    return SourceHashes(source_files(checkpoint) if keys.TRIMODE_SOURCE_SHA256 in file.metadata() else [])
 
 
 def _importance(file: GgufInput, imatrix: str | PathLike[str] | None) -> ImportanceMatrix | None:

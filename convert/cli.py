@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from pytrimode.convert.check import check
+from pytrimode.convert.check import CheckResult, check, files_to_check
 from pytrimode.convert.cli_options import library_arguments, output_options
 from pytrimode.convert.cli_run import byte_progress, clean_errors, report
 from pytrimode.convert.conversion import convert
 from pytrimode.convert.restore.restore import restore
+from pytrimode.convert.vision.mmproj import MMPROJ_TYPES
 from pytrimode.gguf.types import OUTPUT_TYPES
 
 DEFAULT_OUTTYPE = "q8_0"
@@ -31,6 +32,10 @@ def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @type_flags
 @click.option("--outtype", type=click.Choice(list(OUTPUT_TYPES)), help="The same as the flag of that name.")
 @output_options
+@click.option(
+    "--mmproj-type", type=click.Choice(MMPROJ_TYPES), help="Type of the vision tower's matrices.  [default: f16]"
+)
+@click.option("--no-mmproj", is_flag=True, help="Leave the vision tower of a vision and language model out.")
 @click.option("--check", "check_only", is_flag=True, help="Compare: trimode-convert --check FILE.gguf MODEL_DIR.")
 @click.option("--to-safetensors", is_flag=True, help="Back: trimode-convert --to-safetensors FILE.gguf NEW_DIR.")
 @click.option("--no-hashes", is_flag=True, help="Do not record the SHA-256 of the checkpoint's files.")
@@ -42,12 +47,15 @@ def main(
     check_only: bool,
     to_safetensors: bool,
     no_hashes: bool,
+    mmproj_type: str | None,
+    no_mmproj: bool,
     **options: Any,
 ) -> None:
     """Convert a Nemotron-Labs-Diffusion checkpoint to GGUF.
 
     MODEL_DIR holds config.json, tokenizer.json and the safetensors weights. OUT is the file to write; {ftype} in it
-    stands for the output type. The drafter LoRA in linear_spec_lora/ becomes OUT-drafter-lora.gguf.
+    stands for the output type. The drafter LoRA in linear_spec_lora/ becomes OUT-drafter-lora.gguf, the vision tower of
+    a vision and language model OUT-mmproj.gguf.
 
     \b
     trimode-convert Nemotron-Labs-Diffusion-8B nld-8b-{ftype}.gguf --q4_k_m
@@ -65,7 +73,10 @@ def main(
     quiet, arguments = options["quiet"], library_arguments(options)
     with clean_errors():
         with byte_progress("Converting", quiet=quiet) as advance:
-            result = convert(model_dir, out, chosen, progress=advance, hashes=not no_hashes, **arguments)
+            result = convert(
+                model_dir, out, chosen, progress=advance, hashes=not no_hashes, mmproj=not no_mmproj,
+                mmproj_type=mmproj_type, **arguments,
+            )  # fmt: skip
         if not quiet:
             report(result, dry_run=arguments["dry_run"])
 
@@ -78,16 +89,25 @@ def _chosen_type(outtype: str | None, flags: dict[str, bool]) -> str:
 
 
 def _check(gguf: Path, model_dir: Path, options: dict[str, Any]) -> None:
-    with clean_errors(), byte_progress("Comparing", quiet=options["quiet"]) as advance:
-        result = check(gguf, model_dir, threads=options["threads"], imatrix=options["imatrix"], progress=advance)
-    for difference in result.differences:
-        click.echo(f"{gguf}: {difference}", err=True)
-    if result.differences:
-        raise click.ClickException(f"{gguf} differs from {model_dir} in {len(result.differences)} places")
-    if not options["quiet"]:
-        hashes = " and the SHA-256 of its files" if result.hashes_checked else ""
-        vision = f"; {result.n_skipped} of its vision are no part of it" if result.n_skipped else ""
-        click.echo(f"{gguf} holds {model_dir}: {result.n_tensors} tensors, {result.n_keys} keys{hashes} agree{vision}")
+    n_differences = 0
+    for path in files_to_check(gguf):
+        with clean_errors(), byte_progress("Comparing", quiet=options["quiet"]) as advance:
+            result = check(path, model_dir, threads=options["threads"], imatrix=options["imatrix"], progress=advance)
+        n_differences += len(result.differences)
+        for difference in result.differences:
+            click.echo(f"{path}: {difference}", err=True)
+        if not options["quiet"] and not result.differences:
+            _report_check(path, model_dir, result)
+    if n_differences:
+        raise click.ClickException(f"{gguf} differs from {model_dir} in {n_differences} places")
+
+
+def _report_check(path: Path, model_dir: Path, result: CheckResult) -> None:
+    hashes = " and the SHA-256 of its files" if result.hashes_checked else ""
+    what = "the vision tower of " if result.is_mmproj else ""
+    vision = f"; {result.n_skipped} of its vision are no part of it" if result.n_skipped else ""
+    agree = f"{result.n_tensors} tensors, {result.n_keys} keys{hashes} agree{vision}"
+    click.echo(f"{path} holds {what}{model_dir}: {agree}")
 
 
 def _restore(gguf: Path, directory: Path, options: dict[str, Any]) -> None:

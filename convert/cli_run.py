@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -61,12 +62,14 @@ def report(result: ConversionResult, *, dry_run: bool) -> None:
     )
     if result.lora_path:
         click.echo(f"{result.lora_path}: drafter LoRA")
+    if result.mmproj_path:
+        click.echo(f"{result.mmproj_path}: {_vision_line(result)}")
     click.echo(f"Try it: pytrimode chat {result.path}")
 
 
 def _report_plan(result: ConversionResult) -> None:
     width = max(len(tensor.name) for tensor in result.tensors)
-    for tensor in result.tensors:
+    for tensor in [*result.tensors, *result.mmproj_tensors]:
         click.echo(_row(tensor, width))
     for stored in result.skipped:
         shape = " x ".join(map(str, stored.shape))
@@ -75,8 +78,18 @@ def _report_plan(result: ConversionResult) -> None:
         f"{result.outtype}: {result.n_tensors} tensors, {size_text(result.n_bytes)}, "
         f"{total_bits_per_weight(result.tensors):.2f} bits per weight; nothing was written"
     )
-    for path in [*result.paths, *([result.lora_path] if result.lora_path else [])]:
+    if result.mmproj_path:
+        click.echo(_vision_line(result))
+    beside = [path for path in (result.lora_path, result.mmproj_path) if path]
+    for path in [*result.paths, *beside]:
         click.echo(f"would write {path}")
+
+
+def _vision_line(result: ConversionResult) -> str:
+    tensors = result.mmproj_tensors
+    matrices = Counter(tensor.kind.name.lower() for tensor in tensors if len(tensor.shape) == 2)
+    size = size_text(sum(tensor.n_bytes for tensor in tensors))
+    return f"vision tower and projector, {matrices.most_common(1)[0][0]}, {len(tensors)} tensors, {size}"
 
 
 def _row(tensor: PlannedTensor, width: int) -> str:

@@ -21,11 +21,13 @@ from pytrimode.convert.lora import LORA_TYPES, DrafterLora
 from pytrimode.convert.model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.convert.vision.mmproj import DEFAULT_MMPROJ_TYPE, MMPROJ_TYPES, Mmproj
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.sizes import size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
+from pytrimode.gguf.writer import OutputTensor
 from pytrimode.options.threads import default_threads
 
 
@@ -36,6 +38,7 @@ class ConversionResult:
     Attributes:
         path: the GGUF file, the first of them if there are several.
         lora_path: the drafter LoRA beside it, None when there is none.
+        mmproj_path: the vision tower beside it, None when there is none.
         outtype: as asked for.
         tensors: the model's tensors, in order.
         n_params: weights of the model.
@@ -44,7 +47,8 @@ class ConversionResult:
         seconds: from start to finish, until the files are on the disk.
         paths: all files of the model.
         notes: what the user should know; empty when all is as usual.
-        skipped: tensors of the source that are no part of the model: those of a vision and language model's vision.
+        skipped: tensors of the source that were left out: those of a vision and language model's vision.
+        mmproj_tensors: what stands in the vision tower's file, in order.
     """
 
     path: Path
@@ -58,6 +62,8 @@ class ConversionResult:
     paths: list[Path]
     notes: list[str] = field(default_factory=list)
     skipped: list[StoredTensor] = field(default_factory=list)
+    mmproj_path: Path | None = None
+    mmproj_tensors: list[PlannedTensor] = field(default_factory=list)
 
     @property
     def n_tensors(self) -> int:
@@ -85,14 +91,16 @@ def convert(
     metadata: Sequence[str] = (),
     dry_run: bool = False,
     hashes: bool = True,
+    mmproj: bool = True,
+    mmproj_type: str | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Convert a checkpoint directory to a GGUF file that both pytrimode and stock llama.cpp run.
 
     The type of each tensor is what libllama chooses for a file of type `outtype`. The drafter LoRA in
-    `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`. Of a vision and language model the text model is converted.
-    Files appear when they are complete; on any error nothing is left behind. Memory stays below 1 GiB whatever the size
-    of the model.
+    `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`, the vision tower and projector of a vision and language model
+    `OUT-mmproj.gguf`. Files appear when they are complete; on any error nothing is left behind. Memory stays below
+    1 GiB whatever the size of the model.
 
     Args:
         model_dir: directory with config.json, tokenizer.json and safetensors weights.
@@ -108,17 +116,21 @@ def convert(
         metadata: changes, `KEY=VALUE`, see `edit_metadata`.
         dry_run: plan everything and write nothing.
         hashes: record the SHA-256 of the source files in the metadata.
+        mmproj: convert the vision tower too.
+        mmproj_type: the type of its matrices, of `MMPROJ_TYPES`; None for F16.
         progress: called with (bytes written, bytes in all).
 
     Raises:
         ConversionError: the checkpoint is unsupported or damaged, or the output cannot be written.
-        ValueError: `outtype` or `lora_type` is none of those.
+        ValueError: `outtype`, `lora_type` or `mmproj_type` is none of those.
     """
     started = time.monotonic()
     if outtype not in OUTPUT_TYPES:
         raise ValueError(f"outtype {outtype!r}: expected one of {', '.join(OUTPUT_TYPES)}")
     if lora_type is not None and lora_type not in LORA_TYPES:
         raise ValueError(f"lora_type {lora_type!r}: expected one of {', '.join(LORA_TYPES)}")
+    if mmproj_type is not None and mmproj_type not in MMPROJ_TYPES:
+        raise ValueError(f"mmproj_type {mmproj_type!r}: expected one of {', '.join(MMPROJ_TYPES)}")
     output_type = OUTPUT_TYPES[outtype]
     options = OutputOptions(
         force=force,
@@ -150,11 +162,14 @@ def convert(
             stack.enter_context(adapter)
             tensors = adapter.tensors(options.threads, lora_type)
             files.append((lora_path(out), adapter.metadata(checkpoint, lora_type), tensors))
+        tower = Mmproj.open(checkpoint, hparams, vocab) if mmproj else None
+        if tower:
+            files.append(_mmproj_output(out, tower, checkpoint, digests, options, mmproj_type or DEFAULT_MMPROJ_TYPE))
         n_bytes = sum(tensor.n_bytes for tensor in plan.tensors)
         if not dry_run:
             sizes = write_files(files, stack, force=force, progress=progress, hashes=digests)
             n_bytes = sum(sizes[: len(plan.files)])
-        skipped = vision_weights(checkpoint)
+        skipped = [] if tower else vision_weights(checkpoint)
         return ConversionResult(
             path=plan.paths[0],
             lora_path=lora_path(out) if adapter else None,
@@ -165,8 +180,10 @@ def convert(
             source_bytes=sum(source.n_bytes for source in sources),
             seconds=time.monotonic() - started,
             paths=plan.paths,
-            notes=vocab.notes + plan.notes + _vision_notes(skipped) + _adapter_notes(out, adapter),
+            notes=vocab.notes + plan.notes + _vision_notes(skipped) + _stale_notes(out, adapter, tower),
             skipped=skipped,
+            mmproj_path=mmproj_path(out) if tower else None,
+            mmproj_tensors=_planned(tower, files[-1][2]) if tower else [],
         )
 
 
@@ -201,11 +218,25 @@ def _vision_notes(skipped: list[StoredTensor]) -> list[str]:
     ]
 
 
-def _adapter_notes(out: Path, adapter: DrafterLora | None) -> list[str]:
-    """An old drafter LoRA beside the new file would be loaded with it."""
-    stale = lora_path(out)
-    if adapter or not stale.exists():
-        return []
+def _mmproj_output(
+    out: Path, tower: Mmproj, checkpoint: Checkpoint, digests: SourceHashes, options: OutputOptions, outtype: str
+) -> GgufOutput:
+    metadata = tower.metadata(checkpoint, outtype)
+    digests.add_to(metadata)
+    return mmproj_path(out), metadata, tower.tensors(options.threads, outtype)
+
+
+def _planned(tower: Mmproj, tensors: list[OutputTensor]) -> list[PlannedTensor]:
     return [
-        f"{stale} is from an earlier conversion and will be loaded with {out.name}: remove it if it does not belong"
+        PlannedTensor(tensor.name, tensor.shape, source.kind, tensor.kind, tensor.n_bytes)
+        for source, tensor in zip(tower.sources, tensors, strict=True)
+    ]
+
+
+def _stale_notes(out: Path, adapter: DrafterLora | None, tower: Mmproj | None) -> list[str]:
+    """An old drafter LoRA or vision tower beside the new file would be loaded with it."""
+    return [
+        f"{path} is from an earlier conversion and will be loaded with {out.name}: remove it if it does not belong"
+        for path, written in ((lora_path(out), adapter), (mmproj_path(out), tower))
+        if not written and path.exists()
     ]

@@ -109,7 +109,8 @@ def _interleave_rope(source: memoryview, row_bytes: int, head_dim: int) -> bytes
 
 def _encode_error(tensor: SourceTensor, message: str, first_row: int, head_rows: int) -> ConversionError:
     at = _locate(message, first_row, tensor.shape[-1], head_rows if tensor.rope_heads else 0)
-    advice = "use --bf16" if "too large" in at else "the file is damaged, get it again"
+    bf16 = "--mmproj-type bf16" if tensor.name.startswith(("v.", "mm.")) else "--bf16"
+    advice = f"use {bf16}" if "too large" in at else "the file is damaged, get it again"
     if "importance" in at:
         advice = "choose another type for it"
     return ConversionError(f"{tensor.file.path}: tensor {tensor.source}: {at}: {advice}")

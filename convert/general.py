@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint
-from pytrimode.gguf import keys
+from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.types import QUANTIZATION_VERSION, OutputType
 
@@ -45,6 +45,16 @@ def add_adapter_general(metadata: Metadata, checkpoint: Checkpoint, file_type: i
     metadata.string(keys.GENERAL_TYPE, "adapter")
     metadata.string(keys.GENERAL_NAME, f"{model_name(checkpoint)} drafter LoRA ({LORA_DIR})")
     metadata.u32(keys.GENERAL_FILE_TYPE, file_type)
+    metadata.string(keys.TRIMODE_SOURCE_MODEL, source_model(checkpoint))
+
+
+def add_mmproj_general(metadata: Metadata, checkpoint: Checkpoint, file_type: int) -> None:
+    """Write the `general.` keys of the vision tower."""
+    metadata.string(keys.GENERAL_ARCHITECTURE, vision_keys.ARCHITECTURE)
+    metadata.string(keys.GENERAL_TYPE, vision_keys.TYPE)
+    metadata.string(keys.GENERAL_NAME, f"{model_name(checkpoint)} vision tower")
+    metadata.u32(keys.GENERAL_FILE_TYPE, file_type)
+    metadata.u32(keys.GENERAL_QUANTIZATION_VERSION, QUANTIZATION_VERSION)
     metadata.string(keys.TRIMODE_SOURCE_MODEL, source_model(checkpoint))
 
 

@@ -15,6 +15,10 @@ from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.types import GgmlType
 
 SPLIT_KEYS = "split."
+MAX_DIMS = 2
+"""Of the tensors of a model: vectors and matrices."""
+MMPROJ_DIMS = 4
+"""Of those of a vision tower: the patches' kernel has a channel and two sides more."""
 
 
 class GgufInput:
@@ -26,14 +30,17 @@ class GgufInput:
         parts: the tensors of each part, in order.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open `path` and all parts that belong to it. Raises ConversionError when one is missing or damaged."""
+    def __init__(self, path: Path, max_dims: int = MAX_DIMS) -> None:
+        """Open `path` and all parts that belong to it.
+
+        Raises ConversionError when one is missing or damaged, or has a tensor of more than `max_dims` dimensions.
+        """
         self.path = path
         first = _read_header(path)
         self.headers = [first, *(_read_header(part) for part in _other_parts(path, first))]
         self._files = [MappedFile(header.path) for header in self.headers]
         self.parts = [
-            [_source_tensor(header, file, i) for i in range(len(header.tensors))]
+            [_source_tensor(header, file, i, max_dims) for i in range(len(header.tensors))]
             for header, file in zip(self.headers, self._files, strict=True)
         ]
         self._check_tensors()
@@ -100,12 +107,14 @@ def _other_parts(path: Path, first: GgufHeader) -> list[Path]:
     return parts
 
 
-def _source_tensor(header: GgufHeader, file: MappedFile, index: int) -> SourceTensor:
+def _source_tensor(header: GgufHeader, file: MappedFile, index: int, max_dims: int) -> SourceTensor:
     info = header.tensors[index]
     if info.n_bytes is None:
         raise ConversionError(f"{header.path}: tensor {info.name}: {info.type} is not known to this version")
-    if len(info.shape) > 2:
-        raise ConversionError(f"{header.path}: tensor {info.name} has {len(info.shape)} dimensions, more than 2")
+    if len(info.shape) > max_dims:
+        raise ConversionError(
+            f"{header.path}: tensor {info.name} has {len(info.shape)} dimensions, more than {max_dims}"
+        )
     return SourceTensor(
         info.name, info.name, info.shape[::-1], GgmlType[info.type], file, header.data_start + info.offset
     )

@@ -4,7 +4,7 @@ Low-level and unstable: applications use `pytrimode.TriMode`.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -376,9 +376,10 @@ class Engine:
         fused_stores: bool = True,
         row_steps: Sequence[int] = (),
         exact_rows: int = 0,
+        images: bool = False,
     ) -> None:
         """`n_threads_batch`: threads of passes with rows of prompts, 0: as many as of the others. `fewer_threads`: the
-        others take one where that is as fast, measured on the way.
+        others take one where that is as fast, measured on the way. `images`: prompts may have rows of images.
 
         For tests: `use_scheduler` sends a model through ggml's scheduler where it would not be needed;
         `device_graphs` computes on the CPU as on a device (embedding looked up outside, argmax within, rows padded).
@@ -417,6 +418,7 @@ class Engine:
         """The engine's own; for use while no request runs."""
     def submit(self, tokens: Sequence[int], *, channel: int = 0, **options: Any) -> int:
         """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, which has its number.
+        With `images`, these stand where the tokens are `image_pad`, in order.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
         native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
 
@@ -444,14 +446,31 @@ class Engine:
         """From now on `submit` and `wait` raise."""
     def clear_cache(self) -> None:
         """Drop what finished requests have left."""
-    def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
+    @overload
+    def add_image(self, key: str, rows: NDArray[np.float32]) -> Image: ...
+    @overload
+    def add_image(self, key: str, n_rows: int) -> Image:
+        """Ids for the rows of an image, whose content `key` names, [n, n_embd] or without them for cells that a saved
+        state has. Known content keeps its ids. Raises ValueError for rows of another width or number."""
+    def image_runs(self, tokens: Sequence[int]) -> list[tuple[int, int, str, int, int]]:
+        """Rows of images among tokens that `save_state` returned: where each run begins and its length, the image's
+        key, the first of its rows, and how many it has."""
+    def save_state(
+        self, tokens: Sequence[int], images: Sequence[Image] = (), image_pad: int = -1
+    ) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
         """The longest beginning of `tokens` that finished requests have left, its keys and its values as the cache
         stores them: [n_layer, n, bytes of a row]. No tokens where there are none."""
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than
         the context, or none; RuntimeError when running requests leave no slot or no room."""
     def logits(
-        self, tokens: Sequence[int], block_start: int = -1, lora: bool = False, first: int = 0
+        self,
+        tokens: Sequence[int],
+        block_start: int = -1,
+        lora: bool = False,
+        first: int = 0,
+        images: Sequence[Image] = (),
+        image_pad: int = -1,
     ) -> NDArray[np.float32]:
         """[n - first, vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With `first`
         above 0, causal rows before it may come from the cache and stay there."""
@@ -466,6 +485,70 @@ class ThreadChoice:
         """That pass took so long."""
     def trying(self, rows: int) -> bool:
         """Whether the number is not the choice, to see how long a pass takes."""
+
+class Image:
+    """Rows of an image that an engine knows; its vectors are there for as long as this is."""
+
+    @property
+    def key(self) -> str:
+        """Names the content."""
+    @property
+    def first(self) -> int:
+        """The id of its first row, below -1; those of the others follow downwards."""
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_bytes(self) -> int:
+        """Of its vectors."""
+
+class VisionCancelledError(RuntimeError):
+    """The encoding of a picture was ended by its `VisionAbort`."""
+
+class VisionAbort:
+    """Ends an encoding from another thread."""
+
+    def set(self) -> None: ...
+
+VISION_CELL_PIXELS: int
+"""Sides of a cell of a picture, which becomes one row: 28."""
+
+def vision_grid(width: int, height: int, max_side: int) -> tuple[int, int]:
+    """Columns and rows of cells of a picture whose longest side keeps `max_side` pixels."""
+
+class Tower:
+    """The vision tower of an mmproj file (`native/vision/`)."""
+
+    def __init__(
+        self, path: str, *, n_threads: int = 0, device: str = "", exact: bool = True, no_alloc: bool = False
+    ) -> None:
+        """`device`: a name of `devices`, "": the CPU. `exact`: keys and values of the CPU's attention in F32, else F16
+        as on devices. `no_alloc`: only to plan the memory. Raises RuntimeError that names key or tensor for a file that
+        is damaged or none."""
+    @property
+    def n_embd(self) -> int:
+        """Width of a row."""
+    @property
+    def largest_side(self) -> int:
+        """Pixels, a multiple of 28."""
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def compute_bytes(self) -> int:
+        """Of the buffer that the largest picture so far needed."""
+    @property
+    def device(self) -> str: ...
+    def planned_compute_bytes(self, max_side: int) -> int:
+        """Of the buffer for a picture of the largest size."""
+    def pixels(self, picture: NDArray[np.uint8], max_side: int) -> NDArray[np.float32]:
+        """What the tower reads of uint8 RGB pixels [height, width, 3]: [3, rows * 28, columns * 28]."""
+    def encode(
+        self, picture: NDArray[np.uint8], max_side: int, abort: VisionAbort | None = None
+    ) -> NDArray[np.float32]:
+        """Rows [cells, n_embd] of uint8 RGB pixels [height, width, 3]. The GIL is released; one at a time.
+
+        Raises VisionCancelledError, ValueError for sides out of range, RuntimeError where memory is missing,
+        KeyboardInterrupt.
+        """
 
 class LoopDetector:
     """Finds an endless repetition in an output (`native/decoders/loop_detector.h`); exposed for tests."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytrimode.answers.completion import Chunk, Job, Result, Step, StepMaker
+from pytrimode.engine_loop import Cancellation
 from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions
 from pytrimode.options.option import switch
 from pytrimode.trimode import TriMode
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments
     from pytrimode.options.method_arguments import ChatArguments, CompletionArguments
+    from pytrimode.vision.prompt import Pictures
 
 
 class AsyncTriMode:
@@ -123,9 +125,11 @@ class AsyncTriMode:
         job = await asyncio.to_thread(self.model._chat_job, messages, **options)
         return self._stream(job) if streaming else await self._run(job)
 
-    def steps(self, tokens: Sequence[int], options: GenerationOptions) -> AsyncGenerator[Step, None]:
+    def steps(
+        self, tokens: Sequence[int], options: GenerationOptions, *, pictures: Pictures | None = None
+    ) -> AsyncGenerator[Step, None]:
         """As `TriMode.steps`."""
-        resolved = self.model.resolve(options, len(tokens))
+        resolved = self.model.resolve(options, len(tokens), pictures)
         return self._steps(tokens, resolved, self.model._step_maker(resolved))
 
     async def _run(self, job: Job[Result, Chunk]) -> Result:
@@ -140,6 +144,15 @@ class AsyncTriMode:
                 for chunk in job.chunks.of(step):
                     yield chunk
 
+    async def _images(self, options: ResolvedOptions) -> dict[str, Any]:
+        """Encode the pictures on another thread; a task that is cancelled ends that."""
+        cancellation = Cancellation()
+        try:
+            return await asyncio.to_thread(self.model._loop.images, options, cancellation)
+        except asyncio.CancelledError:
+            cancellation()
+            raise
+
     async def _steps(
         self, tokens: Sequence[int], options: ResolvedOptions, maker: StepMaker
     ) -> AsyncGenerator[Step, None]:
@@ -150,7 +163,8 @@ class AsyncTriMode:
             with contextlib.suppress(RuntimeError):  # a loop that is closed has no reader
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
-        request = self.model._loop.subscribe(tokens, options, deliver)
+        images = await self._images(options) if options.pictures else {}
+        request = self.model._loop.subscribe(tokens, options, deliver, images)
         try:
             while True:
                 event = await events.get()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pytrimode.options.generation_options import ResolvedOptions
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytrimode._native import DraftLength, Engine, Event, Stats
+    from pytrimode._native import DraftLength, Engine, Event, Image, Stats
+    from pytrimode.vision.encoder import Vision
+    from pytrimode.vision.prompt import Pictures
 
 _CALLBACKS = -1
 """The channel of all requests with a callback. Other requests have channels of their own."""
@@ -55,8 +57,10 @@ class Cancellation:
 class EngineLoop:
     """One engine, any number of requests, from any thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vision: Vision | None = None) -> None:
+        """`vision`: what encodes the pictures of prompts."""
         self._engine: Engine | None = engine
+        self._vision = vision
         self._lock = threading.Lock()
         self._callbacks: dict[int, Deliver] = {}
         self._thread: threading.Thread | None = None
@@ -75,7 +79,7 @@ class EngineLoop:
 
         Leaving the iterator early (`close()`, an exception, KeyboardInterrupt) cancels the request.
         """
-        request = self._open().submit(tokens, **options.engine)
+        request = self._submit(tokens, options, cancellation)
         if cancellation:
             cancellation.attach(lambda: self.cancel(request))
         try:
@@ -90,7 +94,7 @@ class EngineLoop:
 
     def complete(self, tokens: Sequence[int], options: ResolvedOptions) -> Event:
         """Run a request to its end, without Python in between: all its tokens in one event."""
-        request = self._open().submit(tokens, **options.engine)
+        request = self._submit(tokens, options)
         try:
             return checked(self._open().wait_to_end(request))
         finally:
@@ -110,7 +114,7 @@ class EngineLoop:
             while started < len(jobs) or running:
                 while started < len(jobs) and len(running) < parallel:
                     tokens, options = jobs[started]
-                    running[self._open().submit(tokens, channel=channel, **options.engine)] = started
+                    running[self._submit(tokens, options, channel=channel)] = started
                     started += 1
                 for event in self._open().wait(channel):
                     checked(event)
@@ -122,10 +126,33 @@ class EngineLoop:
             for request in running:
                 self.release(request)
 
-    def subscribe(self, tokens: Sequence[int], options: ResolvedOptions, deliver: Deliver) -> int:
-        """Run a request whose events go to a callback, in a thread that callbacks share; `release` ends it."""
+    def images(self, options: ResolvedOptions, cancellation: Cancellation | None = None) -> dict[str, Any]:
+        """What `submit` needs for the pictures of a prompt, encoded; nothing where there are none."""
+        if options.pictures is None:
+            return {}
+        assert self._vision is not None, "pictures are taken by a model with vision only"
+        return self._vision.arguments(self._open(), options.pictures, cancellation.attach if cancellation else None)
+
+    def _submit(
+        self,
+        tokens: Sequence[int],
+        options: ResolvedOptions,
+        cancellation: Cancellation | None = None,
+        *,
+        channel: int = 0,
+    ) -> int:
+        images = self.images(options, cancellation)
+        return self._open().submit(tokens, channel=channel, **options.engine, **images)
+
+    def subscribe(
+        self, tokens: Sequence[int], options: ResolvedOptions, deliver: Deliver, images: Mapping[str, Any]
+    ) -> int:
+        """Run a request whose events go to a callback, in a thread that callbacks share; `release` ends it.
+
+        `images`: see the method of that name, which may take long.
+        """
         with self._lock:
-            request = self._open().submit(tokens, channel=_CALLBACKS, **options.engine)
+            request = self._open().submit(tokens, channel=_CALLBACKS, **options.engine, **images)
             self._callbacks[request] = deliver
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve_callbacks, name="pytrimode", daemon=True)
@@ -156,13 +183,30 @@ class EngineLoop:
         """Drop the cells of finished requests, kept ones too."""
         self._open().clear_cache()
 
-    def logits(self, tokens: Sequence[int], block_start: int, lora: bool, first: int) -> NDArray[np.float32]:
+    def logits(
+        self, tokens: Sequence[int], block_start: int, lora: bool, first: int, pictures: Pictures | None = None
+    ) -> NDArray[np.float32]:
         """See `TriMode.logits`."""
-        return self._open().logits(tokens, block_start, lora, first)
+        return self._open().logits(tokens, block_start, lora, first, **self._images_of(pictures))
 
-    def save_state(self, tokens: Sequence[int]) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
+    def save_state(
+        self, tokens: Sequence[int], pictures: Pictures | None = None
+    ) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Engine.save_state`."""
-        return self._open().save_state(tokens)
+        return self._open().save_state(tokens, **self._images_of(pictures))
+
+    def image_runs(self, tokens: Sequence[int]) -> list[tuple[int, int, str, int, int]]:
+        """See `Engine.image_runs`."""
+        return self._open().image_runs(tokens)
+
+    def add_image(self, key: str, n_rows: int) -> Image:
+        """See `Engine.add_image`."""
+        return self._open().add_image(key, n_rows)
+
+    def _images_of(self, pictures: Pictures | None) -> dict[str, Any]:
+        if pictures is None or self._vision is None:
+            return {}
+        return self._vision.arguments(self._open(), pictures)
 
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """See `Engine.load_state`."""

@@ -17,6 +17,7 @@ from pytrimode.answers.logprobs import LogprobWriter
 from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
 from pytrimode.engine_loop import Cancellation, EngineLoop
 from pytrimode.files import model_file
+from pytrimode.formats.image_part import IMAGE_START
 from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.loaded_model import LoadedModel
@@ -39,6 +40,10 @@ from pytrimode.options.methods import check_names, takes
 from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.option import checked, mapping, rows, switch
 from pytrimode.options.threads import default_threads
+from pytrimode.vision.load import load_vision, tower_device
+from pytrimode.vision.memory import reserved_for
+from pytrimode.vision.picture import open_picture
+from pytrimode.vision.prompt import NO_VISION, Prompt, count_images, expand, take_pictures, too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +55,8 @@ if TYPE_CHECKING:
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments, RequestArguments
     from pytrimode.options.method_arguments import ChatArguments, CompletionArguments
+    from pytrimode.vision.picture import Picture
+    from pytrimode.vision.prompt import Pictures
 
 _SHARED_OPTIONS = [row for row in option_table().values() if not row.about.varies]
 
@@ -73,9 +80,12 @@ class TriMode(LoadedModel):
     leaves the weights on the CPU as they are mapped from the file, for processes that share them: passes are then
     slower.
 
+    `mmproj` "auto" loads the vision tower `<model>-mmproj.gguf` beside the model if it is there, for images in prompts;
+    None loads none. `image_max_side`: pixels that the longest side of an image keeps, None for the model's own.
+
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
-    None is the default of each option but `lora_path`.
+    None is the default of each option but `lora_path` and `mmproj`.
 
     Raises TypeError for an unknown argument or a wrong type, FileNotFoundError for a missing file, ValueError for one
     that is no model and for impossible options, RuntimeError for a damaged or unsupported one.
@@ -88,6 +98,7 @@ class TriMode(LoadedModel):
         path = checked("path", "str | Path", path)
         file = model_file.check_model_file(path)
         lora = model_file.find_drafter_lora(file, asked.lora_path)
+        tower = model_file.find_mmproj(file, asked.mmproj)
         _native.set_log_verbose(asked.verbose)
         self.lora_path = str(lora) if lora else None
         self.seed = asked.seed
@@ -101,6 +112,7 @@ class TriMode(LoadedModel):
             "flash_attn": asked.flash_attn,
         }  # fmt: skip
         needs = {"n_ctx": asked.n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
+        needs["reserved"] = reserved_for(tower, tower_device(-1, asked.main_gpu), asked.image_max_side)
         self.n_gpu_layers = resolve_gpu_layers(asked.n_gpu_layers, file, **needs)
         """As loaded; -1: all."""
         with telling_what_fits(self.n_gpu_layers, file, **needs):
@@ -120,12 +132,22 @@ class TriMode(LoadedModel):
                 n_threads=self.n_threads,
                 n_threads_batch=self.n_threads_batch,
                 fewer_threads=not asked.n_threads and self.n_gpu_layers == 0,
+                images=tower is not None,
                 **sizes,
             )
         warn_of_slow_operations(engine)
         super().__init__(model, str(path))
-        self.memory = engine.memory
-        """Bytes of the `kv_cache` and of the `compute` buffers."""
+        self.vision = None
+        """The vision tower; None: the model takes no images."""
+        if tower:
+            from pytrimode.files.cache_state import weights_digest
+
+            self.vision = load_vision(
+                tower, n_embd=model.n_embd, model=self, device=tower_device(self.n_gpu_layers, asked.main_gpu),
+                n_threads=self.n_threads, max_side=asked.image_max_side, digest=weights_digest(tower),
+            )  # fmt: skip
+        self.memory = engine.memory | ({"vision": self.vision.tower.weight_bytes} if self.vision else {})
+        """Bytes of the `kv_cache` and of the `compute` buffers, and of a `vision` tower."""
         self._limits = Limits(
             engine.n_ctx,
             asked.n_batch,
@@ -136,7 +158,7 @@ class TriMode(LoadedModel):
             self._metadata,
             self.special_token,
         )
-        self._loop = EngineLoop(engine)
+        self._loop = EngineLoop(engine, self.vision)
         self._n_parallel = asked.n_parallel
         self._file = file.absolute()
         self._cache_types = (asked.type_k, asked.type_v)
@@ -180,22 +202,71 @@ class TriMode(LoadedModel):
 
     # --- Decoding --------------------------------------------------------------------------------------------------
 
+    def chat_prompt(
+        self, messages: Sequence[Message], *, enable_thinking: bool = False, local: bool = True, **variables: Any
+    ) -> Prompt:
+        """The prompt of a conversation and its images, up to where the assistant begins to answer.
+
+        Messages of the user may have parts {"type": "image_url", "image_url": {"url": "data:image/...", "detail": ...}}
+        and, with `local`, {"type": "image", "image": a path, bytes, a Pillow image or an array}.
+
+        Raises ValueError for messages that the template refuses, images that cannot be read, and texts that contain the
+        tokens of images; OSError for a file that cannot be read.
+        """
+        messages = checked("messages", "Sequence[Mapping[str, Any]]", messages)
+        if self.vision is None:
+            if count_images(messages):
+                raise ValueError(NO_VISION.format(self.model_path))
+            return Prompt(self.chat_tokens(messages, enable_thinking=enable_thinking, **variables), None)
+        taken, pictures = take_pictures(messages, local=local)
+        text = self.render_chat(taken, images=True, enable_thinking=enable_thinking, **variables)
+        return self.vision_prompt(self.rendered_tokens(text), pictures)
+
+    def vision_prompt(self, tokens: Sequence[int], pictures: Sequence[Picture] = ()) -> Prompt:
+        """Tokens with a place for each picture, the token that begins it, as a prompt with the pictures in it.
+
+        Raises ValueError for pictures that a model without vision is given, and tokens that are not those of so many.
+        """
+        if self.vision is None:
+            if pictures:
+                raise ValueError(NO_VISION.format(self.model_path))
+            return Prompt(list(tokens), None)
+        return expand(tokens, pictures, self.vision.ids, self.vision.max_side)
+
+    def image_prompt(self, prompt: str | Sequence[int], images: Sequence[Any] | None) -> Prompt:
+        """A prompt with images: where the text has `<|image_start|>` for each, else in front of it."""
+        pictures = [
+            open_picture(image) for image in checked("images", "Sequence[Any]", () if images is None else images)
+        ]
+        if isinstance(prompt, str) and pictures and IMAGE_START not in prompt:
+            prompt = IMAGE_START * len(pictures) + prompt
+        tokens = self.prompt_tokens(prompt)
+        return self.vision_prompt(tokens, pictures) if pictures else Prompt(tokens, None)
+
     def steps(
-        self, tokens: Sequence[int], options: GenerationOptions, cancellation: Cancellation | None = None
+        self,
+        tokens: Sequence[int],
+        options: GenerationOptions,
+        cancellation: Cancellation | None = None,
+        *,
+        pictures: Pictures | None = None,
     ) -> Generator[Step, None, None]:
         """One `Step` per forward pass: new text, new tokens, and in diffusion the block as it stands.
 
         Options are checked at the call, the engine starts with the first `next()`. Closing the generator, or an
         exception such as KeyboardInterrupt in it, cancels the request; the object stays usable. `cancellation` does so
-        from another thread: `next()` raises RuntimeError then.
+        from another thread: `next()` raises RuntimeError then. `pictures`: of a `Prompt`; they are encoded by the first
+        `next()`.
         """
         tokens = checked("tokens", "Sequence[int]", tokens)
-        resolved = self.resolve(options, len(tokens))
+        resolved = self.resolve(options, len(tokens), pictures)
         return completion.steps(self._loop, tokens, resolved, self._step_maker(resolved), cancellation)
 
-    def resolve(self, options: GenerationOptions, n_prompt: int) -> ResolvedOptions:
-        """See `GenerationOptions.resolve`."""
-        return options.resolve(n_prompt, self._limits)
+    def resolve(self, options: GenerationOptions, n_prompt: int, pictures: Pictures | None = None) -> ResolvedOptions:
+        """See `GenerationOptions.resolve`. Raises ValueError also for images that do not fit the context."""
+        if pictures and n_prompt >= self.n_ctx:
+            raise ValueError(too_long(n_prompt, self.n_ctx, pictures))
+        return replace(options.resolve(n_prompt, self._limits), pictures=pictures)
 
     def run_many(
         self, jobs: Sequence[tuple[Sequence[int], ResolvedOptions]], parallel: int
@@ -268,6 +339,7 @@ class TriMode(LoadedModel):
         stream: bool | None = None,
         logprobs: int | None = None,
         echo: bool | None = None,
+        images: Sequence[Any] | None = None,
         **options: Any,
     ) -> Completion | Iterator[Completion]:
         """Continue a prompt: text (special tokens in it become their ids) or token ids.
@@ -280,13 +352,14 @@ class TriMode(LoadedModel):
         `suffix`: what is to follow; the completion is then the middle, `max_tokens` masks that block diffusion fills
         seeing both sides (an end-of-generation token ends it early).
 
-        `options`: how to decode, when to end and how to sample (docs/requests.md). None is the default of each but
-        `max_tokens`, which is 16 if it is left out.
+        `images`: paths, bytes, Pillow images or uint8 arrays, for a model with vision; they stand where the text has
+        `<|image_start|>`, or in front of it. `options`: how to decode, when to end and how to sample
+        (docs/requests.md). None is the default of each but `max_tokens`, which is 16 if it is left out.
 
         Raises TypeError for an unknown argument and for a wrong type, ValueError for impossible options and for a
         prompt that does not fit the context, QueueFullError when `max_queue` requests wait already.
         """
-        job = self._completion_job(prompt, suffix, logprobs=logprobs, echo=echo, **options)
+        job = self._completion_job(prompt, suffix, logprobs=logprobs, echo=echo, images=images, **options)
         return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
 
     __call__ = create_completion
@@ -298,19 +371,20 @@ class TriMode(LoadedModel):
         *,
         logprobs: int | None = None,
         echo: bool | None = None,
+        images: Sequence[Any] | None = None,
         **options: Any,
     ) -> Job[Completion, Completion]:
         """What `create_completion` runs."""
         check_names(TriMode.create_completion, options)
         prompt = checked("prompt", "str | Sequence[int]", prompt)
-        tokens = self.prompt_tokens(prompt)
+        tokens, pictures = self.image_prompt(prompt, images)
         infill: dict[str, Any] = {}
         if suffix is not None and (suffix := checked("suffix", "str | Sequence[int]", suffix)):
             ids = self.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
             infill = {"suffix": ids, "mode": DIFFUSION}
         usual = {"temperature": DEFAULT_TEMPERATURE, "max_tokens": DEFAULT_MAX_TOKENS, **infill}
         chosen = self._options(options, **usual, logprobs=logprobs)
-        resolved = self.resolve(chosen, len(tokens))
+        resolved = self.resolve(chosen, len(tokens), pictures)
         writer = ResultWriter(self.model_path)
         shown = ""
         if switch("echo", echo):
@@ -367,6 +441,8 @@ class TriMode(LoadedModel):
         optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and holds
         for the answer behind the reasoning.
 
+        Messages of the user may have images, for a model with vision: see `chat_prompt`.
+
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
         job = self._chat_job(
@@ -403,13 +479,13 @@ class TriMode(LoadedModel):
         n_top = 0 if top_logprobs is None else checked("top_logprobs", "int", top_logprobs)
         variables = mapping("chat_template_kwargs", chat_template_kwargs)
         thinking = switch("enable_thinking", enable_thinking)
-        tokens = self.chat_tokens(messages, enable_thinking=thinking, **variables)
+        tokens, pictures = self.chat_prompt(messages, enable_thinking=thinking, **variables)
         split = self.reasoning_split(tokens)
         if grammar := grammar_of(mapping("response_format", response_format) or None, reasoning_open=split.open):
             options["grammar"] = grammar
         usual = {"temperature": DEFAULT_CHAT_TEMPERATURE, "logprobs": n_top if wanted else None}
         chosen = self._options(options, **usual)
-        resolved = self.resolve(chosen, len(tokens))
+        resolved = self.resolve(chosen, len(tokens), pictures)
         writer = ResultWriter(self.model_path)
         apart = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
         logprob_writer = self.logprob_writer(chosen)
@@ -422,15 +498,16 @@ class TriMode(LoadedModel):
             chosen.trim_loop,
         )
 
-    def keep(self, prompt: str | bytes | Sequence[int]) -> int:
+    def keep(self, prompt: str | bytes | Sequence[int], images: Sequence[Any] | None = None) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.
 
-        Text or token ids, such as those of a system message, without what differs. Returns its number of tokens.
+        Text or token ids, such as those of a system message, without what differs; `images` as `create_completion`
+        takes them. Returns its number of tokens.
         `clear_cache` lets it go. On a CPU, bits are those of a long prompt, so a last part of it that is shorter than
         64 tokens may have to be computed again by prompts that end soon after it.
         """
-        tokens = self.prompt_tokens(prompt)
-        resolved = self.resolve(GenerationOptions(mode=AR, max_tokens=1), len(tokens))
+        tokens, pictures = self.image_prompt(prompt, images)
+        resolved = self.resolve(GenerationOptions(mode=AR, max_tokens=1), len(tokens), pictures)
         self._loop.complete(tokens, replace(resolved, engine={**resolved.engine, "keep": True}))
         return len(tokens)
 
@@ -439,12 +516,18 @@ class TriMode(LoadedModel):
         self._loop.clear_cache()
 
     def logits(
-        self, tokens: Sequence[int], *, block_start: int | None = None, lora: bool = False, first: int = 0
+        self,
+        tokens: Sequence[int],
+        *,
+        block_start: int | None = None,
+        lora: bool = False,
+        first: int = 0,
+        pictures: Pictures | None = None,
     ) -> NDArray[np.float32]:
         """Logits of the rows from `first` on, float32 [len(tokens) - first, n_vocab].
 
         Rows are causal: row i predicts token i + 1. From `block_start` on, rows see each other in both directions and
-        row i predicts the token at i; with `lora` the drafter LoRA is on for these rows.
+        row i predicts the token at i; with `lora` the drafter LoRA is on for these rows. `pictures`: of a `Prompt`.
 
         With `first` 0 the requests' cache is not used. Else causal rows before `first` may be found there, with the
         same bits, and stay there for the next call: of a long text, a few rows at a time cost no more than all at once.
@@ -454,7 +537,7 @@ class TriMode(LoadedModel):
         tokens = checked("tokens", "Sequence[int]", tokens)
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
-        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first)
+        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first, pictures)
 
     def set_weight(self, name: str, data: bytes) -> None:
         """Replace the data of a weight, rows in the type that it has, and drop the cache, which the old one wrote.
@@ -474,17 +557,23 @@ class TriMode(LoadedModel):
 
         return origin_of(self._model, self._file, *self._cache_types)
 
-    def save_state(self, tokens: Sequence[int]) -> CacheState:
+    def save_state(self, tokens: Sequence[int], *, pictures: Pictures | None = None) -> CacheState:
         """The keys and values of the longest beginning of `tokens` that finished requests have left in the cache.
 
         For what comes later and elsewhere: `load_state` of the same model in another process.
+        `pictures`: of a `Prompt`.
         """
         import numpy as np
 
-        from pytrimode.files.cache_state import CacheState
+        from pytrimode.files.cache_state import CacheState, ImageRun
 
-        held, k, v = self._loop.save_state(checked("tokens", "Sequence[int]", tokens))
-        return CacheState(np.asarray(held, np.int32), k, v, self.origin)
+        tokens = checked("tokens", "Sequence[int]", tokens)
+        held, k, v = self._loop.save_state(tokens, pictures)
+        runs = [ImageRun(*run) for run in self._loop.image_runs(held)]
+        plain = np.asarray(held, np.int32)
+        for run in runs:
+            plain[run.begin : run.begin + run.n] = tokens[run.begin : run.begin + run.n]
+        return CacheState(plain, k, v, self.origin, tuple(runs))
 
     def load_state(self, state: CacheState) -> None:
         """Put a saved state into the cache: a prompt that begins with its tokens computes only the rest, to the same
@@ -499,5 +588,14 @@ class TriMode(LoadedModel):
             raise ValueError(f"the state was saved with {other}")
         if len(state.tokens) > self.n_ctx:
             raise ValueError(f"the state has {len(state.tokens)} tokens, the context has {self.n_ctx}")
-        if len(state.tokens):
-            self._loop.load_state(state.tokens.tolist(), state.k, state.v)
+        tokens = state.tokens.tolist()
+        held = []  # until the cache has them
+        if state.images and self.vision is None:
+            raise ValueError("the state has images, the model was loaded without its vision tower")
+        for run in state.images:
+            image = self._loop.add_image(run.key, run.n_rows)
+            held.append(image)
+            begin = image.first - run.first
+            tokens[run.begin : run.begin + run.n] = range(begin, begin - run.n, -1)
+        if tokens:
+            self._loop.load_state(tokens, state.k, state.v)

@@ -18,7 +18,7 @@ from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.files.file_info import file_info
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.metadata import decode_strings
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.sizes import size_text
@@ -38,6 +38,7 @@ class CardFile:
     Attributes:
         facts: type and sizes.
         adapter: its drafter LoRA, None without.
+        mmproj: its vision tower, None without.
         metadata: scalars of its metadata.
         tags: general.tags.
         sources: names and SHA-256 of the files that it was made of.
@@ -45,6 +46,7 @@ class CardFile:
 
     facts: FileFacts
     adapter: FileFacts | None
+    mmproj: FileFacts | None
     metadata: dict[str, Any]
     tags: list[str]
     sources: list[tuple[str, str]]
@@ -53,12 +55,13 @@ class CardFile:
     def read(cls, path: Path) -> CardFile:
         """Raises ConversionError for what is no model."""
         facts = file_facts(path, is_adapter=False)
-        beside = lora_path(path)
+        beside, tower = lora_path(path), mmproj_path(path)
         with GgufInput(path) as file:
             names, digests = (_strings(file, key) for key in (keys.TRIMODE_SOURCE_FILES, keys.TRIMODE_SOURCE_SHA256))
             return cls(
                 facts,
                 file_facts(beside, is_adapter=True) if beside.is_file() else None,
+                file_facts(tower, is_adapter=False, is_mmproj=True) if tower.is_file() else None,
                 file.headers[0].metadata,
                 _strings(file, keys.GENERAL_TAGS),
                 list(zip(names, digests, strict=False)),
@@ -127,7 +130,8 @@ def _front_matter(file: CardFile) -> str:
             fields[name] = str(file.metadata[key])
     if _is_on_hub(file.source):
         fields |= {"base_model": file.source, "base_model_relation": "quantized"}
-    fields |= {"pipeline_tag": "text-generation", "tags": list(dict.fromkeys([*TAGS, *file.tags]))}
+    task = "image-text-to-text" if file.mmproj else "text-generation"
+    fields |= {"pipeline_tag": task, "tags": list(dict.fromkeys([*TAGS, *file.tags]))}
     # A JSON value is YAML, whatever characters are in it.
     lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
     return "\n".join(["---", *lines, "---"])
@@ -154,19 +158,26 @@ def _what(file: CardFile) -> str:
 def _files(found: Sequence[CardFile]) -> str:
     rows = []
     for file in found:
-        parts = [file.facts] if file.adapter is None else [file.facts, file.adapter]
-        for part in parts:
-            what = part.outtype if part is file.facts else f"drafter LoRA, {part.outtype}"
-            rows.append([f"`{part.path.name}`", what, f"{part.bits_per_weight:.2f}", size_text(part.n_bytes)])
-    note = "A drafter LoRA lies beside its model and is used for drafts only: it changes the speed, never the text."
-    listed = "## Files\n\n" + markdown_table(["file", "type", "bits per weight", "size"], rows)
-    return f"{listed}\n\n{note}" if any(file.adapter for file in found) else listed
+        for what, part in (("", file.facts), ("drafter LoRA, ", file.adapter), ("vision tower, ", file.mmproj)):
+            if part:
+                bits = f"{part.bits_per_weight:.2f}"
+                rows.append([f"`{part.path.name}`", what + part.outtype, bits, size_text(part.n_bytes)])
+    parts = ["## Files", markdown_table(["file", "type", "bits per weight", "size"], rows)]
+    if any(file.adapter for file in found):
+        parts.append(
+            "A drafter LoRA lies beside its model and is used for drafts only: it changes the speed, never the text."
+        )
+    if any(file.mmproj for file in found):
+        parts.append(
+            "A vision tower lies beside its model, which takes pictures then; without it the model takes text."
+        )
+    return "\n\n".join(parts)
 
 
 def _usage(found: Sequence[CardFile], repo: str | None) -> str:
     smallest = min(found, key=lambda file: abs(file.facts.bits_per_weight - 4.9))  # q4_k_m, or what is near it
     name = smallest.facts.path.name
-    names = " ".join([name, *([smallest.adapter.path.name] if smallest.adapter else [])])
+    names = " ".join([name, *(part.path.name for part in (smallest.adapter, smallest.mmproj) if part)])
     download = f"hf download {repo} {names} --local-dir .\n" if repo else ""
     return f"""## Use
 

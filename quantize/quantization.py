@@ -11,14 +11,22 @@ from pathlib import Path
 
 from pytrimode.convert.conversion import ConversionResult, output_path
 from pytrimode.convert.encode import SourceTensor, encode_tensor
-from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput
 from pytrimode.convert.lora import LORA_TYPES, stored_kind
-from pytrimode.convert.model_output import GgufOutput, ModelPlan, OutputOptions, Progress, plan_model, write_files
+from pytrimode.convert.model_output import (
+    GgufOutput,
+    ModelPlan,
+    OutputOptions,
+    PlannedTensor,
+    Progress,
+    plan_model,
+    write_files,
+)
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
@@ -48,7 +56,8 @@ def quantize(
     target: Target | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
-    """Write a GGUF model in another type; its drafter LoRA goes along as `OUT-drafter-lora.gguf`.
+    """Write a GGUF model in another type; its drafter LoRA goes along as `OUT-drafter-lora.gguf`, its vision tower, as
+    it is, as `OUT-mmproj.gguf`.
 
     Args:
         in_path: the model, or the first part of a split one.
@@ -104,6 +113,9 @@ def quantize(
         adapter = _adapter(source_path, out, stack, lora_type, options.threads) if lora else None
         if adapter:
             files.append(adapter)
+        tower = _mmproj(source_path, out, stack)
+        if tower:
+            files.append(tower)
         n_bytes = sum(tensor.n_bytes for tensor in plan.tensors)
         if not dry_run:
             sizes = write_files(files, stack, force=force, progress=progress, hashes=hashes)
@@ -111,6 +123,8 @@ def quantize(
         return ConversionResult(
             path=plan.paths[0],
             lora_path=adapter[0] if adapter else None,
+            mmproj_path=tower[0] if tower else None,
+            mmproj_tensors=_as_they_are(tower[2]) if tower else [],
             outtype=name,
             tensors=plan.tensors,
             n_params=sum(prod(tensor.shape) for tensor in source.tensors),
@@ -153,6 +167,23 @@ def _refuse_requantizing(path: Path, plan: ModelPlan) -> None:
             f"{path}: {len(again)} tensors are quantized already, the first is {first.name} "
             f"({first.source_kind.name}): start from the checkpoint or an F16 file, or give --allow-requantize"
         )
+
+
+def _mmproj(source: Path, out: Path, stack: ExitStack) -> GgufOutput | None:
+    """The vision tower of the input, for the output; None without one, or where both share it."""
+    path, target = mmproj_path(source), mmproj_path(out)
+    if not path.is_file() or path.resolve() == target.resolve():
+        return None
+    tower = stack.enter_context(GgufInput(path, max_dims=MMPROJ_DIMS))
+
+    def tensor(of: SourceTensor) -> OutputTensor:
+        return OutputTensor(of.name, of.shape, of.kind, lambda: encode_tensor(of, of.kind, 0))
+
+    return target, tower.metadata(), [tensor(of) for of in tower.tensors]
+
+
+def _as_they_are(tensors: list[OutputTensor]) -> list[PlannedTensor]:
+    return [PlannedTensor(t.name, t.shape, t.kind, t.kind, t.n_bytes) for t in tensors]
 
 
 def _adapter(source: Path, out: Path, stack: ExitStack, outtype: str | None, threads: int) -> GgufOutput | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,8 @@ def hyperparameters_of(file: GgufInput) -> Hyperparameters:
     )
 
 
-def config_of(file: GgufInput, hparams: Hyperparameters) -> dict[str, str]:
-    """File name -> text of the two configuration files."""
+def config_of(file: GgufInput, hparams: Hyperparameters, vision: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """File name -> text of the two configuration files; `vision`: see `vision_settings`."""
     rope = hparams.rope
     parameters: dict[str, Any] = {
         "rope_type": "yarn",
@@ -99,6 +100,7 @@ def config_of(file: GgufInput, hparams: Hyperparameters) -> dict[str, str]:
         "sliding_window": None,
         "tie_word_embeddings": False,
         **ids,
+        **(vision or {}),
     }
     ends = [token for key in (keys.TOKENIZER_EOS, keys.TOKENIZER_EOT) if (token := file.value(key)) is not None]
     generation = {"bos_token_id": ids["bos_token_id"], "eos_token_id": ends[0] if len(ends) == 1 else ends}

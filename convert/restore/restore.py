@@ -16,15 +16,16 @@ import numpy as np
 
 from pytrimode.convert import lora
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, WEIGHTS
-from pytrimode.convert.checkpoint.hparams import Hyperparameters
 from pytrimode.convert.checkpoint.names import Weight, expected_weights
 from pytrimode.convert.encode import SourceTensor, encode_tensor, rope_row_order
-from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput
 from pytrimode.convert.restore.config import config_of, hyperparameters_of
 from pytrimode.convert.restore.tokenizer import tokenizer_files
+from pytrimode.convert.restore.vision import vision_config_of, vision_settings
+from pytrimode.convert.vision.names import IMAGE_BREAK, tower_weights
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.output import check_space, output_directory
 from pytrimode.gguf.types import GgmlType
 from pytrimode.options.threads import default_threads
@@ -43,7 +44,7 @@ def restore(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a checkpoint directory that holds what a GGUF model and its drafter LoRA hold.
+    """Write a checkpoint directory that holds what a GGUF model, its drafter LoRA and its vision tower hold.
 
     F32 and F16 weights stay so, all others become BF16: a BF16 file gives the weights of the checkpoint it came from.
     The directory appears when it is complete. Returns it. Raises ConversionError.
@@ -56,12 +57,19 @@ def restore(
         if architecture != keys.ARCHITECTURE:
             raise ConversionError(f"{path}: architecture {architecture}, expected {keys.ARCHITECTURE}")
         hparams = hyperparameters_of(file)
-        tensors = _tensors(file, hparams)
+        tensors = _tensors(file, list(expected_weights(hparams)))
+        tower = mmproj_path(path)
+        vision = None
+        if tower.is_file():
+            tower_file = stack.enter_context(GgufInput(tower, max_dims=MMPROJ_DIMS))
+            vision_config = vision_config_of(tower_file, hparams.hidden)
+            tensors += _tensors(tower_file, list(tower_weights(vision_config)), ignored=(IMAGE_BREAK,))
+            vision = vision_settings(vision_config)
         adapter = lora_path(path)
         adapter_file = stack.enter_context(GgufInput(adapter)) if adapter.is_file() else None
         total = sum(_bytes(tensor) for tensor in tensors)
         check_space(part, total)
-        for name, text in {**config_of(file, hparams), **tokenizer_files(file)}.items():
+        for name, text in {**config_of(file, hparams, vision), **tokenizer_files(file)}.items():
             (part / name).write_text(text, encoding="utf-8", newline="")
         write_safetensors(part / WEIGHTS, tensors, threads or default_threads(), progress)
         if adapter_file:
@@ -117,10 +125,10 @@ def _bytes(tensor: Tensor) -> int:
     return tensor[2].n_bytes(tensor[1].shape)
 
 
-def _tensors(file: GgufInput, hparams: Hyperparameters) -> list[Tensor]:
-    stored = {tensor.name: tensor for tensor in file.tensors}
+def _tensors(file: GgufInput, weights: list[Weight], ignored: tuple[str, ...] = ()) -> list[Tensor]:
+    stored = {tensor.name: tensor for tensor in file.tensors if tensor.name not in ignored}
     found = []
-    for weight in expected_weights(hparams):
+    for weight in weights:
         tensor = stored.pop(weight.target, None)
         if tensor is None:
             raise ConversionError(f"{file.path}: tensor {weight.target} is missing: not a model of trimode-convert")
@@ -131,13 +139,14 @@ def _tensors(file: GgufInput, hparams: Hyperparameters) -> list[Tensor]:
         found.append((weight, tensor))
     if stored:
         raise ConversionError(f"{file.path}: tensor {min(stored)} has no place in the checkpoint")
-    largest = max(found, key=lambda pair: prod(pair[1].shape))[1]
+    # Vectors, and the kernel of a vision tower's patches, are F32 in any file.
+    largest = max((pair for pair in found if len(pair[0].shape) == 2), key=lambda pair: prod(pair[1].shape))[1]
     vectors = _dtype(largest.kind)
     return [_tensor(weight, tensor, vectors) for weight, tensor in found]
 
 
 def _tensor(weight: Weight, tensor: SourceTensor, vectors: GgmlType) -> Tensor:
-    kind = vectors if len(weight.shape) == 1 else _dtype(tensor.kind)
+    kind = _dtype(tensor.kind) if len(weight.shape) == 2 else vectors
     return weight.source, tensor, kind, weight.rope_heads
 
 

@@ -14,12 +14,13 @@ namespace {
 using Bytes = nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>;
 using ConstBytes = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-nb::tuple save_state(Engine & engine, const std::vector<llama_token> & tokens) {
+nb::tuple save_state(Engine & engine, const std::vector<llama_token> & tokens, const std::vector<ImageHandle> & images,
+                     llama_token image_pad) {
     auto * prefix = new CachedPrefix();
     const nb::capsule owner(prefix, [](void * p) noexcept { delete static_cast<CachedPrefix *>(p); });
     {
         const nb::gil_scoped_release release;
-        *prefix = engine.save_state(tokens);
+        *prefix = engine.save_state(place_images(tokens, images, image_pad));
     }
     const auto array = [&](std::vector<uint8_t> & bytes, size_t row) {
         return Bytes(bytes.data(), {prefix->n_layer, prefix->tokens.size(), row}, owner);
@@ -36,6 +37,6 @@ void load_state(Engine & engine, const std::vector<llama_token> & tokens, const 
 
 void bind_state(nb::module_ & m) {
     auto engine = nb::borrow<nb::class_<Engine>>(m.attr("Engine"));
-    engine.def("save_state", &save_state, "tokens"_a);
+    engine.def("save_state", &save_state, "tokens"_a, "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1);
     engine.def("load_state", &load_state, "tokens"_a, "k"_a, "v"_a);
 }

@@ -32,6 +32,7 @@ void bind_products(nb::module_ & m);
 void bind_quantize(nb::module_ & m);
 void bind_speculation(nb::module_ & m);
 void bind_state(nb::module_ & m);
+void bind_vision(nb::module_ & m);
 
 namespace {
 
@@ -282,22 +283,28 @@ int64_t submit(Engine & engine, std::vector<llama_token> tokens, const nb::kwarg
     arguments.update(kwargs);
     int64_t channel = 0;
     take(arguments, "channel", channel);
+    std::vector<ImageHandle> images;
+    llama_token image_pad = -1;
+    take(arguments, "images", images);
+    take(arguments, "image_pad", image_pad);
     const RequestOptions options = request_options(arguments);
     if (arguments.size() > 0) {
         const std::string name = nb::cast<std::string>(arguments.keys()[0]);
         throw nb::type_error(("submit() got an unexpected keyword argument '" + name + "'").c_str());
     }
     const nb::gil_scoped_release release;
-    return engine.submit(std::move(tokens), options, channel);
+    tokens = place_images(std::move(tokens), images, image_pad);
+    return engine.submit(std::move(tokens), options, channel, std::move(images));
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::vector<llama_token> & tokens,
-                                                  int block_start, bool lora, int first) {
+                                                  int block_start, bool lora, int first,
+                                                  const std::vector<ImageHandle> & images, llama_token image_pad) {
     auto * data = new std::vector<float>();
     const nb::capsule owner(data, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
     {
         const nb::gil_scoped_release release;
-        *data = engine.logits(tokens, block_start, lora, first);
+        *data = engine.logits(place_images(tokens, images, image_pad), block_start, lora, first);
     }
     const size_t n_rows = tokens.size() - first;
     return {data->data(), {n_rows, data->size() / n_rows}, owner};
@@ -311,17 +318,17 @@ void bind_engine(nb::module_ & m) {
             [](Engine * self, const Model & model, int n_ctx, int n_batch, int n_ubatch, int n_threads,
                int n_threads_batch, bool fewer_threads, const std::string & type_k, const std::string & type_v,
                bool flash_attn, int n_parallel, int max_queue, bool use_scheduler, bool device_graphs,
-               bool fused_stores, const std::vector<int> & row_steps, int exact_rows) {
+               bool fused_stores, const std::vector<int> & row_steps, int exact_rows, bool images) {
                 const nb::gil_scoped_release release;
                 new (self) Engine(model, {n_ctx, n_batch, n_ubatch, n_threads, n_threads_batch, fewer_threads,
                                           n_parallel, max_queue, type_k, type_v, flash_attn, use_scheduler,
-                                          device_graphs, fused_stores, row_steps, exact_rows});
+                                          device_graphs, fused_stores, row_steps, exact_rows, images});
             },
             "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a = 512, "n_ubatch"_a = 128, "n_threads"_a = 0,
             "n_threads_batch"_a = 0, "fewer_threads"_a = false, "type_k"_a = "f16", "type_v"_a = "f16",
             "flash_attn"_a = true, "n_parallel"_a = 1, "max_queue"_a = -1, "use_scheduler"_a = false,
             "device_graphs"_a = false, "fused_stores"_a = true, "row_steps"_a = std::vector<int>{}, "exact_rows"_a = 0,
-            nb::keep_alive<1, 2>())
+            "images"_a = false, nb::keep_alive<1, 2>())
         .def_prop_ro("n_ctx", &Engine::n_ctx)
         .def_prop_ro("n_parallel", &Engine::n_parallel)
         .def_prop_ro("state", &state)
@@ -345,7 +352,8 @@ void bind_engine(nb::module_ & m) {
         .def("release", &Engine::release, "request_id"_a, released())
         .def("close", &Engine::close, released())
         .def("clear_cache", &Engine::clear_cache, released())
-        .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0);
+        .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0,
+             "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1);
 }
 
 void bind_loop_detector(nb::module_ & m) {
@@ -374,9 +382,11 @@ NB_MODULE(_native, m) {
     bind_quantize(m);
     bind_model(m);
     bind_results(m);
+    nb::class_<ImageHandle>(m, "Image");
     bind_engine(m);
     bind_speculation(m);
     bind_state(m);
+    bind_vision(m);
     bind_devices(m);
     bind_plan(m);
     bind_products(m);

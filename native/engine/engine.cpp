@@ -88,9 +88,10 @@ Engine::Engine(const Model & model, const EngineOptions & options)
              parse_cache_type(options.type_k, "type_k", options.flash_attn, model.hparams().head_dim),
              parse_cache_type(options.type_v, "type_v", options.flash_attn, model.hparams().head_dim)),
       sequences_(cache_),
+      images_(model.hparams().n_embd),
       forward_(model, cache_,
                {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs,
-                options.fused_stores, options.row_steps}),
+                options.fused_stores, options.row_steps, options.images ? &images_ : nullptr}),
       batch_(options.n_batch),
       draft_length_(longest_draft(), Acceptance::published(), forward_.row_steps()),
       threads_(options.n_threads, options.fewer_threads) {
@@ -105,7 +106,8 @@ int Engine::longest_draft() const {
     return exact_rows() > 0 ? std::min(longest, exact_rows()) : longest;
 }
 
-int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel) {
+int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel,
+                       std::vector<ImageHandle> images) {
     check_tokens(prompt);
     check_options(options);
     check_infill(options, static_cast<int>(prompt.size()));
@@ -118,6 +120,7 @@ int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, 
 
     auto sampler = std::make_unique<Sampler>(model_, options.sampler, options_.n_ctx);
     auto active = std::make_unique<Active>();
+    active->images = std::move(images);
     Request & request = active->request;
     request.stats.prompt_tokens = static_cast<int>(prompt.size());
     request.prompt = std::move(prompt);
@@ -283,6 +286,7 @@ bool Engine::collect(double seconds, double compute_seconds) {
 // Its slot is free, its cells wait for a prompt that begins alike.
 void Engine::end(Active & active) {
     queue_.erase(std::remove(queue_.begin(), queue_.end(), &active), queue_.end());
+    active.images.clear();
     if (!active.sequence) {
         return;
     }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/image_rows.h"
 #include "cache/prefix_cache.h"
 #include "decoders/decoder.h"
 #include "engine/mailbox.h"
@@ -36,6 +37,7 @@ struct EngineOptions {
     // prompts have passes of their own, and of a prompt whole batches are reused or nothing. So a request that is
     // alone gives the same text whatever is drafted. 0: rows as they come. A CPU needs none of it.
     int exact_rows = 0;
+    bool images = false;         // prompts may have rows of images
 };
 
 // Keys and values of the first tokens of a prompt, as the cache stores them.
@@ -66,7 +68,9 @@ class Engine {
     // Queues a request and returns its id, at once. Its events go to `channel`; 0: to one of its own, of number id.
     // Throws std::invalid_argument for an empty or too long prompt, a token outside the vocabulary, a mode that needs a
     // mask id the model lacks, or options out of range; QueueFull when n_parallel run and max_queue wait.
-    int64_t submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel = 0);
+    // `images` holds the vectors of the rows of images in the prompt.
+    int64_t submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel = 0,
+                   std::vector<ImageHandle> images = {});
 
     // The next events of a channel, at least one; none when all of its requests have ended. While there are none the
     // caller steps the engine, for everybody, or waits for the thread that does. `check` is called between passes; what
@@ -88,6 +92,19 @@ class Engine {
     EngineState state();
     ForwardTimes times();
 
+    // engine_images.cpp. Ids for the rows of an image, named by its content, with its vectors [n, n_embd] or, for cells
+    // that are in a saved state, without. Throws std::invalid_argument of an engine without `images`.
+    ImageHandle add_image(const std::string & key, ImageVectors vectors);
+    ImageHandle add_image(const std::string & key, int n);
+
+    // The rows of images among tokens, run by run.
+    struct ImageRun {
+        int begin, n;  // places in the tokens
+        std::string key;
+        int first, n_rows;  // of the image's n_rows those from `first` on
+    };
+    std::vector<ImageRun> image_runs(const std::vector<llama_token> & tokens) const;
+
     // engine_state.cpp. The longest beginning of `tokens` that a finished request has left; empty where there is none.
     CachedPrefix save_state(const std::vector<llama_token> & tokens);
 
@@ -104,6 +121,7 @@ class Engine {
   private:
     struct Active {
         Request request;
+        std::vector<ImageHandle> images;  // of the prompt: held until it is over
         std::unique_ptr<Decoder> decoder;
         CachedSequence * sequence = nullptr;  // has a slot
         int64_t last_pass = 0;                // in which it had rows; that of its start
@@ -122,6 +140,8 @@ class Engine {
     };
 
     void check_tokens(const std::vector<llama_token> & tokens) const;
+    void check_images() const;
+    void forget_unused_images();
     void check_options(const RequestOptions & options) const;
     void check_infill(const RequestOptions & options, int n_prompt) const;
     void check_exact(const RequestOptions & options) const;
@@ -153,6 +173,8 @@ class Engine {
     std::mutex step_mutex_;  // held during a step, with all that follows
     KvCache cache_;
     PrefixCache sequences_;
+    ImageRows images_;
+    int most_images_ = 1024;  // more are looked through for those that nobody needs
     Forward forward_;
     Batch batch_;
     DraftLength draft_length_;

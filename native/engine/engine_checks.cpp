@@ -1,4 +1,5 @@
 // What a request may ask for.
+#include <algorithm>
 #include <stdexcept>
 
 #include "engine/engine.h"
@@ -14,7 +15,8 @@ void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
                                     ") exceed context window of " + std::to_string(options_.n_ctx));
     }
     for (const llama_token token : tokens) {
-        if (!model_.is_token(token)) {
+        const bool is_known = ImageRows::is_image(token) ? images_.ids_of(token) != nullptr : model_.is_token(token);
+        if (!is_known) {
             throw std::invalid_argument("token id " + std::to_string(token) + " is not in the vocabulary of " +
                                         std::to_string(model_.n_vocab()));
         }
@@ -67,6 +69,9 @@ void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
         return;
     }
     check_tokens(options.suffix);
+    if (std::any_of(options.suffix.begin(), options.suffix.end(), ImageRows::is_image)) {
+        throw std::invalid_argument("a suffix cannot have images");
+    }
     const int n_suffix = static_cast<int>(options.suffix.size());
     const int block = 1 + options.max_tokens + n_suffix;
     if (options.mode != Mode::diffusion) {

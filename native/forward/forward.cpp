@@ -119,6 +119,7 @@ GraphKey Forward::largest_key(int n_rows) const {
     key.lora = model_.lora() != nullptr;
     key.select = true;
     key.confidence = true;
+    key.embedded = options_.images != nullptr;
     return key;
 }
 
@@ -328,6 +329,7 @@ void Forward::run(const Batch & batch) {
     for (int i = 0; i < batch.size(); ++i) {
         const Row & row = batch.rows()[i];
         key.lora |= row.lora && model_.lora();
+        key.embedded |= ImageRows::is_image(row.token);
         key.candidates |= candidates_on_device_ && row.want == Want::candidates;
         key.confidence |= key.candidates || (graph_options_.reduce && row.want == Want::confidence);
         if (row.want != Want::nothing) {

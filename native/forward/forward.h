@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "cache/image_rows.h"
 #include "forward/batch.h"
 #include "forward/graph.h"
 #include "ggml-alloc.h"
@@ -36,6 +37,7 @@ struct ForwardOptions {
     // two where there are none and beyond the last.
     bool fused_stores = true;
     std::vector<int> row_steps;
+    const ImageRows * images = nullptr;  // vectors of the rows of images; null: no pass has any
 };
 
 // Seconds spent so far, and what on.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 
 #include "cache/kv_cache.h"
 #include "forward/embedding.h"
@@ -66,7 +67,16 @@ void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKe
     for (int i = 0; i < key.n_rows; ++i) {
         const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
         if (embeddings) {
-            embed(model_.token_embd(), row.token, embeddings + size_t(i) * model_.hparams().n_embd);
+            float * const to = embeddings + size_t(i) * model_.hparams().n_embd;
+            if (ImageRows::is_image(row.token)) {
+                const float * vector = options_.images ? options_.images->find(row.token) : nullptr;
+                if (!vector) {
+                    throw std::logic_error("a row of an image without its vector");
+                }
+                std::copy_n(vector, model_.hparams().n_embd, to);
+            } else {
+                embed(model_.token_embd(), row.token, to);
+            }
         }
         if (query_scale) {
             query_scale[i] = model_.hparams().query_scale(row.pos);

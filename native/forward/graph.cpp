@@ -113,10 +113,12 @@ class Builder {
         }
     }
 
+    bool takes_embeddings() const { return options_.host_embedding || key_.embedded; }
+
     void make_ints(int n) {
         const bool select = key_.select && key_.n_out > 0;
         int64_t used = 0;
-        const int64_t tokens = options_.host_embedding ? -1 : take(used, n);
+        const int64_t tokens = takes_embeddings() ? -1 : take(used, n);
         const int64_t positions = take(used, n);
         const int64_t cells = take(used, options_.fused_stores ? 2 * n : n);
         const int64_t out_rows = select ? take(used, key_.n_out) : -1;
@@ -140,7 +142,7 @@ class Builder {
 
     void make_floats(int n) {
         int64_t used = 0;
-        const int64_t embeddings = options_.host_embedding ? take(used, int64_t(h_.n_embd) * n) : -1;
+        const int64_t embeddings = takes_embeddings() ? take(used, int64_t(h_.n_embd) * n) : -1;
         const int64_t query_scale = h_.temperature_scale != 0.0f && !key_.unscaled ? take(used, n) : -1;
         const int64_t lora_scale = key_.lora ? take(used, n) : -1;
         if (used == 0) {

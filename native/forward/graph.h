@@ -24,10 +24,11 @@ struct GraphKey {
     bool confidence;  // with `reduce`: the probability of the highest logit too
     bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
     bool unscaled;    // no row's query scale differs from 1: that product is left out
+    bool embedded;    // rows of the token embedding are an input, rows of images among them
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates, unscaled) <
-               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled);
+        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates, unscaled, embedded) <
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled, o.embedded);
     }
 };
 
@@ -58,11 +59,11 @@ struct Graph {
     ggml_tensor * mask = nullptr;    // F16 (F32 without flash attention), piece by piece [cells.count, n_rows]:
                                      // 0 visible, -inf not; null with `attention`
 
-    ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null with host_embedding
+    ggml_tensor * tokens = nullptr;       // I32 [n_rows]; null where embeddings are given
     ggml_tensor * positions = nullptr;    // I32 [n_rows]
     ggml_tensor * cells = nullptr;        // I32 [n_rows], where keys and values go; I64 with fused_stores
     ggml_tensor * out_rows = nullptr;     // I32 [n_out]; null when all rows are wanted
-    ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; null without host_embedding
+    ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; with host_embedding, or a key that is `embedded`
     ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without, and if `unscaled`
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
 

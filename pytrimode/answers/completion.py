@@ -27,6 +27,7 @@ from pytrimode.options.generation_options import ResolvedOptions
 
 if TYPE_CHECKING:
     from pytrimode._native import Event, Model, PositionLogprobs, Stats
+    from pytrimode.vision.prompt import Pictures
 
 Chunk = TypeVar("Chunk", covariant=True)
 Result = TypeVar("Result", covariant=True)
@@ -103,10 +104,11 @@ class StepMaker:
 
     def __init__(self, model: Model, options: ResolvedOptions, visible: Collection[int] = ()) -> None:
         self._text = _Text(model, options, visible)
+        self._pictures = options.pictures
 
     def step(self, event: Event) -> Step:
         """Raises RuntimeError for a request that was cancelled or has failed."""
-        return _step(checked(event), event.stats, self._text)
+        return _step(checked(event), event.stats, self._text, self._pictures)
 
 
 def steps(
@@ -125,7 +127,7 @@ def steps(
                 return
 
 
-def _step(event: Event, stats: Stats, text: _Text) -> Step:
+def _step(event: Event, stats: Stats, text: _Text, pictures: Pictures | None) -> Step:
     kept, new = text.take(event.tokens)
     logprobs = event.logprobs[: len(kept)]
     if text.stop_string is None and not event.finish_reason:
@@ -136,7 +138,7 @@ def _step(event: Event, stats: Stats, text: _Text) -> Step:
     new += text.finish()
     ending = Ending(
         _details(event, stats, text.stop_string),
-        {"usage": usage_of(stats, text.n_tokens), "timings": timings_of(stats)},
+        {"usage": usage_of(stats, text.n_tokens, pictures), "timings": timings_of(stats, pictures)},
     )
     trimmed = text.length_without(stats.loop_repeated) if ending.details["type"] == "loop" else None
     return Step(new, kept, event.block, event.confidence, logprobs, ending, trimmed)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import NotRequired, Required
 
     from pytrimode._native import Stats
+    from pytrimode.vision.prompt import Pictures
 
 FinishReason = Literal["stop", "length"]
 """OpenAI's. A loop counts as "stop" there: `finish_details` tells."""
@@ -29,9 +30,10 @@ class FinishDetails(TypedDict, total=False):
 
 
 class PromptTokensDetails(TypedDict):
-    """Part of `usage`."""
+    """Part of `usage`. `image_tokens`: of the prompt, those of images; only where it has any."""
 
     cached_tokens: int
+    image_tokens: NotRequired[int]
 
 
 class Usage(TypedDict):
@@ -51,6 +53,7 @@ class Timings(TypedDict):
     end-of-generation token included. `forward_passes`: passes after the prefill; `fused_passes`: of these, those that
     verified a draft and made the next one. `draft_n`, `draft_n_accepted`: tokens drafted and accepted (self-spec).
     `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per block (diffusion); 0 in ar.
+    `image_n`, `image_ms`: images in the prompt, and what encoding those took that were not held; only where it has any.
     """
 
     prompt_n: int
@@ -65,6 +68,8 @@ class Timings(TypedDict):
     draft_n: int
     draft_n_accepted: int
     acceptance_length: float
+    image_n: NotRequired[int]
+    image_ms: NotRequired[float]
 
 
 class CompletionChoice(TypedDict):
@@ -159,10 +164,10 @@ def _acceptance_length(stats: Stats) -> float:
     return ratio(max(0, stats.completion_tokens - 1), stats.cycles)
 
 
-def timings_of(stats: Stats) -> Timings:
+def timings_of(stats: Stats, pictures: Pictures | None = None) -> Timings:
     """The `timings` object of one request."""
     computed = stats.prompt_tokens - stats.cached_tokens
-    return {
+    timings: Timings = {
         "prompt_n": computed,
         "prompt_ms": stats.prompt_seconds * 1e3,
         "prompt_per_second": ratio(computed, stats.prompt_seconds),
@@ -176,16 +181,22 @@ def timings_of(stats: Stats) -> Timings:
         "draft_n_accepted": stats.accepted,
         "acceptance_length": _acceptance_length(stats),
     }
+    if pictures:
+        timings["image_n"], timings["image_ms"] = len(pictures.tokens), pictures.seconds * 1e3
+    return timings
 
 
-def usage_of(stats: Stats, completion_tokens: int) -> Usage:
+def usage_of(stats: Stats, completion_tokens: int, pictures: Pictures | None = None) -> Usage:
     """The `usage` object of one request whose text is made of `completion_tokens` tokens."""
+    details: PromptTokensDetails = {"cached_tokens": stats.cached_tokens}
+    if pictures:
+        details["image_tokens"] = sum(pictures.tokens)
     return {
         "prompt_tokens": stats.prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": stats.prompt_tokens + completion_tokens,
         "forward_passes": stats.forward_passes,
-        "prompt_tokens_details": {"cached_tokens": stats.cached_tokens},
+        "prompt_tokens_details": details,
     }
 
 

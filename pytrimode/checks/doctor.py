@@ -171,6 +171,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("CPU features", None, " ".join(k for k, v in features.items() if v != "0"), data=features)
     yield _products()
     yield _threads()
+    yield _pillow()
     for device in devices:
         memory = f"{memory_text(device['memory_free'])} of {memory_text(device['memory_total'])} free"
         yield Finding(f"device {device['name']}", None, f"{device['description']} ({memory})", data=device)
@@ -187,6 +188,14 @@ def _products() -> Finding:
         return Finding("CPU products", False, str(error), "unset the variable, or name one that is available")
     found = f"{used} (available: {', '.join(sets)})" if used else "llama.cpp's own"
     return Finding("CPU products", None, found, data={"used": used, "available": sets})
+
+
+def _pillow() -> Finding:
+    """Whether images can be read."""
+    found = _installed("pillow")
+    text = f"Pillow {found}: images can be read" if found else "no Pillow: images cannot be read"
+    advice = "" if found else 'for a model with a vision tower: pip install "pytrimode[vision]"'
+    return Finding("images", None, text, advice, {"pillow": found})
 
 
 def _threads() -> Finding:

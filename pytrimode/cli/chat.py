@@ -120,6 +120,14 @@ def _given_turns(lines: Iterator[str]) -> Iterator[str]:
 @system_option
 @thinking_option
 @click.option("-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="A turn; repeatable. Then exits.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="An image with the first turn; repeatable.",
+)
 @click.option("--url", metavar="URL", help="Talk to a running server (pytrimode serve) instead of loading a model.")
 @click.option(
     "--api-key", envvar=API_KEY_VARIABLE, metavar="KEY", help=f"The server's key; better in {API_KEY_VARIABLE}."
@@ -131,6 +139,7 @@ def command(
     system: str | None,
     enable_thinking: bool,
     prompts: tuple[str, ...],
+    images: tuple[str, ...],
     url: str | None,
     api_key: str | None,
     loading: LoadOptions,
@@ -141,16 +150,18 @@ def command(
     Replies go to stdout, figures to stderr.
     """
     if url:
-        return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), prompts)
+        return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), prompts, images)
     with load(model, loading) as loaded:
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
         session.check()
         conversation = LocalConversation(session)
         conversation.set_mode(options.mode)
-        return _talk(conversation, prompts)
+        return _talk(conversation, prompts, images)
 
 
-def _talk(conversation: Conversation, prompts: tuple[str, ...]) -> None:
+def _talk(conversation: Conversation, prompts: tuple[str, ...], images: tuple[str, ...]) -> None:
+    for path in images:
+        click.secho(conversation.add_image(path), dim=True, err=True)
     interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
     chat = Chat(conversation, interactive=interactive)
     if interactive:
@@ -170,7 +181,7 @@ def _given_fields() -> dict[str, Any]:
     """
     context = click.get_current_context()
     given = {n: v for n, v in context.params.items() if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}
-    for name in ("prompts", "url", "api_key", "system"):
+    for name in ("prompts", "images", "url", "api_key", "system"):
         given.pop(name, None)
     fields = request_fields(given)
     if given.pop("enable_thinking", False):

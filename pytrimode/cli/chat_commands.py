@@ -25,6 +25,7 @@ class ChatCommands:
         self._commands: dict[str, tuple[str, str, Callable[[str], str]]] = {
             "/mode": ("[NAME]", "show or change the mode", self._mode),
             "/stats": ("", "speed, tokens per forward and acceptance so far", self._stats),
+            "/image": ("FILE", "show the model an image, with the next turn; may be given again", self._image),
             "/system": ("[TEXT]", "set the system message and start anew; without a text: remove it", self._system),
             "/reset": ("", "forget the conversation", self._reset),
             "/save": ("FILE", "keep the conversation and its cache in a file", self._save),
@@ -63,6 +64,9 @@ class ChatCommands:
     def _reset(self, _: str) -> str:
         self._conversation.reset()
         return "conversation forgotten"
+
+    def _image(self, path: str) -> str:
+        return _with_file(self._conversation.add_image, path, "/image")
 
     def _save(self, path: str) -> str:
         return f"{self._turns()} saved, {_with_file(self._conversation.save, path, '/save')}"

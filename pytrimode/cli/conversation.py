@@ -12,6 +12,8 @@ from pytrimode.conversation.chat_session import ChatSession
 from pytrimode.conversation.live_pass import BlockToken, LivePasses
 from pytrimode.options.modes import MODE_NAMES, check_mode
 from pytrimode.trimode import TriMode
+from pytrimode.vision.picture import Picture, open_picture
+from pytrimode.vision.prompt import NO_VISION
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,12 @@ class Conversation(Protocol):
     def reset(self) -> None:
         """Forget the turns; the system message stays."""
 
+    def add_image(self, path: str) -> str:
+        """An image for the next turn; returns what to say about it. Raises OSError too."""
+
     def send(self, text: str) -> Generator[Part, None, None]:
-        """Add a turn and stream the answer; what has come of one that was left early is kept as it is."""
+        """Add a turn, with the images that were added, and stream the answer; what has come of one that was left early
+        is kept as it is."""
 
     def save(self, path: str) -> str:
         """Write the conversation to a file; returns what to say about it. Raises OSError too."""
@@ -86,6 +92,7 @@ class LocalConversation:
 
     def __init__(self, session: ChatSession) -> None:
         self._session = session
+        self._images: list[Picture] = []
 
     @property
     def about(self) -> str:
@@ -94,7 +101,8 @@ class LocalConversation:
         drafter = f", drafter LoRA of rank {model.lora_rank}" if model.has_lora else ""
         threads = f"{model.n_threads} thread{'s' if model.n_threads > 1 else ''}"
         name = model.metadata.get("general.name", model.model_path)
-        return f"{name}: mode {self._checked(self.mode)}, context {model.n_ctx}{drafter}, {threads}"
+        vision = ", takes images (/image FILE)" if model.vision else ""
+        return f"{name}: mode {self._checked(self.mode)}, context {model.n_ctx}{drafter}{vision}, {threads}"
 
     @property
     def mode(self) -> str:
@@ -129,9 +137,21 @@ class LocalConversation:
         """See Conversation."""
         self._session.reset()
 
+    def add_image(self, path: str) -> str:
+        """See Conversation."""
+        vision = self._session.model.vision
+        if vision is None:
+            raise ValueError(NO_VISION.format(self._session.model.model_path))
+        picture = open_picture(path)
+        self._images.append(picture)
+        columns, rows = picture.grid(vision.max_side)
+        return f"{path}: {picture.width} x {picture.height}, {1 + rows * (columns + 1)} tokens; goes with the next turn"
+
     def send(self, text: str) -> Generator[Part, None, None]:
         """See Conversation."""
-        return parts_of(self._session.send(text), self._session.model)
+        parts = parts_of(self._session.send(text, self._images), self._session.model)
+        self._images = []
+        return parts
 
     def save(self, path: str) -> str:
         """The cache is kept too."""

@@ -26,10 +26,13 @@ from pytrimode.cli.options import (
 )
 from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
+from pytrimode.conversation.chat_session import with_images
+from pytrimode.formats.chat_template import Message
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.modes import DIFFUSION, resolve_mode
 from pytrimode.trimode import TriMode
+from pytrimode.vision.prompt import Prompt
 
 
 def _read_prompt(prompt: str | None, file: str | None) -> str:
@@ -47,11 +50,14 @@ def _read_prompt(prompt: str | None, file: str | None) -> str:
         raise ValueError(f"{file or 'stdin'}: the prompt is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _prompt_tokens(model: TriMode, text: str, chat: bool, system: str | None, enable_thinking: bool) -> list[int]:
+def _prompt(
+    model: TriMode, text: str, images: tuple[str, ...], chat: bool, system: str | None, enable_thinking: bool
+) -> Prompt:
     if not chat:
-        return model.prompt_tokens(text)
-    messages = [{"role": "system", "content": system}] if system else []
-    return model.chat_tokens([*messages, {"role": "user", "content": text}], enable_thinking=enable_thinking)
+        return model.image_prompt(text, images)
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    user = {"role": "user", "content": with_images(text, images)}
+    return model.chat_prompt([*messages, user], enable_thinking=enable_thinking)
 
 
 def _given(option: str) -> bool:
@@ -73,6 +79,9 @@ def _result(
 @model_argument
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt.")
 @click.option("-f", "--file", type=click.Path(), metavar="FILE", help="Read the prompt from a file; -: stdin.")
+@click.option(
+    "--image", "images", multiple=True, type=click.Path(), metavar="FILE", help="An image before the text; repeatable."
+)
 @click.option("--chat", is_flag=True, help="Answer the prompt as a chat turn, through the file's chat template.")
 @system_option
 @thinking_option
@@ -87,6 +96,7 @@ def command(
     model: str | None,
     prompt: str | None,
     file: str | None,
+    images: tuple[str, ...],
     chat: bool,
     system: str | None,
     enable_thinking: bool,
@@ -110,10 +120,10 @@ def command(
         if suffix is not None:
             mode = options.mode if _given("mode") else DIFFUSION
             options = replace(options, mode=mode, suffix=loaded.tokenize(suffix, add_bos=False, special=True))
-        tokens = _prompt_tokens(loaded, text, chat, system, enable_thinking)
-        run = loaded.steps(tokens, options)
+        asked = _prompt(loaded, text, images, chat, system, enable_thinking)
+        run = loaded.steps(asked.tokens, options, pictures=asked.pictures)
         if as_json:
-            print(json.dumps(_result(loaded, tokens, options, run, chat), ensure_ascii=False, indent=2))
+            print(json.dumps(_result(loaded, asked.tokens, options, run, chat), ensure_ascii=False, indent=2))
             return
         with Interrupt() as interrupt:
             mode = resolve_mode(options.mode, has_mask=loaded.mask_token_id >= 0)

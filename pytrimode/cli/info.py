@@ -74,6 +74,7 @@ def _mode_rows(info: dict[str, Any]) -> Iterator[Row]:
         yield "  block length", lengths
         yield "  threshold", f"{found['threshold']:g}"
     yield "drafter LoRA", _drafter(info["drafter_lora"])
+    yield "vision tower", _vision(info["vision"])
 
 
 def _drafter(lora: dict[str, Any] | None) -> str:
@@ -84,6 +85,18 @@ def _drafter(lora: dict[str, Any] | None) -> str:
     rank = lora["rank"] if lora["rank"] is not None else "unclear"
     types = "/".join(lora["types"])
     return f"rank {rank}, alpha {_number(lora['alpha'])}, {types}, {memory_text(lora['file_bytes'])}: {lora['file']}"
+
+
+def _vision(tower: dict[str, Any] | None) -> str:
+    if tower is None:
+        return "none beside the file: no images"
+    if "error" in tower:
+        return f"unusable: {tower['error']}"
+    sides = f", sides up to {tower['max_side']} pixels" if tower["max_side"] else ""
+    return (
+        f"{tower['projector']}, {tower['layers']} layers of {tower['hidden']}{sides}, {tower['type']}, "
+        f"{memory_text(tower['file_bytes'])}: {tower['file']}"
+    )
 
 
 def _number(value: object) -> str:
@@ -112,5 +125,7 @@ def command(model: str | None, as_json: bool) -> None:
     rows = [*_file_rows(info)]
     if info["kind"] == "model":
         rows += [*_model_rows(info), *_mode_rows(info)]
+    elif info["vision"]:
+        rows.append(("vision tower", _vision(info["vision"])))
     for label, value in rows:
         click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)} {for_terminal(str(value))}")

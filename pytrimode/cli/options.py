@@ -13,7 +13,7 @@ from pytrimode.options.defaults import (
 )
 from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
 from pytrimode.options.gpu_layers import ALL, AUTO, parse_gpu_layers
-from pytrimode.options.load_options import LORA_AUTO, LoadOptions
+from pytrimode.options.load_options import AUTO_FILE, LoadOptions
 from pytrimode.options.option import Row, rows
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
@@ -90,6 +90,11 @@ def loading_options(function: F) -> F:
                          help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
             click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
         ],
+        "mmproj": [
+            click.option("--mmproj", type=click.Path(), metavar="FILE",
+                         help="Vision tower (default: MODEL-mmproj.gguf beside the model, if it is there)."),
+            click.option("--no-mmproj", is_flag=True, help="Load no vision tower: the model takes text only."),
+        ],
         "repack": [
             click.option("--no-repack", is_flag=True,
                          help="Leave the weights as the file has them, for processes that share it: slower (CPU)."),
@@ -109,6 +114,8 @@ def _load_options(
     flash_attn: str,
     lora: str | None,
     no_lora: bool,
+    mmproj: str | None,
+    no_mmproj: bool,
     no_repack: bool,
     **others: Any,
 ) -> LoadOptions:
@@ -116,7 +123,8 @@ def _load_options(
         type_k=cache_type_k or cache_type,
         type_v=cache_type_v or cache_type,
         flash_attn=flash_attn != "off",
-        lora_path=None if no_lora else lora or LORA_AUTO,
+        lora_path=None if no_lora else lora or AUTO_FILE,
+        mmproj=None if no_mmproj else mmproj or AUTO_FILE,
         repack=not no_repack,
         **others,
     )

@@ -115,10 +115,12 @@ def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
     console.print(f"  cache    {caches}")
     lora = f"; drafter LoRA {memory_text(found.lora)}" if found.lora else ""
     console.print(f"  compute  {memory_text(found.compute)}, asked from {found.measured_on}{lora}")
+    if found.vision:
+        console.print(f"  vision   {memory_text(found.vision)}: the tower and its buffer for the largest image")
     if found.measured_on == "CPU":
         console.print("           a GPU's backend may ask for somewhat more; this machine has none to ask")
     console.print(_memory_table(found))
-    console.print("On the device: all weights but the token embedding, the LoRA, the cache, the compute buffers.")
+    console.print("On the device: all weights but the token embedding, LoRA, vision, the cache, the compute buffers.")
 
 
 def _choice_text(found: Plan) -> str:

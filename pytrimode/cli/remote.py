@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pytrimode.answers.results import FinishDetails
 from pytrimode.cli.conversation import Part, check_mode_name
 from pytrimode.options.modes import ALIASES, AUTO
+from pytrimode.vision.picture import open_picture
 
 LOADING_SECONDS = 600.0
 """How long a server may load its model before the chat begins."""
@@ -33,7 +34,8 @@ class RemoteConversation:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._fields = dict(fields)
         self._system = system
-        self._turns: list[dict[str, str]] = []
+        self._turns: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
         self.dropped_turns = 0
         self._props = self._ask_props()
 
@@ -86,13 +88,23 @@ class RemoteConversation:
         """See `save`."""
         raise ValueError("/load restores the cache of a model in this process: it does not work with --url")
 
+    def add_image(self, path: str) -> str:
+        """See Conversation."""
+        if not self._props.get("modalities", {}).get("vision"):
+            raise ValueError("this server's model takes no images: it was loaded without a vision tower")
+        picture = open_picture(path)
+        self._images.append({"type": "image_url", "image_url": {"url": picture.data_uri()}})
+        return f"{path}: {picture.width} x {picture.height}; goes with the next turn"
+
     def send(self, text: str) -> Generator[Part, None, None]:
         """See Conversation; when the server says that the context is full, the oldest turns are left out."""
-        user = {"role": "user", "content": text}
+        content: Any = [*self._images, {"type": "text", "text": text}] if self._images else text
+        user = {"role": "user", "content": content}
         begins = [i for i, turn in enumerate(self._turns) if turn["role"] == "user"] + [len(self._turns)]
         for self.dropped_turns, begin in enumerate(begins):
             response = self._post([*self._turns[begin:], user])
             if response.status == 200:
+                self._images = []
                 return self._answer(user, begin, response)
             error = _error_of(response)
             response.close()
@@ -101,7 +113,7 @@ class RemoteConversation:
         raise AssertionError("begins is never empty")
 
     def _answer(
-        self, user: dict[str, str], kept_from: int, response: http.client.HTTPResponse
+        self, user: dict[str, Any], kept_from: int, response: http.client.HTTPResponse
     ) -> Generator[Part, None, None]:
         answer = ""
         try:
@@ -115,7 +127,7 @@ class RemoteConversation:
                 del self._turns[:kept_from]
                 self._turns += [user, {"role": "assistant", "content": answer}]
 
-    def _post(self, turns: list[dict[str, str]]) -> http.client.HTTPResponse:
+    def _post(self, turns: list[dict[str, Any]]) -> http.client.HTTPResponse:
         head = [{"role": "system", "content": self._system}] if self._system else []
         # Reasoning is shown as the model writes it, as with a model in this process.
         own = {"stream": True, "live": True, "reasoning_format": "none"}

@@ -14,13 +14,13 @@ from pytrimode.cli.options import (
     request_options,
     thinking_option,
 )
-from pytrimode.files.model_file import check_model_file
+from pytrimode.files.model_file import check_model_file, find_mmproj
 from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.threads import thread_default
 from pytrimode.server import check_installed
-from pytrimode.server.settings import ServerSettings
+from pytrimode.server.settings import VISION_BODY_BYTES, ServerSettings
 
 _DEFAULT = ServerSettings()
 
@@ -89,10 +89,8 @@ _DEFAULT = ServerSettings()
 @click.option(
     "--max-body",
     type=click.IntRange(min=1),
-    default=_DEFAULT.max_body_bytes,
-    show_default=True,
     metavar="BYTES",
-    help="Largest request body.",
+    help=f"Largest request body (default: {_DEFAULT.max_body_bytes}, with a vision tower {VISION_BODY_BYTES}).",
 )
 @click.option(
     "--timeout",
@@ -139,7 +137,7 @@ def command(
     parallel: int,
     max_queue: int,
     max_prompt: int | None,
-    max_body: int,
+    max_body: int | None,
     timeout: float,
     write_timeout: float,
     shutdown_timeout: float,
@@ -161,6 +159,7 @@ def command(
 
     if model:
         check_model_file(model)
+    tower = find_mmproj(Path(model), loading.mmproj) if model else None
     settings = ServerSettings(
         host=host,
         port=port,
@@ -169,7 +168,7 @@ def command(
         cors_origins=cors_origins,
         n_parallel=parallel,
         max_queue=max_queue,
-        max_body_bytes=max_body,
+        max_body_bytes=max_body or (VISION_BODY_BYTES if tower else _DEFAULT.max_body_bytes),
         max_prompt_tokens=max_prompt,
         timeout=timeout,
         write_timeout=write_timeout,

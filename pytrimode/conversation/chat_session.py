@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.vision.picture import DEFAULT_LIMITS, open_picture
+from pytrimode.vision.prompt import LOCAL, count_images
 
 if TYPE_CHECKING:
     from pytrimode.answers.completion import Step
     from pytrimode.trimode import TriMode
+    from pytrimode.vision.prompt import Prompt
 
 REPLY_SHARE = 4
 """1 / REPLY_SHARE of the context is kept free for a reply of no stated length."""
@@ -36,17 +39,17 @@ class ChatSession:
         self.options = options
         self.enable_thinking = enable_thinking
         self.system = system
-        self.turns: list[dict[str, str]] = []
+        self.turns: list[dict[str, Any]] = []
         self.dropped_turns = 0
         """How many of the oldest turns the last `send` left out because the context was full."""
 
     @property
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         """The conversation, the system message first."""
         return self._messages(self.turns)
 
-    def _messages(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
-        head = [{"role": "system", "content": self.system}] if self.system else []
+    def _messages(self, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        head: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
         return head + turns
 
     def check(self) -> None:
@@ -57,8 +60,10 @@ class ChatSession:
         """Forget the turns; the system message stays."""
         self.turns.clear()
 
-    def send(self, text: str) -> Generator[Step, None, None]:
-        """Add a user turn and stream the answer. What has come of an answer that was left early is kept as it is.
+    def send(self, text: str, images: Sequence[Any] = ()) -> Generator[Step, None, None]:
+        """Add a user turn, `images` in front of its text, and stream the answer.
+
+        What has come of an answer that was left early is kept as it is.
 
         When the conversation leaves too little of the context for the reply (`max_tokens`, or a quarter of the context
         where none is given or none would ever fit), its oldest turns are left out: `dropped_turns` tells how many. They
@@ -67,14 +72,14 @@ class ChatSession:
         Raises ValueError at the call if this turn alone does not fit the context, or if the template refuses it; the
         turn is not added then.
         """
-        user = {"role": "user", "content": text}
-        tokens, kept_from, dropped = self._fit(user)
-        run = self.model.steps(tokens, self.options)
+        user = {"role": "user", "content": with_images(text, images)}
+        prompt, kept_from, dropped = self._fit(user)
+        run = self.model.steps(prompt.tokens, self.options, pictures=prompt.pictures)
         self.dropped_turns = dropped
         return self._answer(user, kept_from, run)
 
     def _answer(
-        self, user: dict[str, str], kept_from: int, run: Generator[Step, None, None]
+        self, user: dict[str, Any], kept_from: int, run: Generator[Step, None, None]
     ) -> Generator[Step, None, None]:
         answer = ""
         try:
@@ -89,21 +94,24 @@ class ChatSession:
                 del self.turns[:kept_from]
                 self.turns += [user, {"role": "assistant", "content": answer}]
 
-    def _prompt(self, turns: list[dict[str, str]]) -> list[int]:
-        return self.model.chat_tokens(self._messages(turns), enable_thinking=self.enable_thinking)
+    def _prompt(self, turns: list[dict[str, Any]]) -> Prompt:
+        return self.model.chat_prompt(self._messages(turns), enable_thinking=self.enable_thinking)
 
-    def _fit(self, user: dict[str, str]) -> tuple[list[int], int, int]:
+    def _fit(self, user: dict[str, Any]) -> tuple[Prompt, int, int]:
         """The prompt, the index of the first message it keeps, and how many turns it leaves out."""
         n_ctx = self.model.n_ctx
         alone = self._prompt([user])
         reply = self.options.max_tokens or -1
-        if reply == -1 or len(alone) + reply > n_ctx:
+        if reply == -1 or len(alone.tokens) + reply > n_ctx:
             reply = n_ctx // REPLY_SHARE
         begins = [i for i, message in enumerate(self.turns) if i == 0 or message["role"] == "user"]
         for dropped, begin in enumerate(begins):
-            tokens = self._prompt([*self.turns[begin:], user])
-            if len(tokens) + reply <= n_ctx:
-                return tokens, begin, dropped
+            turns = [*self.turns[begin:], user]
+            if count_images(turns) > DEFAULT_LIMITS.max_images:
+                continue
+            prompt = self._prompt(turns)
+            if len(prompt.tokens) + reply <= n_ctx:
+                return prompt, begin, dropped
         return alone, len(self.turns), len(begins)
 
     def save(self, path: str | Path) -> int:
@@ -115,7 +123,8 @@ class ChatSession:
         from pytrimode.files.conversation_file import SavedConversation, write_conversation
 
         # Up to where the next turn begins to differ from any other.
-        cache = self.model.save_state(self._prompt([*self.turns, {"role": "user", "content": ""}]))
+        prompt = self._prompt([*self.turns, {"role": "user", "content": ""}])
+        cache = self.model.save_state(prompt.tokens, pictures=prompt.pictures)
         saved = SavedConversation(self.system, self.turns, self.enable_thinking, self.options, cache)
         write_conversation(Path(path).expanduser(), saved)
         return len(cache.tokens)
@@ -141,3 +150,10 @@ class ChatSession:
         except (ValueError, RuntimeError) as error:
             return Loaded(0, str(error))
         return Loaded(len(saved.cache.tokens), "")
+
+
+def with_images(text: str, images: Sequence[Any]) -> str | list[dict[str, Any]]:
+    """The content of a turn: its images, opened once, in front of its text."""
+    if not images:
+        return text
+    return [*({"type": LOCAL, LOCAL: open_picture(image)} for image in images), {"type": "text", "text": text}]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytrimode.gguf import keys
 from pytrimode.gguf.header import read_gguf_header
@@ -23,6 +23,19 @@ MODEL_FIELDS = ("architecture", "name", "n_layer", "n_vocab", "kv_width")
 _SAMPLE_BYTES = 1024
 
 
+class ImageRun(NamedTuple):
+    """Rows of an image among the tokens of a state: `n` of them from `begin` on, in the image those from `first` on.
+
+    `key` names the image's content, which has `n_rows` rows.
+    """
+
+    begin: int
+    n: int
+    key: str
+    first: int
+    n_rows: int
+
+
 @dataclass(frozen=True)
 class CacheState:
     """What the cache holds of the first tokens of a prompt, as it is stored there: any cache type, no conversion."""
@@ -35,6 +48,8 @@ class CacheState:
     """Values: [n_layer, n, bytes of a row]."""
     origin: Mapping[str, Any]
     """Of the model and the cache: see `origin_of`."""
+    images: tuple[ImageRun, ...] = ()
+    """Where tokens stand for rows of images."""
 
 
 def origin_of(model: Model, file: Path, type_k: str, type_v: str) -> dict[str, Any]:

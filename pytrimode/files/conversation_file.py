@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from pytrimode.files.cache_state import CacheState
+from pytrimode.files.cache_state import CacheState, ImageRun
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.output import OutputFile
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling
+from pytrimode.vision.picture import from_image_url, open_picture
+from pytrimode.vision.prompt import LOCAL
 
 FORMAT = "pytrimode conversation"
 VERSION = 1
@@ -37,7 +39,7 @@ class SavedConversation:
     """What the file holds."""
 
     system: str | None
-    turns: list[dict[str, str]]
+    turns: list[dict[str, Any]]
     enable_thinking: bool
     options: GenerationOptions
     cache: CacheState
@@ -54,10 +56,11 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
         "format": FORMAT,
         "version": VERSION,
         "system": saved.system,
-        "turns": saved.turns,
+        "turns": [_shown(turn) for turn in saved.turns],
         "enable_thinking": saved.enable_thinking,
         "options": saved.options,
         "origin": saved.cache.origin,
+        "images": saved.cache.images,
     }
     text = json.dumps(header, default=_plain).encode("ascii")
     cache = saved.cache
@@ -88,10 +91,16 @@ def read_conversation(path: Path) -> SavedConversation:
         _check_cache(arrays)
         return SavedConversation(
             system=header["system"],
-            turns=[{"role": str(turn["role"]), "content": str(turn["content"])} for turn in header["turns"]],
+            turns=[{"role": str(turn["role"]), "content": _content(turn["content"])} for turn in header["turns"]],
             enable_thinking=bool(header["enable_thinking"]),
             options=_options(header["options"]),
-            cache=CacheState(arrays["tokens"], arrays["k"], arrays["v"], dict(header["origin"])),
+            cache=CacheState(
+                arrays["tokens"],
+                arrays["k"],
+                arrays["v"],
+                dict(header["origin"]),
+                _image_runs(header.get("images", []), len(arrays["tokens"])),
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
@@ -120,6 +129,41 @@ def _check_cache(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     k, v, n = arrays["k"], arrays["v"], len(arrays["tokens"])
     if k.shape[:2] != v.shape[:2] or k.shape[1] != n:
         raise ValueError(f"k is {list(k.shape)} and v is {list(v.shape)} for {n} tokens")
+
+
+def _content(saved: Any) -> Any:
+    """A text, or a list of parts with text and images."""
+    if not isinstance(saved, list):
+        return str(saved)
+    parts: list[dict[str, Any]] = []
+    for part in saved:
+        if part["type"] == "text":
+            parts.append({"type": "text", "text": str(part["text"])})
+        else:
+            picture = from_image_url(part["image_url"])
+            parts.append({"type": LOCAL, LOCAL: picture})
+    return parts
+
+
+def _shown(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A turn with its images as `data:` URIs."""
+    if isinstance(turn["content"], str):
+        return turn
+    parts = [
+        part
+        if part["type"] == "text"
+        else {"type": "image_url", "image_url": {"url": open_picture(part[LOCAL]).data_uri()}}
+        for part in turn["content"]
+    ]
+    return {**turn, "content": parts}
+
+
+def _image_runs(saved: Any, n_tokens: int) -> tuple[ImageRun, ...]:
+    runs = tuple(ImageRun(*run) for run in saved)
+    for run in runs:
+        if not (0 <= run.begin <= run.begin + run.n <= n_tokens and 0 <= run.first <= run.first + run.n <= run.n_rows):
+            raise ValueError(f"images: rows {list(run)} of {n_tokens} tokens")
+    return runs
 
 
 def _options(saved: Mapping[str, Any]) -> GenerationOptions:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pytrimode._native import has_product
 from pytrimode.files.model_file import check_model_file
-from pytrimode.gguf import keys
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf import keys, vision_keys
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.options import modes
 
@@ -44,6 +44,7 @@ def file_info(path: str | Path) -> dict[str, Any]:
         "tokenizer": _tokenizer(header.metadata),
         "modes": _modes(header.metadata),
         "drafter_lora": _drafter(file),
+        "vision": _vision(header if _is_mmproj(header) else None, file),
     }
 
 
@@ -147,6 +148,32 @@ def _drafter(model: Path) -> dict[str, Any] | None:
         "rank": _rank(header),
         "alpha": header.metadata.get(keys.ADAPTER_LORA_ALPHA),
         "types": sorted({t.type for t in header.tensors}),
+    }
+
+
+def _is_mmproj(header: GgufHeader) -> bool:
+    return header.metadata.get(keys.GENERAL_ARCHITECTURE) == vision_keys.ARCHITECTURE
+
+
+def _vision(header: GgufHeader | None, model: Path) -> dict[str, Any] | None:
+    """The vision tower that the file is or that lies beside it, None without one; `error` where it cannot be read."""
+    path = model if header else mmproj_path(model)
+    if header is None:
+        if not path.is_file():
+            return None
+        try:
+            header = read_gguf_header(path)
+        except ValueError as error:
+            return {"file": str(path), "error": str(error)}
+    matrices = Counter(t.type for t in header.tensors if len(t.shape) == 2)
+    return {
+        "file": str(path),
+        "file_bytes": header.file_bytes,
+        "projector": header.metadata.get(vision_keys.PROJECTOR_TYPE),
+        "layers": header.metadata.get(vision_keys.BLOCK_COUNT),
+        "hidden": header.metadata.get(vision_keys.EMBEDDING_LENGTH),
+        "max_side": header.metadata.get(vision_keys.MAX_SIDE),
+        "type": matrices.most_common(1)[0][0] if matrices else None,
     }
 
 

@@ -1,10 +1,10 @@
-"""Is this path a model, and where is its drafter LoRA? Answers before anything is loaded."""
+"""Is this path a model, and where are its drafter LoRA and its vision tower? Answers before anything is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.layout import MAGIC
 
 
@@ -38,5 +38,18 @@ def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
         return None
     if wanted == "auto":
         beside = lora_path(model)
+        return beside if beside.is_file() else None
+    return check_model_file(wanted)
+
+
+def find_mmproj(model: Path, wanted: str | Path | None) -> Path | None:
+    """The vision tower to load: "auto" looks beside the model, None means none, a path must exist.
+
+    Raises FileNotFoundError or ValueError for a path that is no GGUF file.
+    """
+    if wanted is None:
+        return None
+    if wanted == "auto":
+        beside = mmproj_path(model)
         return beside if beside.is_file() else None
     return check_model_file(wanted)

@@ -9,8 +9,11 @@ from typing import Any
 from pytrimode.formats import template_worker
 from pytrimode.formats.worker_process import WorkerEndedError, WorkerProcess
 
+from pytrimode.formats.image_part import IMAGE_PART, IMAGE_START
+
 Message = Mapping[str, Any]
-"""{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str}}."""
+"""{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str} and, for a
+model with vision, {"type": "image_url", "image_url": {"url": "data:..."}}."""
 
 SECONDS = 1.0
 """Of a processor, for one prompt; usual templates take 0.001."""
@@ -46,17 +49,19 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
+        images: bool = False,
         **variables: Any,
     ) -> str:
         """The prompt text, special tokens spelled out. `continue_final_message`: it ends with the last message, which
-        the assistant has begun, and goes on there.
+        the assistant has begun, and goes on there. `images`: parts that are `IMAGE_PART` stand for pictures; a template
+        that does not speak of images gets their start token as text.
 
         Raises ValueError for messages that the template refuses, and for a template that fails or takes too long.
         """
         if not messages:
             raise ValueError("there are no messages")
         given = {
-            "messages": [self._message(message) for message in messages],
+            "messages": [self._message(message, images=images) for message in messages],
             "tools": None,
             "documents": None,
             "add_generation_prompt": add_generation_prompt and not continue_final_message,
@@ -83,7 +88,7 @@ class ChatTemplate:
         what = "refuses these messages" if answer["refused"] else f"fails{place}"
         return f"{self.name} {what}: {_printable(answer['error'])}"
 
-    def _message(self, message: Message) -> dict[str, Any]:
+    def _message(self, message: Message, *, images: bool) -> dict[str, Any]:
         """As the template can read it: a role that it knows, and content of a kind that it reads."""
         if "role" not in message:
             raise ValueError(f"a chat message needs a role: {dict(message)!r}")
@@ -96,15 +101,23 @@ class ChatTemplate:
             if content and not self._known["reads_text"] and self._known["reads_parts"]:
                 content = [{"type": "text", "text": content}]
         else:
-            text = "".join(text_parts(content))
-            content = list(content) if self._known["reads_parts"] else text
+            text = "".join(text_parts(content, images=images))
+            pictured = images and any(part == IMAGE_PART for part in content)
+            as_parts = "image" in self.source if pictured else self._known["reads_parts"]
+            content = [dict(part) for part in content] if as_parts else text
         return {**message, "role": role, "content": content}
 
 
-def text_parts(content: Sequence[Any]) -> list[str]:
-    """The texts of content in parts. Raises ValueError for parts of another kind."""
+def text_parts(content: Sequence[Any], *, images: bool = False) -> list[str]:
+    """The texts of content in parts, of pictures (with `images`) the token that begins one.
+
+    Raises ValueError for parts of another kind.
+    """
     texts = []
     for part in content:
+        if images and part == IMAGE_PART:
+            texts.append(IMAGE_START)
+            continue
         if not isinstance(part, Mapping) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
             raise ValueError(f"message content of type {kind!r} is not supported: only text is")

@@ -1,4 +1,4 @@
-"""How GGUF files are named: the parts of a split one, and the drafter LoRA beside a model."""
+"""How GGUF files are named: the parts of a split one, drafter LoRA and vision tower beside a model."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def whole_name(name: str) -> str:
 def lora_path(model: Path) -> Path:
     """Where the drafter LoRA of a GGUF file, or of its parts, lies: `model.gguf` -> `model-drafter-lora.gguf`."""
     return model.with_name(f"{whole_name(model.name).removesuffix('.gguf')}-drafter-lora.gguf")
+
+
+def mmproj_path(model: Path) -> Path:
+    """Where the vision tower of a GGUF file, or of its parts, lies: `model.gguf` -> `model-mmproj.gguf`."""
+    return model.with_name(f"{whole_name(model.name).removesuffix('.gguf')}-mmproj.gguf")

@@ -63,6 +63,11 @@ class Metadata:
         array = np.fromiter(values, dtype="<i4")
         self._add(key, ARRAY, struct.pack("<IQ", I32, array.size) + array.tobytes())
 
+    def f32s(self, key: str, values: Iterable[float]) -> None:
+        """Add an array of 32-bit floats."""
+        array = np.fromiter(values, dtype="<f4")
+        self._add(key, ARRAY, struct.pack("<IQ", F32, array.size) + array.tobytes())
+
     def encoded(self, key: str, kind_and_value: bytes) -> None:
         """Add a value as it stands in another file, its type before it."""
         if key in self._entries:

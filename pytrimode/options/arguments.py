@@ -68,6 +68,8 @@ class LoadArguments(TypedDict, total=False):
     type_v: str | None
     flash_attn: bool | None
     lora_path: str | Path | None
+    mmproj: str | Path | None
+    image_max_side: int | None
     seed: int | None
     use_mmap: bool | None
     repack: bool | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END
@@ -18,6 +18,9 @@ from pytrimode.options.defaults import (
 )
 from pytrimode.options.option import Row, engine_values, option, rows, settle
 from pytrimode.options.sampling import Sampling
+
+if TYPE_CHECKING:
+    from pytrimode.vision.prompt import Pictures
 
 _MODE_HELP = "; ".join(
     ["How to decode", *(f"{name}: {text}" for name, text in modes.MODE_HELP.items())]
@@ -33,6 +36,8 @@ class ResolvedOptions:
     """Keyword arguments of the engine's `submit`."""
     stop: tuple[str, ...]
     ignore_eos: bool
+    pictures: Pictures | None = None
+    """Of the prompt; encoded when the request begins."""
 
 
 @dataclass(frozen=True)

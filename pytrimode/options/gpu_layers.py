@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,19 @@ def parse_gpu_layers(wanted: int | str) -> int | str:
         raise ValueError(f"n_gpu_layers {wanted!r}: expected a number of layers, {ALL} or {AUTO}") from None
 
 
-def resolve_gpu_layers(wanted: int | str, model: Path, *, n_ctx: int, default_ctx: int, **options: Any) -> int:
+def resolve_gpu_layers(
+    wanted: int | str,
+    model: Path,
+    *,
+    n_ctx: int,
+    default_ctx: int,
+    reserved: Mapping[str, int] | None = None,
+    **options: Any,
+) -> int:
     """libllama's `n_gpu_layers`. "auto": as many as fit into the devices' free memory less a margin, 0 without a GPU.
 
-    n_ctx: 0 for the model's own, at most `default_ctx`. options: those of `_native.plan_memory`.
+    n_ctx: 0 for the model's own, at most `default_ctx`. reserved: bytes of devices that are for others, by name.
+    options: those of `_native.plan_memory`.
     """
     parsed = parse_gpu_layers(wanted)
     if isinstance(parsed, int):
@@ -64,7 +73,8 @@ def resolve_gpu_layers(wanted: int | str, model: Path, *, n_ctx: int, default_ct
                 raise
             return False
         return all(
-            entry["weights"] + entry["kv_cache"] + entry["compute"] + DEFAULT_MARGIN <= free[entry["device"]]
+            entry["weights"] + entry["kv_cache"] + entry["compute"] + DEFAULT_MARGIN
+            <= free[entry["device"]] - (reserved or {}).get(entry["device"], 0)
             for entry in needed
             if entry["device"] in free
         )

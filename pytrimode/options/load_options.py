@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytrimode.gguf.vision_keys import DEFAULT_MAX_SIDE
 from pytrimode.options.defaults import DEFAULT_CACHE_TYPE, DEFAULT_N_BATCH, DEFAULT_N_CTX, DEFAULT_N_UBATCH
 from pytrimode.options.option import option, settle
 
 SPLIT_MODES = {"layer": "each holds some of the layers", "none": "one holds all"}
-LORA_AUTO = "auto"
+AUTO_FILE = "auto"
+"""The file beside the model, if it is there."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,12 @@ class LoadOptions:
     type_k: str = option(DEFAULT_CACHE_TYPE, "Type of the keys in the cache.")
     type_v: str = option(DEFAULT_CACHE_TYPE, "Type of the values in the cache.")
     flash_attn: bool = option(True, "Flash attention; without it attention is computed exactly.")
-    lora_path: str | Path | None = option(LORA_AUTO, "Drafter LoRA; None: without one.")
+    lora_path: str | Path | None = option(AUTO_FILE, "Drafter LoRA; None: without one.")
+    mmproj: str | Path | None = option(AUTO_FILE, "Vision tower; None: without one.")
+    image_max_side: int | None = option(
+        None, "Pixels that the longest side of an image keeps, a multiple of 28", flags=("--image-max-side",),
+        metavar="N", low=1, default_text=f"the model's, {DEFAULT_MAX_SIDE}",
+    )  # fmt: skip
     seed: int | None = option(None, "Seed of requests that name none.", bits=64)
     use_mmap: bool = option(True, "Map the file into memory instead of reading it.")
     repack: bool = option(True, "Repack the weights on the CPU for faster passes; without it processes share the file.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytrimode.options.arguments import RequestArguments
@@ -13,6 +13,7 @@ class CompletionArguments(RequestArguments, total=False):
 
     logprobs: int | None
     echo: bool | None
+    images: Sequence[Any] | None
 
 
 class ChatArguments(RequestArguments, total=False):

@@ -285,6 +285,12 @@ def _of_mapping(value: Any) -> Mapping[Any, Any]:
     return value
 
 
+def _items(value: Any) -> Sequence[Any]:
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
+        raise TypeError
+    return value
+
+
 def _messages(value: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(value, (str, bytes, bytearray, Mapping)) or not all(isinstance(item, Mapping) for item in value):
         raise TypeError
@@ -320,6 +326,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "str | Constraint": (_grammar, "a grammar as text"),
     "Mapping[int | str, float]": (_of_mapping, "token ids with numbers"),
     "Mapping[str, Any]": (_of_mapping, "names with values"),
+    "Sequence[Any]": (_items, "a list"),
     "Sequence[Mapping[str, Any]]": (_messages, "a list of messages, each with a role"),
 }
 """By the type of an option: what brings a value into it, and how an error message names it."""

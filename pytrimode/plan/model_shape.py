@@ -14,7 +14,7 @@ from pytrimode.convert.lora import ADAPTER_CONFIG
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 
@@ -33,6 +33,7 @@ class ModelShape:
         gguf: the file, None for a checkpoint and a built-in shape.
         stored: the tensors of that file.
         lora_gguf: the drafter LoRA beside it.
+        mmproj_gguf: the vision tower beside it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelShape:
     gguf: Path | None = None
     stored: tuple[TensorInfo, ...] = ()
     lora_gguf: Path | None = None
+    mmproj_gguf: Path | None = None
 
 
 def _family(size: str, hidden: int, layers: int, ffn: int, rope_theta: float) -> ModelShape:
@@ -96,7 +98,7 @@ def _of_gguf(path: Path) -> ModelShape:
     architecture = header.metadata.get(keys.GENERAL_ARCHITECTURE)
     if architecture != keys.ARCHITECTURE or header.metadata.get(keys.GENERAL_TYPE, "model") != "model":
         raise ValueError(f"{path}: no model of architecture {keys.ARCHITECTURE}, found {architecture!r}")
-    lora = lora_path(path)
+    lora, tower = lora_path(path), mmproj_path(path)
     return ModelShape(
         name=str(header.metadata.get(keys.GENERAL_NAME) or path.name),
         hparams=_hparams(header),
@@ -104,6 +106,7 @@ def _of_gguf(path: Path) -> ModelShape:
         gguf=path,
         stored=tuple(header.tensors),
         lora_gguf=lora if lora.is_file() else None,
+        mmproj_gguf=tower if tower.is_file() else None,
     )
 
 

@@ -12,6 +12,7 @@ from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
 from pytrimode.plan.speed import Load, Speeds, speeds
 from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, WeightBytes, lora_bytes, weight_bytes
+from pytrimode.vision.memory import tower_bytes
 
 GIB = 1 << 30
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
@@ -70,6 +71,7 @@ class Plan:
         margin: of it left free.
         embedding: of the token embedding, which stays in main memory, by quantization.
         lora: of the drafter LoRA.
+        vision: of the vision tower and of its compute buffer for the largest image; 0 without.
         kv_cache: by type, for all slots.
         kv_per_token: by type.
         compute: of the compute buffers.
@@ -87,6 +89,7 @@ class Plan:
     margin: int
     embedding: dict[str, int]
     lora: int
+    vision: int
     kv_cache: dict[str, int]
     kv_per_token: dict[str, int]
     compute: int
@@ -127,10 +130,11 @@ def plan(
     cache_types = CACHE_TYPES if flash_attn else CACHE_TYPES[:1]
     kv_cache, compute, measured_on = _measured(shape, cache_types, n_ctx, n_parallel, n_batch, flash_attn)
     lora = lora_bytes(shape)
+    vision = tower_bytes(shape.mmproj_gguf)
     names = [AS_STORED] if shape.gguf else []
     weights = {name: weight_bytes(shape, name) for name in [*names, *QUANTIZATIONS]}
     options = [
-        _option(name, found, kind, kv_cache[kind], lora, compute, vram, margin)
+        _option(name, found, kind, kv_cache[kind], lora, compute + vision, vram, margin)
         for name, found in sorted(weights.items(), key=lambda item: (item[0] != AS_STORED, -item[1].total))
         for kind in cache_types
     ]
@@ -146,6 +150,7 @@ def plan(
         margin=margin,
         embedding={name: found.embedding for name, found in weights.items()},
         lora=lora,
+        vision=vision,
         kv_cache=kv_cache,
         kv_per_token=kv_per_token,
         compute=compute,

@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +25,9 @@ BODY_SECONDS = 30.0
 """In which a body must have arrived."""
 _DISCARDED_BYTES = 64 << 20
 """Of a body that is too long: after more the connection is cut."""
+_SHORT_BYTES = 1 << 20
+_LONG_BODIES = 4
+"""So many bodies of the largest size may be held at a time, and any number of short ones."""
 _PUBLIC = {"/", "/health", "/v1/health"}
 _PUBLIC_BELOW = "/page/"
 _QUIET = {"/health", "/v1/health"}
@@ -133,6 +137,13 @@ class KeyCheck:
         return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
 
 
+@dataclass
+class _Share:
+    """Of what `BodyCheck` holds, the part of one request."""
+
+    n_bytes: int = 0
+
+
 class BodyCheck:
     """Reads the body before the route does: JSON, up to a size and within a time.
 
@@ -142,11 +153,19 @@ class BodyCheck:
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._held = 0  # bytes of long bodies whose requests are not over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        share = _Share()
+        try:
+            return await self._check(scope, receive, send, share)
+        finally:
+            self._held -= share.n_bytes
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send, share: _Share) -> None:
         try:
             headers = Headers(scope=scope)
             if int(headers.get("content-length", 0)) > self._max_bytes:
@@ -154,7 +173,7 @@ class BodyCheck:
                 if "expect" not in headers:
                     await within(BODY_SECONDS, self._discard(receive))
                 raise self._too_long()
-            body = await within(BODY_SECONDS, self._read(receive))
+            body = await within(BODY_SECONDS, self._read(receive, share))
             if body and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise ApiError(415, "the body must be of Content-Type application/json")
         except TimeoutError:
@@ -173,19 +192,32 @@ class BodyCheck:
 
         return await self._app(scope, receive_body, send)
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive, share: _Share) -> bytes:
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             body += message.get("body", b"")
+            self._hold(share, len(body))
             if len(body) > self._max_bytes:
                 if message.get("more_body", False):
                     await self._discard(receive)
                 raise self._too_long()
             if not message.get("more_body", False):
                 return bytes(body)
+
+    def _hold(self, share: _Share, n_bytes: int) -> None:
+        """Count a body that is not short. Raises ApiError 503 where those of all requests together are too long."""
+        more = max(0, n_bytes - _SHORT_BYTES) - share.n_bytes
+        if more > 0 and self._held + more > _LONG_BODIES * self._max_bytes:
+            raise ApiError(
+                503, "too many long requests at a time: try again later",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )  # fmt: skip
+        if more > 0:
+            share.n_bytes += more
+            self._held += more
 
     async def _discard(self, receive: Receive) -> None:
         """Read what a client still sends, up to a size: most read no answer before they have sent all, and would only

@@ -31,6 +31,8 @@ from pytrimode.server.shapes import Reading
 from pytrimode.server.threads import CHARS_HELD
 from pytrimode.server.tools import Tools, template_message
 from pytrimode.trimode import TriMode
+from pytrimode.vision.picture import Picture
+from pytrimode.vision.prompt import NO_VISION, Pictures, Prompt, count_images, take_pictures, too_long
 
 _SET_BY_SERVER = {
     "messages", "tools", "tool_choice", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token",
@@ -65,7 +67,8 @@ class Prompts:
         check_reasoning_format(reasoning_format)
         template = self._model.chat_template
         tools = Tools.of(body, template)
-        tokens = self._tokens_of(self._rendered(body), self._model.rendered_tokens)
+        prompt = self._chat_prompt(body)
+        tokens = prompt.tokens
         reasoning_open = self._model.reasoning_split(tokens).open
         options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
         options = tools.constrain(options, self._model.special_token, reasoning_open=reasoning_open)
@@ -80,7 +83,7 @@ class Prompts:
                 trim_loop=options.trim_loop,
             )
 
-        return self._prepare(body, options, [(tokens, reading)])
+        return self._prepare(body, options, [(prompt, reading)])
 
     def completion(self, body: CompletionRequest) -> Prepared:
         """One prompt or several, each as text or as token ids."""
@@ -101,19 +104,24 @@ class Prompts:
                 trim_loop=options.trim_loop,
             )
 
-        asked: list[tuple[list[int], Callable[[], Reading]]] = []
+        asked: list[tuple[Prompt, Callable[[], Reading]]] = []
         for prompt in prompts:
             tokens = self._prompt_tokens(prompt)
             echo = (prompt if isinstance(prompt, str) else self._text(tokens)) if body.echo else ""
-            asked.append((tokens, partial(reading, echo)))
+            asked.append((self._model.vision_prompt(tokens), partial(reading, echo)))
         return self._prepare(body, options, asked)
 
     def apply_template(self, body: TemplateFields) -> str:
-        """The prompt of a conversation."""
-        return self._rendered(body).replace(MARK, "")
+        """The prompt of a conversation, an image in it as the token that begins it."""
+        return self._rendered(body)[0].replace(MARK, "")
 
-    def _rendered(self, body: TemplateFields) -> str:
-        messages = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
+    def _rendered(self, body: TemplateFields) -> tuple[str, list[Picture]]:
+        messages: list[Any] = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
+        pictures: list[Picture] = []
+        if self._model.vision:
+            messages, pictures = take_pictures(messages, local=False)
+        elif count_images(messages):
+            raise ApiError(400, NO_VISION.format("the model"))
         template = self._model.chat_template
         if not knows_tools(template.source, template.variables):
             messages = spelled_out(messages, Tools.of(body, template).offered)
@@ -124,12 +132,18 @@ class Prompts:
                 "continue_final_message does not go with add_generation_prompt: true",
                 param="add_generation_prompt",
             )
-        return self._model.render_chat(
+        text = self._model.render_chat(
             messages,
             add_generation_prompt=body.add_generation_prompt is not False,
             continue_final_message=goes_on,
+            images=bool(pictures),
             **self._template_variables(body),
         )
+        return text, pictures
+
+    def _chat_prompt(self, body: TemplateFields) -> Prompt:
+        text, pictures = self._rendered(body)
+        return self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
 
     def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
         """Token ids of a text, or with `with_pieces` objects of id and piece."""
@@ -157,23 +171,24 @@ class Prompts:
         self,
         body: GenerationFields,
         options: GenerationOptions,
-        asked: Sequence[tuple[list[int], Callable[[], Reading]]],
+        asked: Sequence[tuple[Prompt, Callable[[], Reading]]],
     ) -> Prepared:
         n = body.n or 1
         self._check_count(len(asked) * n)
         runs, readings = [], []
-        for tokens, reading in asked:
-            self._check_tokens(len(tokens))
-            runs += [self._run(tokens, of_choice(options, index)) for index in range(n)]
+        for prompt, reading in asked:
+            self._check_tokens(len(prompt.tokens), pictures=prompt.pictures)
+            runs += [self._run(prompt, of_choice(options, index)) for index in range(n)]
             readings += [reading() for _ in range(n)]
         return Prepared(runs, readings, n)
 
     def _live(self, body: GenerationFields) -> LivePasses | None:
         return LivePasses(self._model) if body.live and body.stream else None
 
-    def _run(self, tokens: list[int], options: GenerationOptions) -> Run:
+    def _run(self, prompt: Prompt, options: GenerationOptions) -> Run:
         cancellation = Cancellation()
-        return Run(self._model.steps(tokens, options, cancellation), options, len(tokens), cancellation)
+        steps = self._model.steps(prompt.tokens, options, cancellation, pictures=prompt.pictures)
+        return Run(steps, options, len(prompt.tokens), cancellation)
 
     def _template_variables(self, body: TemplateFields) -> dict[str, Any]:
         variables = dict(body.chat_template_kwargs or {})
@@ -202,15 +217,16 @@ class Prompts:
         self._check_size(n_bytes, "the prompt")
         return (tokenize or self._model.prompt_tokens)(text)
 
-    def _check_tokens(self, n: int, *, at_least: bool = False) -> None:
+    def _check_tokens(self, n: int, *, at_least: bool = False, pictures: Pictures | None = None) -> None:
         """Refuse a prompt that leaves no room for an answer."""
         if n < self._max_tokens or (n == self._max_tokens < self._model.n_ctx):
             return
         count = f"{'at least ' if at_least else ''}{n}"
+        images = f" ({too_long(n, self._max_tokens, pictures)})" if pictures else ""
         raise ApiError(
             400,
             f"the prompt has {count} tokens: at most {self._max_tokens} are allowed, and the context of "
-            f"{self._model.n_ctx} must hold the answer too",
+            f"{self._model.n_ctx} must hold the answer too{images}",
             type="exceed_context_size_error",
             n_prompt_tokens=n,
             n_ctx=self._model.n_ctx,

@@ -80,5 +80,6 @@ def _describe(ready: Ready) -> dict[str, Any]:
         "object": "model",
         "created": ready.created,
         "owned_by": "pytrimode",
+        "capabilities": ["completion", *(["multimodal"] if model.vision else [])],
         "meta": {"n_vocab": model.n_vocab, "n_ctx": model.n_ctx, "n_ctx_train": model.n_ctx_train},
     }

@@ -39,11 +39,12 @@ async def props(request: Request) -> dict[str, Any]:
         "model_path": model.model_path,
         "model_alias": ready.name,
         "chat_template": model.metadata.get(keys.CHAT_TEMPLATE, ""),
-        "modalities": {"vision": False, "audio": False},
+        "modalities": {"vision": model.vision is not None, "audio": False},
         "build_info": f"pytrimode {version('pytrimode')}",
         "is_sleeping": False,
         "modes": [AUTO, *MODES] if model.mask_token_id >= 0 else [AUTO, AR],
         "lora_rank": model.lora_rank,
+        **({"image_max_side": model.vision.max_side} if model.vision else {}),
     }
 
 

@@ -12,6 +12,9 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 """llama-server's."""
 
+VISION_BODY_BYTES = 32 << 20
+"""Of a model with vision: the largest picture, in base64."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address. A name other than localhost may be anything: False."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from pytrimode.answers.results import Measured, Timings, Usage, ratio
+from pytrimode.answers.results import Measured, PromptTokensDetails, Timings, Usage, ratio
 
 
 class ServerTimings(Timings):
@@ -39,7 +39,7 @@ def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
     prompt_n, prompt_ms = sum(t["prompt_n"] for t in each), sum(t["prompt_ms"] for t in each)
     predicted_n, predicted_ms = sum(t["predicted_n"] for t in each), sum(t["predicted_ms"] for t in each)
     passes = sum(t["forward_passes"] for t in each)
-    return {
+    summed: ServerTimings = {
         "cache_n": sum(t["cache_n"] for t in each),
         "prompt_n": prompt_n,
         "prompt_ms": prompt_ms,
@@ -56,6 +56,10 @@ def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
         "draft_n_accepted": sum(t["draft_n_accepted"] for t in each),
         "acceptance_length": ratio(predicted_n, cycles),
     }
+    if any("image_n" in t for t in each):
+        summed["image_n"] = sum(t.get("image_n", 0) for t in each)
+        summed["image_ms"] = sum(t.get("image_ms", 0.0) for t in each)
+    return summed
 
 
 def sum_usage(parts: Sequence[Measured], choices_per_prompt: int) -> Usage:
@@ -67,10 +71,13 @@ def sum_usage(parts: Sequence[Measured], choices_per_prompt: int) -> Usage:
     prompts = each[::choices_per_prompt]
     prompt_tokens = sum(u["prompt_tokens"] for u in prompts)
     completion_tokens = sum(u["completion_tokens"] for u in each)
+    details: PromptTokensDetails = {"cached_tokens": sum(u["prompt_tokens_details"]["cached_tokens"] for u in prompts)}
+    if any("image_tokens" in u["prompt_tokens_details"] for u in prompts):
+        details["image_tokens"] = sum(u["prompt_tokens_details"].get("image_tokens", 0) for u in prompts)
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
         "forward_passes": sum(u["forward_passes"] for u in each),
-        "prompt_tokens_details": {"cached_tokens": sum(u["prompt_tokens_details"]["cached_tokens"] for u in prompts)},
+        "prompt_tokens_details": details,
     }

@@ -9,9 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.gguf_input import MAX_DIMS, MMPROJ_DIMS, GgufInput
 from pytrimode.files.cache_state import weights_digest
-from pytrimode.gguf import keys
+from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.types import OUTPUT_TYPES
@@ -60,12 +60,12 @@ def model_file(path: Path, loras: Sequence[Path] | None) -> ModelFile:
     return ModelFile(facts, tuple(file_facts(lora, is_adapter=True) for lora in loras))
 
 
-def file_facts(path: Path, *, is_adapter: bool) -> FileFacts:
+def file_facts(path: Path, *, is_adapter: bool, is_mmproj: bool = False) -> FileFacts:
     """Read the headers of a file and its parts. Raises ConversionError for another kind of file."""
-    with GgufInput(path.expanduser()) as file:
+    with GgufInput(path.expanduser(), MMPROJ_DIMS if is_mmproj else MAX_DIMS) as file:
         kind = file.value(keys.GENERAL_TYPE) or "model"
-        if (kind == ADAPTER) != is_adapter:
-            wanted = "a drafter LoRA" if is_adapter else "a model"
+        if (kind == ADAPTER) != is_adapter or (kind == vision_keys.TYPE) != is_mmproj:
+            wanted = "a drafter LoRA" if is_adapter else "a vision tower" if is_mmproj else "a model"
             raise ConversionError(f"{path}: {kind}, expected {wanted}")
         if not file.tensors:
             raise ConversionError(f"{path}: has no tensors, expected a model")
