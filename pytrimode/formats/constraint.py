@@ -16,8 +16,8 @@ HEADER = "%llguidance"
 """What a grammar in llguidance's Lark syntax begins with, as in llama.cpp."""
 OPTIONS = HEADER + ' {"no_forcing": true}\n'
 """All tokens that a grammar allows may come, not only those in which a tokenizer would cut a text that is certain."""
-WHITE_SPACE = r"( |\n[ \t]{0,20})"
-"""Between the parts of JSON: an endless run would be an endless answer."""
+WHITE_SPACE = " "
+"""Between the parts of JSON, once or not at all: an endless run would be an endless answer."""
 
 
 @dataclass(frozen=True)

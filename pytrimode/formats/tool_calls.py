@@ -214,6 +214,19 @@ def types_of(schema: Any, root: Mapping[str, Any]) -> set[str]:
     return found
 
 
+def _choices(schema: Any, root: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """All values of a schema as they are written between tags; none where they are not named."""
+    if not isinstance(schema, Mapping) or depth > 10:
+        return []
+    if "const" in schema or schema.get("enum"):
+        values = [schema["const"]] if "const" in schema else schema["enum"]
+        return [value if isinstance(value, str) else json.dumps(value) for value in values]
+    if isinstance(reference := schema.get("$ref"), str):
+        return _choices(_pointed_at(reference, root), root, depth + 1)
+    ways = [_choices(way, root, depth + 1) for way in schema.get("anyOf") or []]
+    return [choice for way in ways for choice in way] if ways and all(ways) else []
+
+
 def _pointed_at(reference: str, root: Mapping[str, Any]) -> Any:
     found: Any = root
     for part in reference.removeprefix("#").split("/")[1:]:
@@ -249,8 +262,8 @@ def _value_grammar(parameters: Mapping[str, Any], name: str, rule: str) -> tuple
     schema = parameters["properties"][name]
     end = literal("\n</parameter>\n")
     if "string" in types_of(schema, parameters):
-        choices = schema.get("enum") or []
-        return (f"( {' | '.join(literal(str(choice)) for choice in choices)} ) {end}" if choices else "TEXT"), ""
+        choices = _choices(schema, parameters)
+        return (f"( {' | '.join(map(literal, choices))} ) {end}" if choices else "TEXT"), ""
     pointer = "#/$defs/0/properties/" + name.replace("~", "~0").replace("/", "~1")
     held = {"$ref": pointer, "$defs": {"0": _moved(parameters, "#/$defs/0")}}
     return f"{rule} {end}", f"{rule}: {json_rule(held)}"

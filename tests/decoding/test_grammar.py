@@ -101,7 +101,7 @@ def test_all_that_llama_cpp_allows_is_in_the_target(name: str, grammar: str, req
         sampling = Sampling(temperature=3.0, top_k=0, top_p=1.0, min_p=0.0, seed=1, grammar=grammar)
         tokens, found = targets(model, model.prompt_tokens("Hello"), sampling, max_tokens=40, mode="ar")
         assert len(tokens) > 2
-        # llama.cpp spells control tokens out, and takes them for text; and bytes that begin no character for characters.
+        # llama.cpp spells control tokens out and takes them for text, and bytes that begin no character for one.
         pieces = {t: model.detokenize([t]) for t in range(model.n_vocab) if not model.is_eog(t)}
         controls = {t for t, piece in pieces.items() if not piece or piece[0] >= 0xF5}
         named = {int(number) for number in re.findall(r"<\[(\d+)\]>", grammar)}
