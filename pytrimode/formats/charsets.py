@@ -1,4 +1,4 @@
-"""Sets of characters as sorted ranges of code points, without the surrogates."""
+"""Sets of characters as sorted ranges of code points, without the surrogates and, as in llama.cpp, without U+0000."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def of_ranges(ranges: Iterable[tuple[int, int]]) -> Charset:
             merged[-1] = (merged[-1][0], max(merged[-1][1], high))
         else:
             merged.append((low, high))
-    return tuple(part for one in merged for part in _without_surrogates(one))
+    return tuple(part for one in merged for part in _of_characters(one))
 
 
 def union(*sets: Charset) -> Charset:
@@ -60,9 +60,9 @@ def _char(code: int) -> str:
     return chr(code) if chr(code).isascii() and chr(code).isalnum() else f"\\x{{{code:x}}}"
 
 
-def _without_surrogates(one: tuple[int, int]) -> Iterable[tuple[int, int]]:
-    low, high = one
+def _of_characters(one: tuple[int, int]) -> Iterable[tuple[int, int]]:
+    low, high = max(one[0], 1), one[1]
     if high < _SURROGATES[0] or low > _SURROGATES[1]:
-        return (one,)
+        return [(low, high)] if low <= high else []
     parts = ((low, _SURROGATES[0] - 1), (_SURROGATES[1] + 1, high))
     return (part for part in parts if part[0] <= part[1])

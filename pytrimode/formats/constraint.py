@@ -11,13 +11,14 @@ from typing import Any
 
 from pytrimode.formats.constraint_check import check_grammar
 from pytrimode.formats.gbnf import TokenOf
+from pytrimode.formats.json_schema import closed
 
 HEADER = "%llguidance"
 """What a grammar in llguidance's Lark syntax begins with, as in llama.cpp."""
 OPTIONS = HEADER + ' {"no_forcing": true}\n'
 """All tokens that a grammar allows may come, not only those in which a tokenizer would cut a text that is certain."""
-WHITE_SPACE = r"( |\n[ \t]{0,20})"
-"""Between the parts of JSON: an endless run would be an endless answer."""
+WHITE_SPACE = " "
+"""Between the parts of JSON, once or not at all: an endless run would be an endless answer."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def json_rule(schema: Any) -> str:
         raise ValueError("the schema's key x-guidance is not supported")
     try:
         # Not sorted: properties are written in the order of the schema.
-        return "%json " + json.dumps({"x-guidance": {"whitespace_pattern": WHITE_SPACE}, **known})
+        return "%json " + json.dumps({"x-guidance": {"whitespace_pattern": WHITE_SPACE}, **closed(known)})
     except RecursionError:
         raise ValueError("the schema is nested too deeply") from None
 

@@ -205,7 +205,7 @@ class _Parser:
         items: list[Node] = []
         while not self._text.startswith('"', self._at):
             code = self._char()
-            items.append(Chars(((code, code),)))
+            items.append(Chars(charsets.of_ranges([(code, code)])))
         self._at += 1
         return sequence(items)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from pytrimode.formats.constraint import Constraint, checked, json_rule, literal, token
 from pytrimode.formats.gbnf import TokenOf
+from pytrimode.formats.json_schema import moved, pointed_at, type_of, types_of
 
 Tool = dict[str, Any]
 """OpenAI's: {"type": "function", "function": {"name": ..., "description": ..., "parameters": a JSON schema}}."""
@@ -191,39 +192,21 @@ def _typed(value: str, schema: Any, parameters: Mapping[str, Any]) -> Any:
         return value
     if "string" not in types:
         return found
-    kinds = {"integer", "number"} if _type_of(found) == "integer" else {_type_of(found)}
+    kinds = {"integer", "number"} if type_of(found) == "integer" else {type_of(found)}
     return found if kinds & (types - {"string"}) else value
 
 
-def types_of(schema: Any, root: Mapping[str, Any]) -> set[str]:
-    """The types that a schema names, by itself or in its alternatives. Empty: it names none."""
-    found: set[str] = set()
-    todo, seen = [schema], 0
-    while todo and seen < 100:
-        seen += 1
-        one = todo.pop()
-        if not isinstance(one, Mapping):
-            continue
-        kind = one.get("type")
-        found |= {kind} if isinstance(kind, str) else set(kind) if isinstance(kind, list) else set()
-        found |= {_type_of(value) for value in [*(one.get("enum") or []), *([one["const"]] if "const" in one else [])]}
-        for key in ("anyOf", "oneOf", "allOf"):
-            todo += one.get(key) or []
-        if isinstance(reference := one.get("$ref"), str):
-            todo.append(_pointed_at(reference, root))
-    return found
-
-
-def _pointed_at(reference: str, root: Mapping[str, Any]) -> Any:
-    found: Any = root
-    for part in reference.removeprefix("#").split("/")[1:]:
-        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-    return found
-
-
-def _type_of(value: Any) -> str:
-    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
-    return kinds.get(type(value), "null")
+def _choices(schema: Any, root: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """All values of a schema as they are written between tags; none where they are not named."""
+    if not isinstance(schema, Mapping) or depth > 10:
+        return []
+    if "const" in schema or schema.get("enum"):
+        values = [schema["const"]] if "const" in schema else schema["enum"]
+        return [value if isinstance(value, str) else json.dumps(value) for value in values]
+    if isinstance(reference := schema.get("$ref"), str):
+        return _choices(pointed_at(reference, root), root, depth + 1)
+    ways = [_choices(way, root, depth + 1) for way in schema.get("anyOf") or []]
+    return [choice for way in ways for choice in way] if ways and all(ways) else []
 
 
 def _tags_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
@@ -249,10 +232,10 @@ def _value_grammar(parameters: Mapping[str, Any], name: str, rule: str) -> tuple
     schema = parameters["properties"][name]
     end = literal("\n</parameter>\n")
     if "string" in types_of(schema, parameters):
-        choices = schema.get("enum") or []
-        return (f"( {' | '.join(literal(str(choice)) for choice in choices)} ) {end}" if choices else "TEXT"), ""
+        choices = _choices(schema, parameters)
+        return (f"( {' | '.join(map(literal, choices))} ) {end}" if choices else "TEXT"), ""
     pointer = "#/$defs/0/properties/" + name.replace("~", "~0").replace("/", "~1")
-    held = {"$ref": pointer, "$defs": {"0": _moved(parameters, "#/$defs/0")}}
+    held = {"$ref": pointer, "$defs": {"0": moved(parameters, "#/$defs/0")}}
     return f"{rule} {end}", f"{rule}: {json_rule(held)}"
 
 
@@ -289,7 +272,7 @@ def _any_call(tools: Sequence[Tool]) -> dict[str, Any]:
     """The schema of a call to one of the tools."""
     return {
         "anyOf": [_call_schema(tool["function"]["name"], f"#/$defs/{i}") for i, tool in enumerate(tools)],
-        "$defs": {str(i): _moved(_parameters(tool["function"]), f"#/$defs/{i}") for i, tool in enumerate(tools)},
+        "$defs": {str(i): moved(_parameters(tool["function"]), f"#/$defs/{i}") for i, tool in enumerate(tools)},
     }
 
 
@@ -305,21 +288,6 @@ def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"the parameters of {function.get('name')} are no schema")
     return {"type": "object", **found}
-
-
-_DATA = ("const", "enum", "default", "examples")
-
-
-def _moved(schema: Any, place: str) -> Any:
-    """A schema for another place in a document: its references to itself point there."""
-    if isinstance(schema, list):
-        return [_moved(item, place) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    moved = {key: value if key in _DATA else _moved(value, place) for key, value in schema.items()}
-    if isinstance(reference := schema.get("$ref"), str) and reference.startswith("#"):
-        moved["$ref"] = place + reference[1:]
-    return moved
 
 
 # --- [TOOL_CALLS]name[ARGS]{...}: Mistral since 2025 ------------------------------------------------------------------

@@ -29,7 +29,7 @@ class WorkerProcess:
         """
         self._module, self._package = module, package
         self._seconds, self._memory = seconds, memory
-        self._wall_seconds = 20 * seconds  # in which it has those seconds even on a busy machine
+        self._wall_seconds = 60 * seconds  # in which it has those seconds even on a busy machine
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0

@@ -19,10 +19,12 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 NAME = {"type": "string", "maxLength": 12}
-POINT = _object(x={"type": "number"}, y={"type": "number"})
+COUNT = {"type": "integer", "minimum": -999, "maximum": 99999}
+LENGTH = {"type": "number", "minimum": -1000, "maximum": 1000, "multipleOf": 0.01}
+POINT = _object(x=LENGTH, y=LENGTH)
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "flat": _object(name=NAME, age={"type": "integer"}, ok={"type": "boolean"}),
-    "list": {"type": "array", "items": _object(id={"type": "integer"}, kind={"enum": ["a", "b", "c"]}), "maxItems": 3},
+    "flat": _object(name=NAME, age=COUNT, ok={"type": "boolean"}),
+    "list": {"type": "array", "items": _object(id=COUNT, kind={"enum": ["a", "b", "c"]}), "maxItems": 3},
     "nested": _object(title=NAME, place=_object(at=POINT, note={"anyOf": [NAME, {"type": "null"}]})),
     "choice": {"enum": ["red", "green", "blue", 7, None]},
     "labels": _object(labels={"type": "array", "items": NAME, "minItems": 1, "maxItems": 4}),
@@ -75,6 +77,8 @@ def conforms(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, list):
         fits = schema.get("minItems", 0) <= len(value) <= schema["maxItems"]
         return fits and all(conforms(item, schema["items"]) for item in value)
+    if kind in (int, (int, float)):
+        return bool(schema["minimum"] <= value <= schema["maximum"])
     # A token whose bytes are no character is one for the grammar, and up to four U+FFFD here.
     return not isinstance(value, str) or len(value.replace("\ufffd", "")) <= schema["maxLength"]
 
