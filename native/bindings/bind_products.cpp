@@ -79,7 +79,7 @@ std::vector<Record> quantize(const Kernels & kernels, const Rows & x) {
     return records;
 }
 
-// Tiles in pieces of `piece` (0: all at once).
+// Tiles in pieces of `piece` (0: as a thread alone would take them).
 Output multiply(const PackedWeight & weight, const Rows & x, const std::string & kernels_name, int64_t piece) {
     check_columns(x, weight.n_in());
     const Kernels & kernels = find_kernels(kernels_name);
@@ -92,7 +92,7 @@ Output multiply(const PackedWeight & weight, const Rows & x, const std::string &
     const Job job{weight.weight(), activations, static_cast<int64_t>(x.shape(0)),
                   weight.n_in(),   out.data(),  weight.n_out()};
     const int64_t n_tiles = weight.n_tiles();
-    const int64_t step = piece > 0 ? piece : n_tiles;
+    const int64_t step = piece > 0 ? piece : job.n_rows > PANEL ? weight.tiles_in_cache() : n_tiles;
     for (int64_t tile = 0; tile < n_tiles; tile += step) {
         weight.kernel(kernels)(job, tile, std::min(tile + step, n_tiles));
     }

@@ -17,8 +17,6 @@ struct Op {
 namespace {
 
 constexpr int64_t PIECES_PER_THREAD = 16;
-constexpr int64_t PIECE_BYTES =
-    768 << 10;                      // of weights that many rows meet one after the other: they stay in the cache
 constexpr int64_t FLOAT_TILES = 4;  // float kernels take so many at once
 
 // Thread `ith` of `nth` quantizes its share of the blocks of all rows.
@@ -47,8 +45,7 @@ int64_t piece_size(const PackedWeight & weight, int64_t n_rows, int nth) {
     const int64_t n_tiles = weight.n_tiles();
     int64_t piece = nth == 1 ? n_tiles : std::max<int64_t>(n_tiles / (nth * PIECES_PER_THREAD), 1);
     if (n_rows > PANEL) {
-        const int64_t tile_bytes = static_cast<int64_t>(weight.bytes()) / n_tiles;
-        piece = std::min(piece, std::max<int64_t>(PIECE_BYTES / tile_bytes, 1));
+        piece = std::min(piece, weight.tiles_in_cache());
     }
     return takes_floats(weight.type()) ? GGML_PAD(piece, FLOAT_TILES) : piece;
 }

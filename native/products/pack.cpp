@@ -17,6 +17,7 @@ namespace trimode::products {
 
 namespace {
 
+constexpr int64_t CACHE_BYTES = 768 << 10;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
 
 // Bytes 4 g to 4 g + 3 of a row's values.
@@ -195,6 +196,10 @@ void PackedWeight::pack(const void * source, int64_t begin, int64_t end) {
         }
         type.pack(static_cast<const uint8_t *>(source) + tile * TILE * row_bytes, n_in_, static_cast<int>(n_rows), out);
     }
+}
+
+int64_t PackedWeight::tiles_in_cache() const {
+    return std::max<int64_t>(CACHE_BYTES / static_cast<int64_t>(find(type_)->tile_bytes(n_in_)), 1);
 }
 
 Multiply * PackedWeight::kernel(const Kernels & kernels) const { return kernels.multiply[find(type_)->index]; }

@@ -47,6 +47,9 @@ class PackedWeight {
     int64_t n_tiles() const { return (n_out_ + TILE - 1) / TILE; }
     size_t bytes() const { return packed_bytes(type_, n_in_, n_out_); }
     Multiply * kernel(const Kernels & kernels) const;
+
+    // Tiles that stay in a core's cache while one panel of rows after the other meets them.
+    int64_t tiles_in_cache() const;
     Weight weight() const { return {data_.get(), n_in_, n_out_}; }
 
   private:

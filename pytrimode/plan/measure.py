@@ -18,7 +18,8 @@ from pytrimode.plan.model_shape import ModelShape
 from pytrimode.plan.weights import chosen_types
 
 STAND_IN_TYPE = "q8_0"
-"""Quantization of the stand-in for a model of which only the shape is known: it changes no compute buffer."""
+"""Of the stand-in for a model of which only the shape is known: compute buffers hold quantized activations, in the same
+size for all quantized types; files of floats need a little less."""
 
 
 def measure(
