@@ -71,6 +71,12 @@ class AttentionProbe {
         std::vector<AttentionRow> views;
         for (const auto & [sequence, seen, begin, end] : rows) {
             const auto & its = pages.at(sequence);
+            for (const int page : its) {
+                if (page < 0 || (page + 1) * BLOCK > k_->ne[1]) {
+                    throw std::invalid_argument("page " + std::to_string(page) + " is not one of " +
+                                                std::to_string(k_->ne[1] / BLOCK));
+                }
+            }
             if (std::max(seen, end) > static_cast<int>(its.size()) * BLOCK || std::max(seen, end) < 1) {
                 throw std::invalid_argument("a row must see some cells of its sequence's pages");
             }
@@ -86,6 +92,12 @@ class AttentionProbe {
     nb::object run_ggml(FloatArray q, const std::vector<int> & seen, bool flash) {
         check(q, seen.size());
         const int64_t n = k_->ne[1];
+        if (std::any_of(seen.begin(), seen.end(), [&](int count) { return count < 1 || count > n; })) {
+            throw std::invalid_argument("a row must see 1 to " + std::to_string(n) + " cells");
+        }
+        if (!flash && (ggml_is_quantized(k_->type) || ggml_is_quantized(v_->type))) {
+            throw std::invalid_argument("products of matrices need a cache that is not quantized");
+        }
         mask_.assign(seen.size() * n, -INFINITY);
         for (size_t i = 0; i < seen.size(); ++i) {
             std::fill_n(mask_.begin() + i * n, seen[i], 0.0f);

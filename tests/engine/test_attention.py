@@ -208,5 +208,7 @@ def test_wrong_input_is_refused() -> None:
     here = probe()
     with pytest.raises(ValueError, match="must see some cells"):
         here.run(queries(1), [PAGES], [(0, N_CELLS + 1, 0, 0)])
+    with pytest.raises(ValueError, match="page 19 is not one of 19"):
+        here.run(queries(1), [[19]], [(0, 1, 0, 0)])
     with pytest.raises(ValueError, match="none of that name"):
         probe(kernel="avx1024")
