@@ -7,9 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from pytrimode.formats import template_worker
-from pytrimode.formats.worker_process import WorkerEndedError, WorkerProcess
-
 from pytrimode.formats.image_part import IMAGE_PART, IMAGE_START
+from pytrimode.formats.worker_process import WorkerEndedError, WorkerProcess
 
 Message = Mapping[str, Any]
 """{"role": "system" | "user" | "assistant" | ..., "content": str or a list of {"type": "text", "text": str} and, for a
