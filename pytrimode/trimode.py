@@ -219,7 +219,7 @@ class TriMode(LoadedModel):
                 raise ValueError(NO_VISION.format(self.model_path))
             return Prompt(self.chat_tokens(messages, enable_thinking=enable_thinking, **variables), None)
         taken, pictures = take_pictures(messages, local=local)
-        text = self.render_chat(taken, images=True, enable_thinking=enable_thinking, **variables)
+        text = self.render_chat(taken, enable_thinking=enable_thinking, **variables)
         return self.vision_prompt(self.rendered_tokens(text), pictures)
 
     def vision_prompt(self, tokens: Sequence[int], pictures: Sequence[Picture] = ()) -> Prompt:

@@ -48,19 +48,20 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
-        images: bool = False,
         **variables: Any,
     ) -> str:
         """The prompt text, special tokens spelled out. `continue_final_message`: it ends with the last message, which
-        the assistant has begun, and goes on there. `images`: parts that are `IMAGE_PART` stand for pictures; a template
-        that does not speak of images gets their start token as text.
+        the assistant has begun, and goes on there.
+
+        Parts that are `IMAGE_PART` stand for pictures; a template that does not speak of images gets the token that
+        begins one as text.
 
         Raises ValueError for messages that the template refuses, and for a template that fails or takes too long.
         """
         if not messages:
             raise ValueError("there are no messages")
         given = {
-            "messages": [self._message(message, images=images) for message in messages],
+            "messages": [self._message(message) for message in messages],
             "tools": None,
             "documents": None,
             "add_generation_prompt": add_generation_prompt and not continue_final_message,
@@ -87,7 +88,12 @@ class ChatTemplate:
         what = "refuses these messages" if answer["refused"] else f"fails{place}"
         return f"{self.name} {what}: {_printable(answer['error'])}"
 
-    def _message(self, message: Message, *, images: bool) -> dict[str, Any]:
+    def _text(self, text: str) -> Any:
+        """As a part where the template reads nothing else."""
+        in_parts = text and not self._known["reads_text"] and self._known["reads_parts"]
+        return [{"type": "text", "text": text}] if in_parts else text
+
+    def _message(self, message: Message) -> dict[str, Any]:
         """As the template can read it: a role that it knows, and content of a kind that it reads."""
         if "role" not in message:
             raise ValueError(f"a chat message needs a role: {dict(message)!r}")
@@ -96,25 +102,21 @@ class ChatTemplate:
             role = "system"  # OpenAI's newer word
         content = message.get("content")
         if content is None or isinstance(content, str):
-            content = content or ""
-            if content and not self._known["reads_text"] and self._known["reads_parts"]:
-                content = [{"type": "text", "text": content}]
+            content = self._text(content or "")
         else:
-            text = "".join(text_parts(content, images=images))
-            pictured = images and any(part == IMAGE_PART for part in content)
-            as_parts = "image" in self.source if pictured else self._known["reads_parts"]
-            content = [dict(part) for part in content] if as_parts else text
+            text = "".join(text_parts(content))
+            has_pictures = any(part is IMAGE_PART for part in content)
+            as_parts = "image" in self.source if has_pictures else self._known["reads_parts"]
+            content = list(content) if as_parts else self._text(text)
         return {**message, "role": role, "content": content}
 
 
-def text_parts(content: Sequence[Any], *, images: bool = False) -> list[str]:
-    """The texts of content in parts, of pictures (with `images`) the token that begins one.
-
-    Raises ValueError for parts of another kind.
-    """
+def text_parts(content: Sequence[Any]) -> list[str]:
+    """The texts of content in parts, a picture as the token that begins it. Raises ValueError for parts of another
+    kind."""
     texts = []
     for part in content:
-        if images and part == IMAGE_PART:
+        if part is IMAGE_PART:
             texts.append(IMAGE_START)
             continue
         if not isinstance(part, Mapping) or part.get("type") != "text":

@@ -115,6 +115,10 @@ class Prompts:
         """The prompt of a conversation, an image in it as the token that begins it."""
         return self._rendered(body)[0].replace(MARK, "")
 
+    def _chat_prompt(self, body: TemplateFields) -> Prompt:
+        text, pictures = self._rendered(body)
+        return self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
+
     def _rendered(self, body: TemplateFields) -> tuple[str, list[Picture]]:
         messages: list[Any] = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
         pictures: list[Picture] = []
@@ -136,14 +140,9 @@ class Prompts:
             messages,
             add_generation_prompt=body.add_generation_prompt is not False,
             continue_final_message=goes_on,
-            images=bool(pictures),
             **self._template_variables(body),
         )
         return text, pictures
-
-    def _chat_prompt(self, body: TemplateFields) -> Prompt:
-        text, pictures = self._rendered(body)
-        return self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
 
     def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
         """Token ids of a text, or with `with_pieces` objects of id and piece."""

@@ -123,14 +123,31 @@ def test_several_images_in_order(vlm: TriMode) -> None:
 
 
 @pytest.mark.parametrize("text", ["<|image_start|>", "<|image_pad|>", "a <|image_break|> b", "<|image_end|>"])
-def test_forged_tokens_are_refused(text: str, vlm: TriMode) -> None:
-    for messages in (
-        ask(text=text),
-        [{"role": "user", "content": text}],
-        [{"role": "system", "content": text}, *ask()],
+def test_forged_tokens_stay_text(text: str, vlm: TriMode) -> None:
+    """Those of the picture stand where they stand without that text, and there are no others."""
+    start = vlm.chat_prompt(ask(text="")).tokens
+    for messages, n in (
+        (ask(text=text), N_TOKENS),
+        ([{"role": "user", "content": text}], 0),
+        ([{"role": "system", "content": text}, *ask()], N_TOKENS),
     ):
-        with pytest.raises(ImageError, match="must not stand in a text"):
-            vlm.chat_prompt(messages)
+        found = vlm.chat_prompt(messages).tokens
+        assert [token for token in found if START <= token <= END] == [t for t in start if START <= t <= END][:n]
+        assert text.encode() in vlm.detokenize([token for token in found if not START <= token <= END])
+
+
+@pytest.mark.parametrize("text", ["<|image_start|>", "<|image_pad|>", "a <|image_break|> b", "<|image_end|>"])
+def test_forged_tokens_are_refused_where_texts_may_have_tokens(text: str, vlm: TriMode) -> None:
+    """In replies, whose tokens are the model's own, and everywhere with `parse_special`."""
+    with pytest.raises(ImageError, match="must not stand in a text"):
+        vlm.chat_prompt([*ask(), {"role": "assistant", "content": text}, {"role": "user", "content": "And?"}])
+    vlm.parse_special = True
+    try:
+        for messages in (ask(text=text), [{"role": "system", "content": text}, *ask()]):
+            with pytest.raises(ImageError, match="must not stand in a text"):
+                vlm.chat_prompt(messages)
+    finally:
+        vlm.parse_special = False
 
 
 def test_what_is_refused(vlm: TriMode, vlm_gguf: Path) -> None:
