@@ -37,7 +37,7 @@ struct EngineOptions {
     // prompts have passes of their own, and of a prompt whole batches are reused or nothing. So a request that is
     // alone gives the same text whatever is drafted. 0: rows as they come. A CPU needs none of it.
     int exact_rows = 0;
-    bool images = false;         // prompts may have rows of images
+    bool images = false;  // prompts may have rows of images
 };
 
 // Keys and values of the first tokens of a prompt, as the cache stores them.

@@ -28,7 +28,8 @@ struct GraphKey {
 
     bool operator<(const GraphKey & o) const {
         return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates, unscaled, embedded) <
-               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled, o.embedded);
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled,
+                        o.embedded);
     }
 };
 

@@ -23,10 +23,11 @@ from pytrimode.convert.lora import drafter_pairs
 from pytrimode.files.shipped_model import shipped_gguf
 from pytrimode.gguf import keys
 from pytrimode.gguf.header import read_gguf_header
+from pytrimode.gguf.layout import padded
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.output import check_space
 from pytrimode.gguf.types import OUTPUT_TYPES, QUANTIZATION_VERSION, GgmlType
-from pytrimode.gguf.writer import OutputTensor, encode_header, file_bytes, padded
+from pytrimode.gguf.writer import OutputTensor, encode_header, file_bytes
 from pytrimode.plan.model_shape import ModelShape, model_shape
 from pytrimode.plan.weights import chosen_types
 

@@ -12,6 +12,7 @@ from typing import Any
 from pytrimode.formats.constraint_check import check_grammar
 from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.json_schema import closed
+from pytrimode.formats.lark import literal
 
 HEADER = "%llguidance"
 """What a grammar in llguidance's Lark syntax begins with, as in llama.cpp."""
@@ -101,16 +102,6 @@ def _lark_of(grammar: str, names: tuple[tuple[str, int], ...]) -> str:
     from pytrimode.formats.gbnf_lark import gbnf_to_lark
 
     return gbnf_to_lark(grammar, lambda text: dict(names).get(text, -1))
-
-
-def literal(text: str) -> str:
-    """A text in Lark's syntax; nothing for none."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\x7f") if text else '""'
-
-
-def token(number: int) -> str:
-    """A token in Lark's syntax."""
-    return f"<[{number}]>"
 
 
 def checked(rules: str, name: str, *, after_reasoning: bool = False) -> Constraint:

@@ -14,9 +14,9 @@ from functools import lru_cache, reduce
 from operator import or_
 
 from pytrimode.formats import charsets, gbnf
-from pytrimode.formats.constraint import literal
 from pytrimode.formats.gbnf import Alt, Chars, Ref, Rep, Seq, Token
 from pytrimode.formats.gbnf_regular import Regular, without_tail_recursion
+from pytrimode.formats.lark import literal
 
 MOST_LEXEMES = MOST_RULES = 80
 """Of which it is found out what may follow what; where there are more, each lexeme is one character."""
@@ -105,7 +105,7 @@ def _pieces(node: gbnf.Node, rules: Mapping[str, gbnf.Node]) -> Tree:
     if isinstance(node, Rep):
         return Rep(Lexeme(_spelled_out(node.item, rules)), node.least, node.most)  # type: ignore[arg-type]
     if isinstance(node, (Seq, Alt)):
-        return type(node)(tuple(Lexeme(_spelled_out(item, rules)) for item in node.items))  # type: ignore[arg-type]
+        return type(node)(tuple(Lexeme(_spelled_out(item, rules)) for item in node.items))  # type: ignore[misc]
     return Lexeme(node)
 
 
@@ -209,7 +209,7 @@ def _node_size(node: gbnf.Node) -> int:
 def _leaves(tree: Tree) -> set[Leaf]:
     if isinstance(tree, (Lexeme, Token)):
         return {tree}
-    return set().union(*map(_leaves, gbnf.parts(tree)))  # type: ignore[arg-type]
+    return set().union(*map(_leaves, gbnf.parts(tree)))
 
 
 def _beside(leaves: list[Leaf], alike: list[int], follow: _Follow) -> tuple[int, list[int]]:

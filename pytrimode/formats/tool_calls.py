@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from pytrimode.formats.constraint import Constraint, checked, json_rule, literal, token
+from pytrimode.formats.constraint import Constraint, checked, json_rule
 from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.json_schema import moved, pointed_at, type_of, types_of
+from pytrimode.formats.lark import literal, token
 
 Tool = dict[str, Any]
 """OpenAI's: {"type": "function", "function": {"name": ..., "description": ..., "parameters": a JSON schema}}."""
