@@ -21,7 +21,7 @@ def start() -> Callable[[str], str | None]:
     """What tells what is wrong with a grammar in llguidance's Lark syntax; None: nothing."""
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-    tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()))  # type: ignore[arg-type]
+    tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()))
 
     def problem(lark: str) -> str | None:
         matcher = LLMatcher(tokenizer, lark, log_level=0)
