@@ -75,7 +75,15 @@ class Rep:
     __hash__ = _hash
 
 
-Node = Chars | Token | Ref | Seq | Alt | Rep
+@dataclass(frozen=True)
+class Lexeme:
+    """A regular node that a lexer matches as a whole; `gbnf_lark` makes them."""
+
+    node: Node
+    __hash__ = _hash
+
+
+Node = Chars | Token | Ref | Seq | Alt | Rep | Lexeme
 TokenOf = Callable[[str], int]
 """The id of the token that is spelled so; -1: none."""
 

@@ -14,7 +14,7 @@ from functools import lru_cache, reduce
 from operator import or_
 
 from pytrimode.formats import charsets, gbnf
-from pytrimode.formats.gbnf import Alt, Chars, Ref, Rep, Seq, Token
+from pytrimode.formats.gbnf import Alt, Chars, Lexeme, Ref, Rep, Seq, Token
 from pytrimode.formats.gbnf_regular import Regular, without_tail_recursion
 from pytrimode.formats.lark import literal
 
@@ -22,17 +22,8 @@ MOST_LEXEMES = MOST_RULES = 80
 """Of which it is found out what may follow what; where there are more, each lexeme is one character."""
 
 
-@dataclass(frozen=True)
-class Lexeme:
-    """A regular node that is matched as a whole."""
-
-    node: gbnf.Node
-
-    def __hash__(self) -> int:
-        return hash(self.node)
-
-
-Tree = gbnf.Node | Lexeme
+Tree = gbnf.Node
+"""With lexemes for its regular parts."""
 Leaf = Lexeme | Token
 
 
@@ -59,13 +50,13 @@ def _grouped(node: gbnf.Node, regular: Regular) -> Tree:
     if regular.holds(node):
         return Lexeme(_spelled_out(node, regular.rules))
     if isinstance(node, Rep):
-        return Rep(_grouped(node.item, regular), node.least, node.most)  # type: ignore[arg-type]
+        return Rep(_grouped(node.item, regular), node.least, node.most)
     if isinstance(node, Seq):
-        return Seq(tuple(_runs(node.items, regular)))  # type: ignore[arg-type]
+        return Seq(tuple(_runs(node.items, regular)))
     if isinstance(node, Alt):
         kept = [item for item in node.items if regular.holds(item)]
         other = [_grouped(item, regular) for item in node.items if not regular.holds(item)]
-        return Alt((*([Lexeme(_spelled_out(gbnf.alternatives(kept), regular.rules))] if kept else []), *other))  # type: ignore[arg-type]
+        return Alt((*([Lexeme(_spelled_out(gbnf.alternatives(kept), regular.rules))] if kept else []), *other))
     return node
 
 
@@ -95,17 +86,17 @@ def _replaced(tree: Tree, unsafe: set[Lexeme], rules: Mapping[str, gbnf.Node]) -
     if isinstance(tree, Lexeme):
         return _pieces(tree.node, rules) if tree in unsafe else tree
     if isinstance(tree, Rep):
-        return Rep(_replaced(tree.item, unsafe, rules), tree.least, tree.most)  # type: ignore[arg-type]
+        return Rep(_replaced(tree.item, unsafe, rules), tree.least, tree.most)
     if isinstance(tree, (Seq, Alt)):
-        return type(tree)(tuple(_replaced(item, unsafe, rules) for item in tree.items))  # type: ignore[misc]
+        return type(tree)(tuple(_replaced(item, unsafe, rules) for item in tree.items))
     return tree
 
 
 def _pieces(node: gbnf.Node, rules: Mapping[str, gbnf.Node]) -> Tree:
     if isinstance(node, Rep):
-        return Rep(Lexeme(_spelled_out(node.item, rules)), node.least, node.most)  # type: ignore[arg-type]
+        return Rep(Lexeme(_spelled_out(node.item, rules)), node.least, node.most)
     if isinstance(node, (Seq, Alt)):
-        return type(node)(tuple(Lexeme(_spelled_out(item, rules)) for item in node.items))  # type: ignore[misc]
+        return type(node)(tuple(Lexeme(_spelled_out(item, rules)) for item in node.items))
     return Lexeme(node)
 
 
@@ -153,7 +144,7 @@ class _Follow:
             if join and tree.most != 1:
                 join(one.last, one.first)
             return _Ends(one.nullable or tree.least == 0, one.first, one.last)
-        found = [self._of(item, join) for item in tree.items]  # type: ignore[union-attr]
+        found = [self._of(item, join) for item in gbnf.parts(tree)]
         if isinstance(tree, Alt):
             return _Ends(
                 any(one.nullable for one in found),

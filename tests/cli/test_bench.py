@@ -84,7 +84,7 @@ def test_comparison_with_stock_and_chart(capsys: pytest.CaptureFixture[str], q8_
 def test_interrupted_it_prints_what_there_is(q8_gguf: Path) -> None:
     command = [sys.executable, "-m", "pytrimode", "bench", str(q8_gguf), *QUICK, "-r", "10000", "-m", "ar"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(4)
+        time.sleep(10)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -147,5 +147,5 @@ def test_coupled_gives_the_text_of_ar(agreeing: TriMode) -> None:
 
 @pytest.mark.parametrize("fused", ["on", 1, 2.0, "measured"])
 def test_other_values_are_refused(fused: Any) -> None:
-    with pytest.raises(ValueError, match="fused"):
+    with pytest.raises(ValueError if isinstance(fused, str) else TypeError, match="fused"):
         GenerationOptions(fused=fused)
