@@ -108,7 +108,7 @@ class Comparison:
             self.offloads.append(Offload("two devices", -1, tuple(devices[:2])))
 
     def model(self, offload: Offload) -> _native.Model:  # noqa: F821
-        """Loaded once for each offload, with ggml's products on the CPU too: our own round activations in another way."""
+        """Loaded once for each offload; on the CPU too with ggml's products, our own round in another way."""
         if offload not in self.models:
             self.models[offload] = self.native.Model(
                 self.gguf, lora_path=self.lora, n_gpu_layers=offload.n_gpu_layers, devices=list(offload.devices),

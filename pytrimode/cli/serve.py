@@ -178,8 +178,8 @@ def command(
         reasoning_format=reasoning_format,
     )
     with listen(host, port) as listening:
-        click.echo(f"listening on {url_of(listening)}", err=True)
-        click.echo(f"threads: {loading.n_threads or thread_default()}", err=True)
+        threads = loading.n_threads or thread_default()
+        click.echo(f"listening on {url_of(listening)} (threads: {threads})", err=True)
         if settings.open_to_others:
             click.echo(f"warning: everybody who reaches {host} can use this server: it has no API key", err=True)
         serve(settings, lambda: load(model, loading, n_parallel=parallel), listening)

@@ -30,7 +30,7 @@ def command(*arguments: object, **environment: str) -> Iterator[tuple[subprocess
     )
     try:
         assert process.stderr
-        found = re.fullmatch(r"listening on (http://\S+)\n", line := process.stderr.readline())
+        found = re.match(r"listening on (http://\S+) ", line := process.stderr.readline())
         assert found, line
         with httpx.Client(base_url=found[1], timeout=PATIENCE, trust_env=False) as client:
             until(lambda: client.get("/health").status_code == 200)
