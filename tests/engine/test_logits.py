@@ -99,7 +99,9 @@ def stock_logits(gguf: Path, ids: list[int], *, flash_attn: bool, cache: int = 0
 def test_logits_equal_stock_llama_cpp(tiny_gguf: Callable[[str], Path], n: int) -> None:
     """Its attention by products of matrices; with flash attention it rounds queries to F16."""
     ids = tokens(n, seed=3)
-    with TriMode(tiny_gguf("f32"), n_ctx=2048, n_threads=1, lora_path=None, type_k="f32", type_v="f32") as model:
+    with TriMode(
+        tiny_gguf("f32"), n_ctx=2048, n_threads=1, lora_path=None, repack=False, type_k="f32", type_v="f32"
+    ) as model:
         ours = model.logits(ids)
     assert np.abs(ours - stock_logits(tiny_gguf("f32"), ids, flash_attn=False)).max() <= 1e-4
 
@@ -110,7 +112,9 @@ def test_logits_of_other_types_differ_no_more_than_stock_from_itself(
 ) -> None:
     """Products of these types round activations, and a last bit may decide which way."""
     ids = tokens(300, seed=3)
-    with TriMode(tiny_gguf(outtype), n_ctx=2048, n_threads=1, lora_path=None, type_k="f32", type_v="f32") as model:
+    with TriMode(
+        tiny_gguf(outtype), n_ctx=2048, n_threads=1, lora_path=None, repack=False, type_k="f32", type_v="f32"
+    ) as model:
         ours = model.logits(ids)
     products, flash = (stock_logits(tiny_gguf(outtype), ids, flash_attn=on) for on in (False, True))
     assert np.abs(ours - products).mean() <= np.abs(flash - products).mean()
