@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-MAX_TOKENS = 600
+MAX_TOKENS = 250
 
 
 def models(seed: int, n: int) -> Iterator[type[BaseModel]]:
