@@ -51,7 +51,7 @@ def closed(schema: Any) -> Any:
 
 def _close(one: dict[str, Any]) -> dict[str, Any]:
     says = ("additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties", "propertyNames")
-    return {**one, "additionalProperties": False} if one.get("properties") and not any(k in one for k in says) else one
+    return {**one, "additionalProperties": False} if "properties" in one and not any(k in one for k in says) else one
 
 
 def _joins(one: Mapping[str, Any]) -> bool:
