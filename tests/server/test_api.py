@@ -306,12 +306,6 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_is(server: Served, model: T
 
 def test_a_grammar_that_allows_nothing_fails_alone(q8_gguf: Path) -> None:
     with served(loader(q8_gguf, 1024)) as running:
-        for grammar, message in (
-            ('root ::= "\\x00"', "allows no text"),
-            ("%llguidance {}\nstart: /a{1000000000}/", ""),
-        ):
-            refused = error_of(running.post(COMPLETIONS, {"prompt": "a", "grammar": grammar}))
-            assert (
-                refused["code"] == 400 and refused["message"].startswith("grammar: ") and message in refused["message"]
-            )
+        refused = error_of(running.post(COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "\\x00"'}))
+        assert refused["code"] == 400 and "allows no text" in refused["message"]
         assert running.post(COMPLETIONS, {"prompt": "word " * 200, "max_tokens": 2}).status_code == 200
