@@ -79,10 +79,14 @@ void Constraint::mask(float * logits) {
         fail();
     }
     for (int begin = 0; begin < n_vocab; begin += 32) {
-        const uint32_t word = bits_[begin / 32];
-        const int end = word == UINT32_MAX ? begin : std::min(n_vocab, begin + 32);
-        for (int i = begin; i < end; ++i) {
-            logits[i] = (word >> (i - begin)) & 1 ? logits[i] : -INFINITY;
+        const uint32_t word = bits_[begin / 32];  // most have no bit, or all
+        const int end = std::min(n_vocab, begin + 32);
+        if (word == 0) {
+            std::fill(logits + begin, logits + end, -INFINITY);
+        } else if (word != UINT32_MAX) {
+            for (int i = begin; i < end; ++i) {
+                logits[i] = (word >> (i - begin)) & 1 ? logits[i] : -INFINITY;
+            }
         }
     }
     for (const auto & [token, logit] : ends) {

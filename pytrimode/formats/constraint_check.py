@@ -47,7 +47,9 @@ _WHAT_IT_IS = "failed to compile JSON schema: "
 
 def _in_short(problem: str) -> str:
     """The library's message without the grammar that it quotes."""
-    lines = [line.strip() for line in _PLACE.sub("", problem.strip()).splitlines()]
+    if problem.startswith("NoExtension"):
+        return "it allows no text"
+    lines = [line.strip() for line in _PLACE.sub("", problem.partition("<state>")[0].strip()).splitlines()]
     said = [line for line in lines if line.strip(" ^") and not re.match(r"^(\d+ )?\|", line)]
     text = " ".join(said[:4]).replace(_WHAT_IT_IS, "").replace("Unimplemented keys:", "keywords that cannot be kept:")
     return text.replace("Enable 'coerce_one_of' option to approximate oneOf with anyOf", "Use anyOf")[:400]

@@ -424,11 +424,13 @@ def test_nothing_behind_a_stop_string_stays_in_the_cache(q8_gguf: Path, mode: st
     pytest.fail("the test needs a token that can serve as a stop string")
 
 
-def test_a_grammar_that_allows_no_token_fails_its_request_alone(model: TriMode) -> None:
+def test_a_grammar_that_cannot_be_kept_fails_its_request_alone(model: TriMode) -> None:
     beside = model.generate(model.tokenize(PROMPT), max_tokens=20, temperature=0.0)
     tokens = [next(beside)]
-    with pytest.raises(ValueError, match="grammar"):
+    with pytest.raises(ValueError, match="allows no text"):
         model.create_completion("a", grammar='root ::= "\\x00"')
+    with pytest.raises(RuntimeError, match="grammar: it does not allow"):
+        model.create_completion("<think>", grammar="root ::= [a-z]+", max_thinking_tokens=0)
     tokens += beside
     assert tokens == list(model.generate(model.tokenize(PROMPT), max_tokens=20, temperature=0.0))
     assert model.create_completion("word " * 200, max_tokens=2, ignore_eos=True)["usage"]["completion_tokens"] == 2  # type: ignore[index]

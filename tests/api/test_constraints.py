@@ -235,3 +235,25 @@ def test_choices_and_regular_expressions() -> None:
     for make in (lambda: of_regex("(", "guided_regex"), lambda: of_choices([], "guided_choice")):
         with pytest.raises(ValueError, match=r"^guided_"):
             make()
+
+
+CLOSED: dict[str, tuple[Any, list[Any], list[Any]]] = {
+    "named alone": (OBJECT, [{}, {"a": 1}], [{"b": 1}, {"a": 1, "b": 1}]),
+    "none named": ({"type": "object", "properties": {}}, [{}], [{"b": 1}]),
+    "nothing said": ({"type": "object"}, [{}, {"b": 1}], []),
+    "open": ({**OBJECT, "additionalProperties": True}, [{"a": 1, "b": 1}], []),
+    "within": ({"type": "array", "items": OBJECT}, [[{"a": 1}]], [[{"b": 1}]]),
+    "joined": ({"allOf": [OBJECT, {"required": ["b"]}]}, [{"a": 1, "b": 1}], [{"a": 1}]),
+    "data": ({"const": {"properties": {"a": 1}}}, [{"properties": {"a": 1}}], []),
+    "a property of that name": (
+        {"type": "object", "properties": {"properties": {"type": "integer"}}}, [{"properties": 1}], [{"b": 1}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_model_adds_no_properties_of_its_own(name: str) -> None:
+    schema, valid, invalid = CLOSED[name]
+    matcher = ByteMatcher(of_schema(schema, "response_format"))
+    assert all(matcher.accepts(json.dumps(value)) for value in valid)
+    assert not any(matcher.accepts(json.dumps(value)) for value in invalid)

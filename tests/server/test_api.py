@@ -220,7 +220,7 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], str, str | None]] = [
     (CHAT, {"messages": MESSAGES, "response_format": {"type": "xml"}}, "json_schema", "response_format"),
     (CHAT, {"messages": MESSAGES, "response_format": {"type": "json_schema"}}, "has no schema", None),
     (CHAT, {"messages": MESSAGES, "response_format": {"type": "json_schema", "json_schema": {"schema": {
-        "$ref": "https://example.com/schema.json"}}}}, "does not fetch", None),
+        "$ref": "https://example.com/schema.json"}}}}, "is not present in a registry", None),
     (COMPLETIONS, {}, "prompt: Field required", "prompt"),
     (COMPLETIONS, {"prompt": []}, "there is none", "prompt"),
     (COMPLETIONS, {"prompt": [99999]}, "not in the vocabulary", "prompt"),
@@ -245,8 +245,11 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], str, str | None]] = [
     (COMPLETIONS, {"prompt": "a", "logit_bias": {"99999": 1}}, "99999", None),
     (COMPLETIONS, {"prompt": "a", "grammar": "root ::= ["}, "grammar: cannot be parsed", None),
     (COMPLETIONS, {"prompt": "a", "grammar": "x" * 70000}, "at most 65536", "grammar"),
+    (COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "a"', "suffix": "b", "max_tokens": 2}, "go with a suffix", None),
     (COMPLETIONS, {"prompt": "<think>", "grammar": "root ::= [a-z ]+", "max_thinking_tokens": 0},
      "grammar: it does not allow the token", None),
+    (CHAT, {"messages": MESSAGES, "response_format": {"type": "json_object", "schema": {"uniqueItems": True}}},
+     "uniqueItems", None),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "must be a string", None),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": {"a": 1}}]}]}, "must be a string", None),
     (COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "a"', "response_format": {"type": "json_object"}}, "not both",
@@ -304,5 +307,5 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_is(server: Served, model: T
 def test_a_grammar_that_allows_nothing_fails_alone(q8_gguf: Path) -> None:
     with served(loader(q8_gguf, 1024)) as running:
         refused = error_of(running.post(COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "\\x00"'}))
-        assert refused["code"] == 400 and "grammar: cannot be parsed" in refused["message"]
+        assert refused["code"] == 400 and "allows no text" in refused["message"]
         assert running.post(COMPLETIONS, {"prompt": "word " * 200, "max_tokens": 2}).status_code == 200

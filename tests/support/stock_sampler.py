@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,12 @@ class StockGrammar:
         array = llama_cpp.llama_token_data_array(data=data, size=self._n_vocab, selected=-1, sorted=False)
         llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
         return {candidate.id for candidate in data if candidate.logit == 0.0}
+
+    def mask(self) -> Callable[[], None]:
+        """What looks at the whole vocabulary and nothing else, to be timed."""
+        data = (llama_cpp.llama_token_data * self._n_vocab)(*((i, 0.0, 0.0) for i in range(self._n_vocab)))
+        array = llama_cpp.llama_token_data_array(data=data, size=self._n_vocab, selected=-1, sorted=False)
+        return lambda: llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
 
     def accept(self, token: int) -> None:
         llama_cpp.llama_sampler_accept(self._sampler, token)
