@@ -100,7 +100,7 @@ void DiffusionDecoder::denoise_in_order(const Forward & forward) {
     for (int revealed = 0; revealed < n; ++revealed, ++i) {
         const float * logits = forward.logits(first_row_ + i);
         const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);
-        const float probability = forward.probability(first_row_ + i, token);
+        const float probability = sampler_->confidence(logits, token);
         if (!goes_on(revealed, n, probability)) {
             return;
         }

@@ -1,7 +1,8 @@
 // Block diffusion: a block of masks behind a known seed is denoised in parallel; a causal pass then writes the cache
 // and its last logits give the next seed. Nemotron-Labs-Diffusion's dlm mode with confidence threshold
 // (as Fast-dLLM, Wu et al. 2025): every pass commits the most confident masked position and all at or above it.
-// Under a grammar positions are revealed from left to right, each by what the grammar allows behind those before it.
+// Under a grammar positions are revealed from left to right, each by what the grammar allows behind those before it;
+// confidence is then that among what is allowed.
 // With a temperature the candidates are drawn; their confidence is still that of the softmax without temperature.
 #pragma once
 

@@ -187,6 +187,11 @@ llama_token Sampler::draw_candidate(const float * logits, int32_t position, int 
     return row.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(pass)));
 }
 
+float Sampler::confidence(const float * logits, llama_token token) {
+    const Distribution row = Distribution::of_row(masked(logits), model_.n_vocab(), model_.mask_token(), 1.0f);
+    return static_cast<float>(row.probability(token));
+}
+
 void Sampler::accept(llama_token token) {
     if (history_) {
         touch(token);

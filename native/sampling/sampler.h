@@ -40,6 +40,9 @@ class Sampler {
     // for it as for a draft.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
 
+    // Its probability among what the grammar allows, without temperature: 1 where it allows nothing else.
+    float confidence(const float * logits, llama_token token);
+
     struct Verdict {
         bool accepted;
         llama_token token;  // what is emitted at this position: the draft, or what replaces it

@@ -11,7 +11,7 @@ from support.json_models import MAX_TOKENS, fault, models
 
 from pytrimode import TriMode
 
-N = 6
+N = 12
 QUESTION = [{"role": "user", "content": "Hello"}]
 MODES: dict[str, dict[str, Any]] = {
     "ar": {"mode": "ar"},
