@@ -84,13 +84,13 @@ def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(
             assert model.logits(prompt[:n])[-1].tobytes() == expected[n - 1].tobytes(), f"{n} rows"
 
 
-@pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q5_1", "q4_k_m", "iq3_s"])
+@pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q5_1", "q4_k_m"])
 def test_products_of_llama_cpp_differ_only_at_near_ties(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:
-    """Weights that are not packed, or of a type without a product (iq3_s)."""
+    """Weights that are not packed. Types without a product (IQ1, IQ2, IQ3) part more often: they are not claimed exact."""
     differences = runs = 0
-    with load(tiny_gguf(outtype), repack=outtype == "iq3_s") as model:
+    with load(tiny_gguf(outtype), repack=False) as model:
         for prompt in chat_prompts(model, checkpoint_dir, 40, long_tokens=490):
             expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
             for block_length in (3, 8, 16):
