@@ -88,7 +88,7 @@ def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(
 def test_products_of_llama_cpp_differ_only_at_near_ties(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:
-    """Weights that are not packed. Types without a product (IQ1, IQ2, IQ3) part more often: they are not claimed exact."""
+    """Weights that are not packed. Types without a product (IQ1 to IQ3) part more often, and are not claimed exact."""
     differences = runs = 0
     with load(tiny_gguf(outtype), repack=False) as model:
         for prompt in chat_prompts(model, checkpoint_dir, 40, long_tokens=490):
