@@ -29,70 +29,86 @@ PYTRIMODE_INLINE void repeat(F && f) {
     }
 }
 
-// The values of a block, one a byte: w[g] has columns 4 g to 4 g + 3 of all rows of the tile, row by row.
-// Planes: 8 vectors of bytes, 4 of nibbles (low: w[0 .. 3]) or 2 of two bits, then one of the third or fifth bits, or
-// two of the fifth and sixth.
-template <class V, class T>
-PYTRIMODE_INLINE void unpack(const uint8_t * in, typename V::B (&w)[8]) {
-    constexpr int LOW = T::BITS >= 8 ? 8 : T::BITS >= 4 ? 4 : 2;
-    constexpr int PER_BYTE = 8 / LOW;
-    constexpr int LOW_VECTORS = 8 / PER_BYTE;
-    repeat<LOW_VECTORS>([&](auto v) __attribute__((always_inline)) {
-        constexpr int PLANE = decltype(v)::VALUE;
-        const typename V::B bytes = V::load(in + 64 * PLANE);
-        repeat<PER_BYTE>([&](auto i) __attribute__((always_inline)) {
-            constexpr int I = decltype(i)::VALUE;
-            constexpr int G = LOW == 2 ? 4 * PLANE + I : PLANE + LOW_VECTORS * I;
-            w[G] = LOW == 8 ? V::to_byte(bytes) : V::template bits<LOW * I, LOW, 0>(bytes);
-        });
-    });
+// Columns 4 G to 4 G + 3 of a block, of all rows of the tile, row by row: a value a byte.
+// Planes: 8 vectors of bytes, 4 of nibbles (low: groups 0 to 3) or 2 of two bits, then one of the third or fifth bits,
+// or two of the fifth and sixth.
+template <class V, class T, int G>
+PYTRIMODE_INLINE typename V::B values(const uint8_t * in, const typename V::Table & table) {
+    constexpr int LOW = T::BITS >= 8 ? 8 : T::BITS >= 4 ? 4 : 2;  // bits of a value in its first plane
+    constexpr int LOW_VECTORS = LOW;                              // 64 values of 8 groups
+    constexpr int PLANE = LOW == 2 ? G / 4 : G % LOW_VECTORS;
+    constexpr int FROM = LOW * (LOW == 2 ? G % 4 : G / LOW_VECTORS);
+    typename V::B w = V::load(in + 64 * PLANE);
+    w = LOW == 8 ? V::to_byte(w) : V::template bits<FROM, LOW, 0>(w);
     if constexpr (T::BITS == 3 || T::BITS == 5) {
-        const typename V::B high = V::load(in + 64 * LOW_VECTORS);
-        repeat<8>([&](auto g) __attribute__((always_inline)) {
-            constexpr int G = decltype(g)::VALUE;
-            w[G] = V::either(w[G], V::template bits<G, 1, LOW>(high));
-        });
+        w = V::either(w, V::template bits<G, 1, LOW>(V::load(in + 64 * LOW_VECTORS)));
     }
     if constexpr (T::BITS == 6) {
-        repeat<8>([&](auto g) __attribute__((always_inline)) {
-            constexpr int G = decltype(g)::VALUE;
-            const typename V::B high = V::load(in + 64 * (LOW_VECTORS + G / 4));
-            w[G] = V::either(w[G], V::template bits<G % 4 * 2, 2, LOW>(high));
-        });
+        w = V::either(w, V::template bits<G % 4 * 2, 2, LOW>(V::load(in + 64 * (LOW_VECTORS + G / 4))));
     }
-}
-
-template <class V, class T>
-PYTRIMODE_INLINE void unpack(const uint8_t * in, const typename V::Table & table, typename V::B (&w)[8]) {
-    unpack<V, T>(in, w);
     if constexpr (T::IS_INDEX) {
-        for (int g = 0; g < 8; ++g) {
-            w[g] = V::lookup(table, w[g]);
-        }
+        w = V::lookup(table, w);
     }
+    return w;
 }
 
-// acc + the block's products with one row.
-template <class V, class T>
-PYTRIMODE_INLINE typename V::F add_block(typename V::F acc, const typename V::B (&w)[8], const Scale<V> * scale,
-                                         const Record & x) {
-    constexpr int BITS = T::IS_INDEX ? 8 : T::BITS;
-    if constexpr (T::GROUP == BLOCK) {
-        const typename V::I sum = V::template dot<BITS, T::OFFSET, 8>(w, x.q, x.minus_sum);
-        acc = V::fma(V::to_float(sum), V::mul(scale[0].d, V::broadcast(x.scale)), acc);
-        if constexpr (T::MIN) {
-            acc = V::fma(scale[0].m, V::broadcast(x.sum), acc);
-        }
-    } else {
-        for (int g = 0; g < 2; ++g) {
-            const typename V::I sum = V::template dot<BITS, T::OFFSET, 4>(w + 4 * g, x.q + 16 * g, x.minus_half[g]);
-            acc = V::fma(V::to_float(sum), V::mul(scale[g].d, V::broadcast(x.scale)), acc);
-            if constexpr (T::MIN) {
-                acc = V::fma(scale[g].m, V::broadcast(x.half[g]), acc);
-            }
-        }
+// -(the sum of the activations that meet a part of a block).
+template <int Parts>
+PYTRIMODE_INLINE const int32_t & minus_sum(const Record & x, int part) {
+    return Parts == 1 ? x.minus_sum : x.minus_half[part];
+}
+
+// acc + a part of the block's products with one row.
+template <class V, class T, int PART>
+PYTRIMODE_INLINE typename V::F add_part(typename V::F acc, typename V::I sum, const Scale<V> & scale,
+                                        const Record & x) {
+    acc = V::fma(V::to_float(sum), V::mul(scale.d, V::broadcast(x.scale)), acc);
+    if constexpr (T::MIN) {
+        acc = V::fma(scale.m, V::broadcast(T::GROUP == BLOCK ? x.sum : x.half[PART]), acc);
     }
     return acc;
+}
+
+// acc[row] + the block's products with row x[row].
+template <class V, class T, int R>
+PYTRIMODE_INLINE void add_block(typename V::F (&acc)[R], const uint8_t * quants, const typename V::Table & table,
+                                const typename T::Scales & scales, int j, const Record * x) {
+    constexpr int BITS = T::IS_INDEX ? 8 : T::BITS;
+    constexpr int PARTS = BLOCK / T::GROUP;  // with a scale each
+    constexpr int N = 8 / PARTS;
+    Scale<V> scale[PARTS];
+    repeat<PARTS>([&](auto part) __attribute__((always_inline)) {
+        scale[decltype(part)::VALUE] = T::template scale<V>(scales, j, decltype(part)::VALUE);
+    });
+    const auto group = [&](auto g)
+                           __attribute__((always_inline)) { return values<V, T, decltype(g)::VALUE>(quants, table); };
+    if constexpr (V::HOLDS_BLOCK) {  // row by row
+        typename V::B w[8];
+        repeat<8>([&](auto g) __attribute__((always_inline)) { w[decltype(g)::VALUE] = group(g); });
+        repeat<R>([&](auto r) __attribute__((always_inline)) {
+            constexpr int ROW = decltype(r)::VALUE;
+            repeat<PARTS>([&](auto part) __attribute__((always_inline)) {
+                constexpr int PART = decltype(part)::VALUE;
+                const typename V::I sum = V::template dot<BITS, T::OFFSET, N>(w + N * PART, x[ROW].q + 4 * N * PART,
+                                                                              minus_sum<PARTS>(x[ROW], PART));
+                acc[ROW] = add_part<V, T, PART>(acc[ROW], sum, scale[PART], x[ROW]);
+            });
+        });
+    } else {  // group by group
+        repeat<PARTS>([&](auto part) __attribute__((always_inline)) {
+            constexpr int PART = decltype(part)::VALUE;
+            typename V::I sums[R];
+            repeat<R>([&](auto r) __attribute__((always_inline)) {
+                constexpr int ROW = decltype(r)::VALUE;
+                sums[ROW] = V::template start<BITS, T::OFFSET>(minus_sum<PARTS>(x[ROW], PART));
+            });
+            V::template add_dots<BITS, N * PART, N>(group, x, sums);
+            repeat<R>([&](auto r) __attribute__((always_inline)) {
+                constexpr int ROW = decltype(r)::VALUE;
+                acc[ROW] = add_part<V, T, PART>(acc[ROW], sums[ROW], scale[PART], x[ROW]);
+            });
+        });
+    }
 }
 
 // The first n of a vector.
@@ -123,16 +139,7 @@ void multiply_rows(const Job & job, int64_t tile, const Record * x, int64_t stri
             for (int i = 0; i < T::QUANT_BYTES; i += 64) {
                 __builtin_prefetch(quants + V::PREFETCH + i);
             }
-            typename V::B w[8];
-            unpack<V, T>(quants, table, w);
-            Scale<V> scale[2];
-            for (int g = 0; g < BLOCK / T::GROUP; ++g) {
-                scale[g] = T::template scale<V>(*scales, j, g);
-            }
-            repeat<R>([&](auto r) __attribute__((always_inline)) {
-                constexpr int ROW = decltype(r)::VALUE;
-                acc[ROW] = add_block<V, T>(acc[ROW], w, scale, x[ROW]);
-            });
+            add_block<V, T, R>(acc, quants, table, *scales, j, x);
         }
     }
     repeat<R>([&](auto r) __attribute__((always_inline)) {
@@ -153,16 +160,17 @@ void multiply_panel(const Job & job, int64_t tile, const Record * x, int64_t n_r
             n_rows -= R;
         }
     };
-    if constexpr (V::ROWS >= 8) {
+    constexpr int ROWS = V::template ROWS < T::IS_INDEX ? 8 : T::BITS > ;
+    if constexpr (ROWS >= 8) {
         take(Index<8>());
     }
-    if constexpr (V::ROWS >= 6) {
+    if constexpr (ROWS >= 6) {
         take(Index<6>());
     }
-    if constexpr (V::ROWS >= 4) {
+    if constexpr (ROWS >= 4) {
         take(Index<4>());
     }
-    if constexpr (V::ROWS >= 3) {
+    if constexpr (ROWS >= 3) {
         take(Index<3>());
     }
     take(Index<2>());

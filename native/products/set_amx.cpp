@@ -69,7 +69,7 @@ PYTRIMODE_INLINE void add_sums(Signed::F (&acc)[R], const int32_t (&sums)[PANEL]
 // What one unit stores another can load only when it has reached the cache: values are unpacked and sums multiplied by
 // the matrix unit so many blocks before they are used.
 constexpr int VALUES_AHEAD = 6, SUMS_AHEAD = 2;
-constexpr int VALUES = 8, SUMS = 4;  // blocks in the rings of both
+constexpr int UNPACKED = 8, SUMS = 4;  // blocks in the rings of both
 
 // As multiply_rows, the tile registers being configured for R rows.
 template <class T, int R>
@@ -80,7 +80,7 @@ void multiply_rows_amx(const Job & job, int64_t tile, const Record * x, int64_t 
         job.weight.data + tile * (n_blocks * T::QUANT_BYTES + n_blocks / T::SUPER * int64_t(sizeof(Scales)));
     const auto * scales = reinterpret_cast<const Scales *>(quants + n_blocks * T::QUANT_BYTES);
     const Signed::Table table = Signed::table(T::VALUES);
-    alignas(64) uint8_t values[VALUES][TILE * BLOCK];
+    alignas(64) uint8_t unpacked[UNPACKED][TILE * BLOCK];
     alignas(64) int32_t sums[SUMS][PANEL][TILE];
     Signed::F acc[R];
     repeat<R>([&](auto r) __attribute__((always_inline)) { acc[decltype(r)::VALUE] = Signed::zero(); });
@@ -91,15 +91,14 @@ void multiply_rows_amx(const Job & job, int64_t tile, const Record * x, int64_t 
             __builtin_prefetch(in + Signed::PREFETCH + b);
         }
         if constexpr (T::BITS < 8) {
-            Signed::B unpacked[8];
-            unpack<Signed, T>(in, table, unpacked);
-            for (int g = 0; g < 8; ++g) {
-                _mm512_store_si512(values[block % VALUES] + 64 * g, unpacked[g]);
-            }
+            repeat<8>([&](auto g) __attribute__((always_inline)) {
+                constexpr int G = decltype(g)::VALUE;
+                _mm512_store_si512(unpacked[block % UNPACKED] + 64 * G, values<Signed, T, G>(in, table));
+            });
         }
     };
     const auto sum = [&](int64_t block) __attribute__((always_inline)) {
-        const uint8_t * w = T::BITS < 8 ? values[block % VALUES] : quants + block * T::QUANT_BYTES;
+        const uint8_t * w = T::BITS < 8 ? unpacked[block % UNPACKED] : quants + block * T::QUANT_BYTES;
         multiply_block((x + block * stride)->q, w, sums[block % SUMS][0]);
     };
     for (int64_t block = -VALUES_AHEAD; block < n_blocks; ++block) {

@@ -17,6 +17,8 @@ struct Plain {
     struct Table {
         int8_t v[16];
     };
+    static constexpr bool HOLDS_BLOCK = true;
+    template <int Bits>
     static constexpr int ROWS = 2;
     static constexpr int FLOAT_ROWS = 2, FLOAT_TILES = 1;
     static constexpr int PREFETCH = 0;

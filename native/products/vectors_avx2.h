@@ -18,7 +18,7 @@ struct Avx2 {
         __m256 v[2];
     };
     using Table = __m256i;
-    static constexpr int ROWS = 4;
+    static constexpr bool HOLDS_BLOCK = false;  // 16 registers
     static constexpr int FLOAT_ROWS = 4, FLOAT_TILES = 1;
     static constexpr int PREFETCH = 4096;
 #ifdef __AVXVNNI__
@@ -26,6 +26,9 @@ struct Avx2 {
 #else
     static constexpr bool VNNI = false;
 #endif
+    // Rows at a time: their sums and what a group of four columns needs fit the 16 registers.
+    template <int Bits>
+    static constexpr int ROWS = Bits == 8 && !VNNI ? 4 : 6;
 
     static PYTRIMODE_INLINE __m256i load32(const void * p) {
         return _mm256_loadu_si256(static_cast<const __m256i *>(p));
@@ -34,7 +37,7 @@ struct Avx2 {
     static PYTRIMODE_INLINE B either(B a, B b) {
         return {{_mm256_or_si256(a.v[0], b.v[0]), _mm256_or_si256(a.v[1], b.v[1])}};
     }
-    // vpdpbusd wants unsigned bytes: signed ones are shifted by 128, which dot() takes off again.
+    // vpdpbusd wants unsigned bytes: signed ones are shifted by 128, which dots() takes off again.
     static PYTRIMODE_INLINE __m256i to_byte(__m256i v) {
         return VNNI ? _mm256_xor_si256(v, _mm256_set1_epi8(-128)) : v;
     }
@@ -61,52 +64,75 @@ struct Avx2 {
         return b;
     }
 
+    // Computes `v` here: GCC would gather the additions of a block at its end, with every product spilled until then.
+    static PYTRIMODE_INLINE void settle(__m256i & v) { asm volatile("" : "+x"(v)); }
+
     static PYTRIMODE_INLINE __m256i four(const int8_t * q) {
         int32_t value;
         __builtin_memcpy(&value, q, 4);
         return _mm256_set1_epi32(value);
     }
 
-    // The tile's sums of (w - offset) * q over N * 4 columns; minus_sum is that of the q.
-    template <int Bits, int Offset, int N>
-    static PYTRIMODE_INLINE I dot(const B * w, const int8_t * q, const int32_t & minus_sum) {
-        constexpr int OFFSET = VNNI && Bits == 8 ? 128 : Offset;
-        __m256i start = _mm256_setzero_si256();
+    // What the sums of (w - offset) * q begin with.
+    template <int Bits, int Offset>
+    static PYTRIMODE_INLINE I start(const int32_t & minus_sum) {
+        constexpr int OFFSET = Bits == 8 && VNNI ? 128 : Offset;
+        __m256i v = _mm256_setzero_si256();
         if constexpr (OFFSET != 0) {
-            start = _mm256_slli_epi32(_mm256_set1_epi32(minus_sum), __builtin_ctz(OFFSET));
+            v = _mm256_slli_epi32(_mm256_set1_epi32(minus_sum), __builtin_ctz(OFFSET));
         }
-        I sum = {{start, start}};
+        return {{v, v}};
+    }
+
+    // sum[row] + the products of groups FIRST to FIRST + N - 1. A group meets all rows before the next one is unpacked.
+    template <int Bits, int FIRST, int N, class W, int R>
+    static PYTRIMODE_INLINE void add_dots(const W & w, const Record * x, I (&sum)[R]) {
 #ifdef __AVXVNNI__
         repeat<N>([&](auto g) __attribute__((always_inline)) {
-            constexpr int G = decltype(g)::VALUE;
-            const __m256i x = four(q + 4 * G);
-            sum.v[0] = _mm256_dpbusd_avx_epi32(sum.v[0], w[G].v[0], x);
-            sum.v[1] = _mm256_dpbusd_avx_epi32(sum.v[1], w[G].v[1], x);
+            constexpr int G = FIRST + decltype(g)::VALUE;
+            const B v = w(Index<G>());
+            repeat<R>([&](auto r) __attribute__((always_inline)) {
+                constexpr int ROW = decltype(r)::VALUE;
+                const __m256i q = four(x[ROW].q + 4 * G);
+                for (int i = 0; i < 2; ++i) {
+                    sum[ROW].v[i] = _mm256_dpbusd_avx_epi32(sum[ROW].v[i], v.v[i], q);
+                    settle(sum[ROW].v[i]);
+                }
+            });
         });
 #else
         // A pair of products takes 16 bits: at most 2 * (2^Bits - 1) * 127. As many pairs are added as cannot overflow.
+        // Signed bytes are |w|, which meets q with the sign of w.
+        constexpr bool SIGNED = Bits == 8;
         constexpr int PAIRS = Bits <= 4 ? 8 : Bits == 5 ? 4 : Bits == 6 ? 2 : 1;
-        const __m256i ones = _mm256_set1_epi16(1);
-        repeat<(N + PAIRS - 1) / PAIRS>([&](auto p) __attribute__((always_inline)) {
-            constexpr int FIRST = decltype(p)::VALUE * PAIRS;
-            constexpr int COUNT = N - FIRST < PAIRS ? N - FIRST : PAIRS;
-            __m256i pairs[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        constexpr int COUNT = N < PAIRS ? N : PAIRS;
+        repeat<N / COUNT>([&](auto p) __attribute__((always_inline)) {
+            __m256i pairs[R][2];
             repeat<COUNT>([&](auto g) __attribute__((always_inline)) {
-                constexpr int G = FIRST + decltype(g)::VALUE;
-                const __m256i x = four(q + 4 * G);
+                constexpr int NTH = decltype(g)::VALUE;
+                constexpr int G = FIRST + decltype(p)::VALUE * COUNT + NTH;
+                const B v = w(Index<G>());
+                const B size = SIGNED ? B{{_mm256_abs_epi8(v.v[0]), _mm256_abs_epi8(v.v[1])}} : v;
+                repeat<R>([&](auto r) __attribute__((always_inline)) {
+                    constexpr int ROW = decltype(r)::VALUE;
+                    const __m256i q = four(x[ROW].q + 4 * G);
+                    for (int i = 0; i < 2; ++i) {
+                        const __m256i pair = _mm256_maddubs_epi16(size.v[i], SIGNED ? _mm256_sign_epi8(q, v.v[i]) : q);
+                        pairs[ROW][i] = NTH == 0 ? pair : _mm256_add_epi16(pairs[ROW][i], pair);
+                        settle(pairs[ROW][i]);
+                    }
+                });
+            });
+            repeat<R>([&](auto r) __attribute__((always_inline)) {
+                constexpr int ROW = decltype(r)::VALUE;
                 for (int i = 0; i < 2; ++i) {
-                    const __m256i v = w[G].v[i];
-                    const __m256i two = Bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v))
-                                                  : _mm256_maddubs_epi16(v, x);
-                    pairs[i] = COUNT == 1 ? two : _mm256_add_epi16(pairs[i], two);
+                    const __m256i four_columns = _mm256_madd_epi16(pairs[ROW][i], _mm256_set1_epi16(1));
+                    sum[ROW].v[i] = _mm256_add_epi32(sum[ROW].v[i], four_columns);
+                    settle(sum[ROW].v[i]);
                 }
             });
-            for (int i = 0; i < 2; ++i) {
-                sum.v[i] = _mm256_add_epi32(sum.v[i], _mm256_madd_epi16(pairs[i], ones));
-            }
         });
 #endif
-        return sum;
     }
 
     static PYTRIMODE_INLINE F zero() { return {{_mm256_setzero_ps(), _mm256_setzero_ps()}}; }
