@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from pytrimode.convert.conversion import ConversionResult
 from pytrimode.convert.model_output import PlannedTensor, total_bits_per_weight
-from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.errors import ConversionError, printable
 from pytrimode.gguf.sizes import size_text
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -28,7 +28,7 @@ def clean_errors() -> Iterator[None]:
         with _terminable():
             yield
     except ConversionError as error:
-        raise click.ClickException(_printable(str(error))) from None
+        raise click.ClickException(printable(str(error))) from None
     except KeyboardInterrupt:
         click.echo("Interrupted: nothing was written.", err=True)
         sys.exit(INTERRUPTED)
@@ -36,7 +36,7 @@ def clean_errors() -> Iterator[None]:
 
 @contextmanager
 def byte_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar by bytes on stderr, where that is a terminal."""
+    """Show a progress bar by bytes on stderr, where that is a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -111,8 +111,3 @@ def _terminable() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _printable(text: str) -> str:
-    """One line that any terminal takes, whatever names a damaged checkpoint has."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

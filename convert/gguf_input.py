@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pytrimode.convert.encode import SourceTensor
-from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import part_path, whole_name
 from pytrimode.gguf.header import GgufHeader, read_gguf_header
 from pytrimode.gguf.mapped_file import MappedFile
 from pytrimode.gguf.metadata import Metadata
+from pytrimode.gguf.preflight import read_parts
 from pytrimode.gguf.types import GgmlType
 
 SPLIT_KEYS = "split."
@@ -36,14 +36,13 @@ class GgufInput:
         Raises ConversionError when one is missing or damaged, or has a tensor of more than `max_dims` dimensions.
         """
         self.path = path
-        first = _read_header(path)
-        self.headers = [first, *(_read_header(part) for part in _other_parts(path, first))]
+        with refusals(path):
+            self.headers = read_parts(read_gguf_header(path))
         self._files = [MappedFile(header.path) for header in self.headers]
         self.parts = [
             [_source_tensor(header, file, i, max_dims) for i in range(len(header.tensors))]
             for header, file in zip(self.headers, self._files, strict=True)
         ]
-        self._check_tensors()
 
     @property
     def tensors(self) -> list[SourceTensor]:
@@ -51,7 +50,7 @@ class GgufInput:
         return [tensor for part in self.parts for tensor in part]
 
     def metadata(self) -> Metadata:
-        """A copy of the model's metadata, without what says that it is split."""
+        """Return a copy of the model's metadata, without what says that it is split."""
         header, file = self.headers[0], self._files[0]
         metadata = Metadata()
         for key, (begin, end) in header.spans.items():
@@ -61,7 +60,7 @@ class GgufInput:
         return metadata
 
     def value(self, key: str) -> object:
-        """A metadata value, None without it; arrays as ("array", length)."""
+        """Return a metadata value, None without it; arrays as ("array", length)."""
         return self.headers[0].metadata.get(key)
 
     def __enter__(self) -> GgufInput:
@@ -71,40 +70,20 @@ class GgufInput:
         for file in self._files:
             file.close()
 
-    def _check_tensors(self) -> None:
-        names = [tensor.name for tensor in self.tensors]
-        promised = self.value(keys.SPLIT_TENSORS_COUNT)
-        if len(self.headers) > 1 and promised != len(names):
-            raise ConversionError(f"{self.path}: {len(names)} tensors in all parts, {promised} are promised")
-        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-        if twice:
-            raise ConversionError(f"{self.path}: tensor {twice} is there twice")
 
-
-def _read_header(path: Path) -> GgufHeader:
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Raise as ConversionError what is wrong with `path` or one of its parts."""
     try:
-        return read_gguf_header(path)
-    except FileNotFoundError:
-        raise ConversionError(f"{path}: not found") from None
+        yield
+    except FileNotFoundError as error:
+        raise ConversionError(f"{path}: not found" if error.errno else str(error)) from None
     except IsADirectoryError:
         raise ConversionError(f"{path}: is a directory: trimode-convert reads checkpoints") from None
     except OSError as error:
-        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConversionError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ConversionError(str(error)) from None
-
-
-def _other_parts(path: Path, first: GgufHeader) -> list[Path]:
-    count = first.metadata.get(keys.SPLIT_COUNT, 1)
-    if count == 1:
-        return []
-    if first.metadata.get(keys.SPLIT_NO) != 0 or not re.search(r"-00001-of-\d{5}\.gguf$", path.name):
-        raise ConversionError(f"{path}: a part of a split model, and not the first: give the first")
-    parts = [part_path(path.with_name(whole_name(path.name)), number, count) for number in range(2, count + 1)]
-    missing = [part for part in parts if not part.is_file()]
-    if missing:
-        raise ConversionError(f"{missing[0]}: not found ({len(missing)} of {count} parts are missing)")
-    return parts
 
 
 def _source_tensor(header: GgufHeader, file: MappedFile, index: int, max_dims: int) -> SourceTensor:

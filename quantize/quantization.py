@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytrimode.convert.conversion import ConversionResult, output_path
 from pytrimode.convert.encode import SourceTensor, encode_tensor
-from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput
+from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput, refusals
 from pytrimode.convert.lora import LORA_TYPES, stored_kind
 from pytrimode.convert.model_output import (
     GgufOutput,
@@ -29,6 +29,7 @@ from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
+from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
 from pytrimode.gguf.writer import OutputTensor
 from pytrimode.options.threads import default_threads
@@ -94,8 +95,8 @@ def quantize(
     _check_not_itself(source_path, out)
     check_output(out, force=force or dry_run)
     with ExitStack() as stack:
+        _preflight(source_path, lora=lora)
         source = stack.enter_context(GgufInput(source_path))
-        _check_architecture(source)
         described = source.metadata()
         known = keys.TRIMODE_SOURCE_SHA256 in described
         hashes = stack.enter_context(
@@ -150,13 +151,16 @@ def _check_not_itself(source: Path, out: Path) -> None:
         raise ConversionError(f"{out}: is the input itself: give another name")
 
 
-def _check_architecture(source: GgufInput) -> None:
-    found = source.value(keys.GENERAL_ARCHITECTURE)
-    if found != keys.ARCHITECTURE or source.value(keys.GENERAL_TYPE) not in (None, "model"):
-        raise ConversionError(
-            f"{source.path}: {source.value(keys.GENERAL_TYPE) or 'model'} of architecture {found}, expected a model "
-            f"of {keys.ARCHITECTURE}: use llama.cpp's llama-quantize"
-        )
+def _preflight(model: Path, *, lora: bool) -> None:
+    """Refuse what `TriMode` would refuse: libllama, which chooses the types, aborts at some of it."""
+    with refusals(model):
+        checked = check_model(model)
+    if lora and (adapter := lora_path(model)).is_file():
+        with refusals(adapter):
+            check_adapter(adapter, checked.shape)
+    if (tower := mmproj_path(model)).is_file():
+        with refusals(tower):
+            check_mmproj(tower)
 
 
 def _refuse_requantizing(path: Path, plan: ModelPlan) -> None:
@@ -170,7 +174,7 @@ def _refuse_requantizing(path: Path, plan: ModelPlan) -> None:
 
 
 def _mmproj(source: Path, out: Path, stack: ExitStack) -> GgufOutput | None:
-    """The vision tower of the input, for the output; None without one, or where both share it."""
+    """Return the vision tower of the input, for the output; None without one, or where both share it."""
     path, target = mmproj_path(source), mmproj_path(out)
     if not path.is_file() or path.resolve() == target.resolve():
         return None
@@ -187,7 +191,7 @@ def _as_they_are(tensors: list[OutputTensor]) -> list[PlannedTensor]:
 
 
 def _adapter(source: Path, out: Path, stack: ExitStack, outtype: str | None, threads: int) -> GgufOutput | None:
-    """The drafter LoRA of the input, for the output; None without one, or where both share it."""
+    """Return the drafter LoRA of the input, for the output; None without one, or where both share it."""
     path, target = lora_path(source), lora_path(out)
     if not path.is_file() or path.resolve() == target.resolve():
         return None

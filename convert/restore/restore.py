@@ -18,7 +18,7 @@ from pytrimode.convert import lora
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, WEIGHTS
 from pytrimode.convert.checkpoint.names import Weight, expected_weights
 from pytrimode.convert.encode import SourceTensor, encode_tensor, rope_row_order
-from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput
+from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput, refusals
 from pytrimode.convert.restore.config import config_of, hyperparameters_of
 from pytrimode.convert.restore.tokenizer import tokenizer_files
 from pytrimode.convert.restore.vision import vision_config_of, vision_settings
@@ -27,6 +27,7 @@ from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.output import check_space, output_directory
+from pytrimode.gguf.preflight import check_adapter, check_model
 from pytrimode.gguf.types import GgmlType
 from pytrimode.options.threads import default_threads
 
@@ -52,10 +53,9 @@ def restore(
     path, out = Path(gguf), Path(out_dir)
     with ExitStack() as stack:
         part = stack.enter_context(output_directory(out))
+        with refusals(path):
+            checked = check_model(path)
         file = stack.enter_context(GgufInput(path))
-        architecture = file.value(keys.GENERAL_ARCHITECTURE)
-        if architecture != keys.ARCHITECTURE:
-            raise ConversionError(f"{path}: architecture {architecture}, expected {keys.ARCHITECTURE}")
         hparams = hyperparameters_of(file)
         tensors = _tensors(file, list(expected_weights(hparams)))
         tower = mmproj_path(path)
@@ -66,7 +66,11 @@ def restore(
             tensors += _tensors(tower_file, list(tower_weights(vision_config)), ignored=(IMAGE_BREAK,))
             vision = vision_settings(vision_config)
         adapter = lora_path(path)
-        adapter_file = stack.enter_context(GgufInput(adapter)) if adapter.is_file() else None
+        adapter_file = None
+        if adapter.is_file():
+            with refusals(adapter):
+                check_adapter(adapter, checked.shape)
+            adapter_file = stack.enter_context(GgufInput(adapter))
         total = sum(_bytes(tensor) for tensor in tensors)
         check_space(part, total)
         for name, text in {**config_of(file, hparams, vision), **tokenizer_files(file)}.items():

@@ -11,6 +11,7 @@ from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.gguf.preflight import check_model
 from pytrimode.options import modes
 
 F16_BYTES = 2
@@ -42,7 +43,7 @@ def file_info(path: str | Path) -> dict[str, Any]:
         "shape": _shape(header.metadata),
         "rope": _rope(header.metadata),
         "tokenizer": _tokenizer(header.metadata),
-        "modes": _modes(header.metadata),
+        "modes": _modes(header),
         "drafter_lora": _drafter(file),
         "vision": _vision(header if _is_mmproj(header) else None, file),
     }
@@ -70,7 +71,7 @@ def _left_to_llama_cpp(tensors: list[TensorInfo]) -> list[str]:
 
 
 def _of_architecture(metadata: dict[str, Any], key: str) -> Any:
-    """A hyperparameter: the keys name the engine's own architecture, a file may be of another."""
+    """Return a hyperparameter: the keys name the engine's own architecture, a file may be of another."""
     suffix = key.removeprefix(keys.ARCHITECTURE)
     return metadata.get(f"{metadata.get(keys.GENERAL_ARCHITECTURE)}{suffix}")
 
@@ -115,11 +116,19 @@ def _tokenizer(metadata: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _modes(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Which modes pytrimode can run on the file, and why not the others."""
+def _modes(header: GgufHeader) -> dict[str, Any]:
+    """Return which modes pytrimode can run on the file, and why not the others."""
+    metadata = header.metadata
     architecture = metadata.get(keys.GENERAL_ARCHITECTURE)
+    why = ""
     if architecture != keys.ARCHITECTURE:
         why = f"architecture {architecture}: the engine runs {keys.ARCHITECTURE}"
+    else:
+        try:
+            check_model(header.path)
+        except (ValueError, OSError) as error:
+            why = str(error)
+    if why:
         return {"available": [], "missing": dict.fromkeys(modes.MODES, why)}
     text = {key: str(value) for key, value in metadata.items()}
     missing = {}
@@ -134,7 +143,7 @@ def _modes(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drafter(model: Path) -> dict[str, Any] | None:
-    """The adapter beside the model, None without one; `error` where it cannot be read."""
+    """Return the adapter beside the model, None without one; `error` where it cannot be read."""
     path = lora_path(model)
     if not path.is_file():
         return None
@@ -156,7 +165,9 @@ def _is_mmproj(header: GgufHeader) -> bool:
 
 
 def _vision(header: GgufHeader | None, model: Path) -> dict[str, Any] | None:
-    """The vision tower that the file is or that lies beside it, None without one; `error` where it cannot be read."""
+    """Return the vision tower that the file is or that lies beside it, None without one; `error` where it cannot be
+    read.
+    """
     path = model if header else mmproj_path(model)
     if header is None:
         if not path.is_file():

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.layout import MAGIC
+from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model
 
 
 def check_model_file(path: str | Path) -> Path:
-    """The path, if a GGUF file is there.
+    """Return the path, if a GGUF file is there.
 
     Raises FileNotFoundError, or ValueError that says what to do.
     """
@@ -29,8 +30,17 @@ def check_model_file(path: str | Path) -> Path:
     return file
 
 
+def preflight(model: Path, lora: Path | None, tower: Path | None) -> None:
+    """Check a model and what goes with it before libllama sees them. Raises ValueError, OSError."""
+    checked = check_model(model)
+    if lora:
+        check_adapter(lora, checked.shape)
+    if tower:
+        check_mmproj(tower)
+
+
 def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
-    """The drafter LoRA to load: "auto" looks beside the model, None means none, a path must exist.
+    """Return the drafter LoRA to load: "auto" looks beside the model, None means none, a path must exist.
 
     Raises FileNotFoundError or ValueError for a path that is no GGUF file.
     """
@@ -43,7 +53,7 @@ def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
 
 
 def find_mmproj(model: Path, wanted: str | Path | None) -> Path | None:
-    """The vision tower to load: "auto" looks beside the model, None means none, a path must exist.
+    """Return the vision tower to load: "auto" looks beside the model, None means none, a path must exist.
 
     Raises FileNotFoundError or ValueError for a path that is no GGUF file.
     """

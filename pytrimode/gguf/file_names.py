@@ -9,12 +9,12 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)?")
 
 
 def part_path(out: Path, number: int, count: int) -> Path:
-    """The name of a part, numbers from 1: `model.gguf` -> `model-00001-of-00003.gguf`."""
+    """Return the name of a part, numbers from 1: `model.gguf` -> `model-00001-of-00003.gguf`."""
     return out.with_name(f"{out.name.removesuffix('.gguf')}-{number:05d}-of-{count:05d}.gguf")
 
 
 def whole_name(name: str) -> str:
-    """The name of a file without the numbers of a part."""
+    """Return the name of a file without the numbers of a part."""
     match = _PART.fullmatch(name)
     return f"{match[1]}{match[4] or ''}" if match else name
 

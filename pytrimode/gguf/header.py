@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pytrimode.gguf import keys
+from pytrimode.gguf.errors import printable
 from pytrimode.gguf.layout import ALIGNMENT, ARRAY, MAGIC, MAX_DIMENSIONS, MAX_NAME, READABLE_VERSIONS, SCALARS, STRING
 from pytrimode.gguf.types import BY_NUMBER
 
@@ -75,7 +76,7 @@ class _Reader:
         self._window, self._start, self._at = b"", 0, 0
 
     def error(self, what: str) -> ValueError:
-        return ValueError(f"{self._path}: damaged GGUF: {what}")
+        return ValueError(printable(f"{self._path}: damaged GGUF: {what}"))
 
     @property
     def position(self) -> int:

@@ -21,5 +21,5 @@ SCALARS = {0: "B", 1: "b", U16: "H", 3: "h", U32: "I", I32: "i", F32: "f", BOOL:
 
 
 def padded(n_bytes: int) -> int:
-    """What so many bytes take in a file, alignment included."""
+    """Return what so many bytes take in a file, alignment included."""
     return (n_bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT

@@ -79,17 +79,17 @@ class Metadata:
         self._entries.pop(key, None)
 
     def entry(self, key: str) -> bytes | None:
-        """The type and value of a key, as `encoded` takes them; None without it."""
+        """Return the type and value of a key, as `encoded` takes them; None without it."""
         entry = self._entries.get(key)
         return None if entry is None else entry[len(encode_string(key)) :]
 
     def kind(self, key: str) -> int | None:
-        """The GGUF type of a key's value, None without it."""
+        """Return the GGUF type of a key's value, None without it."""
         entry = self.entry(key)
         return None if entry is None else int(struct.unpack_from("<I", entry)[0])
 
     def without(self, *prefixes: str) -> Metadata:
-        """A copy that lacks the keys with these beginnings."""
+        """Return a copy that lacks the keys with these beginnings."""
         copy = Metadata()
         copy._entries = {key: entry for key, entry in self._entries.items() if not key.startswith(prefixes)}
         return copy
@@ -110,18 +110,18 @@ def _encode_strings(key: str, values: list[str]) -> bytes:
 
 
 def encode_string(text: str) -> bytes:
-    """A GGUF string: 64-bit length, then UTF-8."""
+    """Return a GGUF string: 64-bit length, then UTF-8."""
     data = text.encode("utf-8")
     return struct.pack("<Q", len(data)) + data
 
 
 def decode_string(kind_and_value: bytes) -> str:
-    """A string, as `Metadata.encoded` takes it."""
+    """Return a string, as `Metadata.encoded` takes it."""
     return kind_and_value[12:].decode("utf-8", "replace")
 
 
 def decode_strings(kind_and_value: bytes) -> list[str]:
-    """An array of strings, as `Metadata.encoded` takes it. Raises ValueError when it is something else."""
+    """Return an array of strings, as `Metadata.encoded` takes it. Raises ValueError when it is something else."""
     kind, inner, n = struct.unpack_from("<IIQ", kind_and_value)
     if (kind, inner) != (ARRAY, STRING):
         raise ValueError("expected an array of strings")

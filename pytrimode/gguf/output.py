@@ -125,7 +125,8 @@ class OutputFile:
 
 @contextlib.contextmanager
 def output_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill out of sight: it becomes `path` where the block ends without an error, else it is removed.
+    """Yield a directory to fill out of sight: it becomes `path` where the block ends without an error, else it is
+    removed.
 
     Until then it is `PATH.part-PID`; what a SIGKILL leaves there is removed by the next use of the same name. Raises
     ConversionError when `path` exists or cannot be written.
@@ -169,7 +170,7 @@ def check_space(path: Path, n_bytes: int) -> None:
 
 
 def output_error(path: Path, error: OSError) -> ConversionError:
-    """The error for an output that the system refuses."""
+    """Return the error for an output that the system refuses."""
     return ConversionError(f"{path}: cannot be written: {error.strerror}: nothing was left behind")
 
 

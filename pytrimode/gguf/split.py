@@ -34,7 +34,7 @@ def split_by_size(tensors: Sequence[OutputTensor], max_bytes: int | None) -> lis
 def split_files(
     out: Path, metadata: Metadata, parts: Sequence[list[OutputTensor]]
 ) -> list[tuple[Path, Metadata, list[OutputTensor]]]:
-    """The files to write: one, or with more than one part the parts. Raises ConversionError for too many."""
+    """Return the files to write: one, or with more than one part the parts. Raises ConversionError for too many."""
     if len(parts) == 1:
         return [(out, metadata, parts[0])]
     if len(parts) > MAX_PARTS:

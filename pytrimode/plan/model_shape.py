@@ -15,8 +15,9 @@ from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path, mmproj_path
-from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
+from pytrimode.gguf.header import GgufHeader, TensorInfo
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
+from pytrimode.gguf.preflight import CheckedModel, check_adapter, check_model
 
 FAMILY = "Nemotron-Labs-Diffusion"
 FAMILY_LORA_RANK = 128
@@ -66,7 +67,7 @@ BUILT_IN = {
 
 
 def model_shape(model: str | Path) -> ModelShape:
-    """The shape of "3B", "8B", "14B" (or their repository's name), of a GGUF file or of a checkpoint directory.
+    """Return the shape of "3B", "8B", "14B" (or their repository's name), of a GGUF file or of a checkpoint directory.
 
     A checkpoint directory needs its config.json only. Raises FileNotFoundError when there is nothing of the name,
     ValueError for what is no tri-mode model.
@@ -94,17 +95,15 @@ def _of_checkpoint(path: Path) -> ModelShape:
 
 
 def _of_gguf(path: Path) -> ModelShape:
-    header = read_gguf_header(path)
-    architecture = header.metadata.get(keys.GENERAL_ARCHITECTURE)
-    if architecture != keys.ARCHITECTURE or header.metadata.get(keys.GENERAL_TYPE, "model") != "model":
-        raise ValueError(f"{path}: no model of architecture {keys.ARCHITECTURE}, found {architecture!r}")
+    checked = check_model(path)
+    header = checked.headers[0]
     lora, tower = lora_path(path), mmproj_path(path)
     return ModelShape(
         name=str(header.metadata.get(keys.GENERAL_NAME) or path.name),
         hparams=_hparams(header),
-        lora_rank=_lora_rank(lora) if lora.is_file() else 0,
+        lora_rank=_lora_rank(lora, checked) if lora.is_file() else 0,
         gguf=path,
-        stored=tuple(header.tensors),
+        stored=tuple(tensor for part in checked.headers for tensor in part.tensors),
         lora_gguf=lora if lora.is_file() else None,
         mmproj_gguf=tower if tower.is_file() else None,
     )
@@ -146,6 +145,7 @@ def _hparams(header: GgufHeader) -> Hyperparameters:
     )
 
 
-def _lora_rank(path: Path) -> int:
-    """Rank of an adapter file; 0 for one that holds no pair (loading it says what is wrong)."""
-    return next((t.shape[0] for t in read_gguf_header(path).tensors if t.name.endswith(".lora_b")), 0)
+def _lora_rank(path: Path, model: CheckedModel) -> int:
+    """Return the rank of an adapter file."""
+    tensors = check_adapter(path, model.shape).tensors
+    return next(tensor.shape[0] for tensor in tensors if tensor.name.endswith(".lora_b"))

@@ -18,7 +18,7 @@ import numpy as np
 from pytrimode import _native
 from pytrimode.convert.checkpoint.names import HEAD
 from pytrimode.convert.imatrix_file import write_imatrix
-from pytrimode.files.model_file import check_model_file
+from pytrimode.files.model_file import check_model_file, preflight
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_path
@@ -67,7 +67,7 @@ class BlockPass:
 
 
 def calibration_text() -> str:
-    """The text that ships: prose in several languages, code, sums, data, dialogue."""
+    """Return the text that ships: prose in several languages, code, sums, data, dialogue."""
     return Path(__file__).with_name(CALIBRATION_TEXT).read_text(encoding="utf-8")
 
 
@@ -112,12 +112,14 @@ def calibrate(
     started = time.monotonic()
     path, out = check_model_file(Path(model)), Path(out_path)
     check_output(out, force=force)
-    adapter = lora_path(path)
+    beside = lora_path(path)
+    adapter = beside if lora and beside.is_file() else None
+    preflight(path, adapter, None)
     if n_ctx < 8 or block_rows < 0:
         raise ConversionError(f"n_ctx {n_ctx}, block_rows {block_rows}: at least 8 and at least 0")
     collector = _native.Activations(
         str(path),
-        lora_path=str(adapter) if lora and adapter.is_file() else "",
+        lora_path=str(adapter) if adapter else "",
         n_ctx=n_ctx,
         n_threads=threads or default_threads(),
         n_gpu_layers=n_gpu_layers,
