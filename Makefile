@@ -1,5 +1,6 @@
 # make run    sets up .venv, converts the shipped checkpoint and chats with it
 # make test   sets up .venv with the test tools, runs linters, type checks and all tests
+# make test-quick   the tests that are not marked slow: under 3 minutes on two cores
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   litellm, LangChain, llm and openai, in an environment of their own, against the server
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
@@ -28,7 +29,7 @@ endif
 # The tests take ggml's RPC backend for a device of its own (tools/second_device.py); it is one file more to compile.
 export CMAKE_ARGS := -DGGML_RPC=on $(CMAKE_ARGS)
 
-.PHONY: run test test-page test-clients vendor lint format clean prerequisites
+.PHONY: run test test-quick test-page test-clients vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -43,6 +44,9 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.test-installed lint
 	$(BIN)/pytest -n auto --dist worksteal
+
+test-quick: $(VENV)/.test-installed
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 test-page: $(VENV)/.test-installed
 	$(BIN)/pip install "playwright>=1.50"

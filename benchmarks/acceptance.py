@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many drafts survive a temperature: rejection sampling, coupled sampling, and "sample and compare".
 
-python benchmarks/acceptance.py                     # about 10 minutes of CPU
+python -m benchmarks.acceptance                     # about 10 minutes of CPU
 
 All three keep the target's distribution. The first two are the engine's. The third draws from the target independently
 of the draft and accepts when they are equal; it is simulated on the engine's logits, step by step, and so are the
@@ -23,14 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-import common  # isort: skip
-from support.coupled_text import random_prompts
-from support.decoding import chat_prompts, decode
-from support.joint_distribution import load_agreeing_model
-from support.sampling_reference import RULES, Distributions, FreshNoise, Rule, expected_acceptance, self_spec
-
+from benchmarks import common
 from pytrimode import TriMode
 from pytrimode.options.sampling import REJECTION, SAMPLERS, Sampling
+from tests.support.coupled_text import random_prompts
+from tests.support.decoding import chat_prompts, decode
+from tests.support.joint_distribution import load_agreeing_model
+from tests.support.sampling_reference import RULES, Distributions, FreshNoise, Rule, expected_acceptance, self_spec
 
 OPTIONS = {"no truncation": {"top_k": 0, "top_p": 1.0, "min_p": 0.0}, "defaults": {}}
 
@@ -52,7 +51,7 @@ class Tally:
 
 
 def engine(model: TriMode, prompts: Sequence[list[int]], sampling: Sampling, seed: int, **options: int) -> Tally:
-    """The figures of the engine."""
+    """Return the figures of the engine."""
     total = Tally()
     for i, prompt in enumerate(prompts):
         seeded = replace(sampling, seed=1000 * seed + i)
@@ -66,7 +65,7 @@ def engine(model: TriMode, prompts: Sequence[list[int]], sampling: Sampling, see
 
 
 def simulation(views: Sequence[Distributions], rule: Rule, seed: int, **options: int) -> Tally:
-    """The same from the rule written out in numpy."""
+    """Return the same from the rule written out in numpy."""
     total, rng, model = Tally(), np.random.default_rng(seed), views[0].model
     ends = [t for t in range(model.n_vocab) if model.is_eog(t)]
     for of in views:

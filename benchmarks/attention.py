@@ -5,7 +5,7 @@ without flash attention; not for quantized caches), of ours, how many times fast
 so many rows cost against one. Rounds are interleaved; medians, in brackets the lowest and highest.
 The shape is that of the 3B model: 32 heads on 8, head_dim 128.
 
-    python benchmarks/attention.py --cells 4096 16384 --rows 1 8 16 32 --types f16 q8_0 --threads 1
+    python -m benchmarks.attention --cells 4096 16384 --rows 1 8 16 32 --types f16 q8_0 --threads 1
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def told(values: list[float]) -> str:
 
 
 def bench(cache_type: str, n_cells: int, all_rows: list[int], args: argparse.Namespace) -> None:
-    """Prints the table's lines of one cache type and length."""
+    """Print the table's lines of one cache type and length."""
     probe = _native.AttentionProbe(
         random_cells(n_cells, cache_type, 1), random_cells(n_cells, cache_type, 2), type_k=cache_type,
         type_v=cache_type, n_threads=args.threads, kernel=args.kernel, **SHAPE,
@@ -73,7 +73,7 @@ def bench(cache_type: str, n_cells: int, all_rows: list[int], args: argparse.Nam
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, nargs="+", default=[4096, 16384], help="multiples of 64")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])

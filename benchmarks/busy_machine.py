@@ -1,6 +1,6 @@
 """What threads lose when other programs are busy: alone, and with one busy neighbour for each processor.
 
-    python benchmarks/busy_machine.py [MODEL] [--rounds 5] [--seconds 3]
+    python -m benchmarks.busy_machine [MODEL] [--rounds 5] [--seconds 3]
 
 Settings take turns; each runs in a process of its own, as how threads wait is decided when the library is loaded. The
 first setting is the default, which learns within a second whether one thread is enough; `-t 1` is what it should not

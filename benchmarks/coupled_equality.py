@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """With sampler "coupled" a seed gives the same text in ar and in self-spec: 7,200 comparisons.
 
-python benchmarks/coupled_equality.py               # 100 prompts on each of two models, about 15 minutes of CPU
+python -m benchmarks.coupled_equality               # 100 prompts on each of two models, about 15 minutes of CPU
 
 The models: the shipped one, and one of random weights, which is less sure of what it says.
 """
@@ -14,10 +14,10 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-import common  # isort: skip
-from support.coupled_text import BLOCK_LENGTHS, MAX_TOKENS, SEEDS, TEMPERATURES, TOP_PS, compare, random_prompts
-from support.decoding import chat_prompts
-from support.joint_distribution import load_agreeing_model
+from benchmarks import common
+from tests.support.coupled_text import BLOCK_LENGTHS, MAX_TOKENS, SEEDS, TEMPERATURES, TOP_PS, compare, random_prompts
+from tests.support.decoding import chat_prompts
+from tests.support.joint_distribution import load_agreeing_model
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """JSON under a grammar in self-spec: does every answer parse, what do drafts save, and what does a row cost?
 
-python benchmarks/grammar_json.py                   # 500 answers: five schemas, greedy and at 0.8, two models
-python benchmarks/grammar_json.py --rows            # which of 131,072 tokens may come next, along a text of each schema
+python -m benchmarks.grammar_json                   # 500 answers: five schemas, greedy and at 0.8, two models
+python -m benchmarks.grammar_json --rows            # which of 131,072 tokens may come next, along a text of each schema
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import common  # isort: skip
-from support.json_tasks import SCHEMAS, TEMPERATURES, Generation, generations
+from benchmarks import common
+from tests.support.json_tasks import SCHEMAS, TEMPERATURES, Generation, generations
 
 
 def main() -> None:
@@ -65,9 +65,9 @@ def rows() -> None:
     from llguidance import LLMatcher
     from llguidance.llamacpp import lltokenizer_from_vocab
     from sampling_cost import make_model
-    from support.stock_sampler import StockGrammar, stock_vocab
 
     from pytrimode.formats.constraint import of_schema
+    from tests.support.stock_sampler import StockGrammar, stock_vocab
 
     print(
         "| schema | rows | llama.cpp, ms a row | llguidance, ms a row | llama.cpp / llguidance |\n|---|---|---|---|---|"
@@ -101,7 +101,7 @@ def times(tokens: list[int], ask: Callable[[], object], accept: Callable[[int], 
 
 
 def row(answers: list[Generation]) -> str:
-    """The last columns of the table."""
+    """Return the last columns of the table."""
     good = sum(a.fault is None for a in answers)
     per_forward = sum(a.tokens for a in answers) / max(sum(a.forward_passes for a in answers), 1)
     return f"{len(answers)} | {good} | {per_forward:.2f}"

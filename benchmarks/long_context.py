@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Long prompts: prefill against stock llama-cpp-python in the same run, memory, and what a quantized cache changes.
 
-python benchmarks/long_context.py                              # the shipped model, 4,096 and 16,384 tokens
-python benchmarks/long_context.py nld-3b.gguf --tokens 32768 --rounds 1
+python -m benchmarks.long_context                              # the shipped model, 4,096 and 16,384 tokens
+python -m benchmarks.long_context nld-3b.gguf --tokens 32768 --rounds 1
 
 Both engines read the same tokens in passes of 512, in turns; the table shows the median ratio of their speeds over the
 rounds, with lowest and highest. A quantized cache is held against F16 on the last 512 rows: relative root mean square
@@ -28,7 +28,7 @@ COMPARED = 512
 
 
 def some_tokens(model: TriMode, n: int, seed: int = 0) -> list[int]:
-    """Sums, one after the other: text that a model has an opinion on. Other seeds begin with another token."""
+    """Return sums, one after the other: text that a model has an opinion on. Other seeds begin with another token."""
     rng, out = np.random.default_rng(seed), model.tokenize(f"{seed}\n".encode())
     while len(out) < n:
         a, b = (int(x) for x in rng.integers(10, 99, 2))
@@ -49,7 +49,7 @@ def prefill(model: TriMode, tokens: list[int]) -> float:
 
 
 def stock_prefill(llama: Llama, tokens: list[int]) -> float:
-    """The same by llama.cpp."""
+    """Return the same by llama.cpp."""
     llama.reset()
     began = time.perf_counter()
     llama.eval(tokens)
@@ -63,7 +63,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def speeds(gguf: Path, n: int, rounds: int, threads: int) -> None:
-    """A line: ratio of the prefill speeds."""
+    """Print a line: the ratio of the prefill speeds."""
     model = TriMode(gguf, n_ctx=n + 64, n_threads=threads, lora_path=None)
     llama = Llama(
         str(gguf), n_ctx=n + 64, n_batch=512, n_threads=threads, n_threads_batch=threads, flash_attn=True, verbose=False

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Do requests of different modes, side by side, get what each mode alone lets one expect?
 
-python benchmarks/mixed_crowd.py                    # two minutes
-python benchmarks/mixed_crowd.py --of-each 1 --rounds 9
+python -m benchmarks.mixed_crowd                    # two minutes
+python -m benchmarks.mixed_crowd --of-each 1 --rounds 9
 
 Two requests in each of ar, diffusion and self-spec run for some seconds, first those of one mode alone, then all six in
 one crowd. Alone they tell the rows that a mode brings to a pass and the tokens that it gets from one. Two crowds of ar
@@ -22,17 +22,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import common  # isort: skip
-from support.decoding import chat_prompts
-
+from benchmarks import common
 from pytrimode import TriMode
 from pytrimode.files.shipped_model import shipped_checkpoint, shipped_gguf
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import AR, DIFFUSION, SELF_SPEC
 from pytrimode.options.sampling import Sampling
+from tests.support.decoding import chat_prompts
 
 MODES = (AR, DIFFUSION, SELF_SPEC)
 BLOCK_LENGTH, MAX_TOKENS, N_CTX = 16, 160, 8192
+CHANNEL = -100
+"""Of the events of all requests."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +57,29 @@ def options_of(mode: str) -> GenerationOptions:
 
 def run(model: TriMode, prompts: Sequence[list[int]], crowd: Sequence[str], seconds: float) -> Rate:
     """Let requests in these modes run for so long; one that ends begins again."""
-    loop = model._loop
-    engine, channel = loop._open(), next(loop._channels)
+    engine = model.engine
     options = {mode: model.resolve(options_of(mode), N_CTX // 2).engine for mode in set(crowd)}
     running: dict[int, int] = {}
 
     def begin(place: int) -> None:
-        running[engine.submit(prompts[place], channel=channel, **options[crowd[place]])] = place
+        running[engine.submit(prompts[place], channel=CHANNEL, **options[crowd[place]])] = place
 
     for place in range(len(crowd)):
         begin(place)
     tokens, before, end = Counter[str](), engine.times, 0.0
     while not end or time.monotonic() < end:
-        for event in engine.wait(channel):
+        for event in engine.wait(CHANNEL):
             place = running[event.request_id]
             tokens[crowd[place]] += len(event.tokens)
             if event.finish_reason:
                 del running[event.request_id]
-                loop.release(event.request_id)
+                engine.release(event.request_id)
                 begin(place)
                 if not end:  # the caches are warm
                     tokens, before, end = Counter(), engine.times, time.monotonic() + seconds
     spent = {key: value - before[key] for key, value in engine.times.items()}
     for request in running:
-        loop.release(request)
+        engine.release(request)
     passes = spent["passes"]
     return Rate({mode: n / passes for mode, n in tokens.items()}, spent["rows"] / passes, spent["step"] / passes)
 

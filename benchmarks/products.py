@@ -1,6 +1,6 @@
 """How long products of weights with few rows take: our kernels and ggml's, by type, rows and set of kernels.
 
-    python benchmarks/products.py [--types q8_0,q4_k] [--rows 1,8,16,32] [--kernels amx,avx2] [--shape 3072x9216]
+    python -m benchmarks.products [--types q8_0,q4_k] [--rows 1,8,16,32] [--kernels amx,avx2] [--shape 3072x9216]
 
 One thread. Each round times every candidate once, interleaved; the weights are copied until they exceed what caches
 hold. Printed: the median in milliseconds per 100 million weights, lowest and highest in brackets, t(rows)/t(1), and how
@@ -28,7 +28,7 @@ PER_WEIGHTS = 1e8
 
 
 def each(weights: list[Any], *arguments: object) -> None:
-    """The product with every copy of the weights."""
+    """Compute the product with every copy of the weights."""
     for weight in weights:
         weight.multiply(*arguments)
 

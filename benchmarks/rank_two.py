@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Would the second-best draft, verified beside the best one where the drafter is least sure, pay?
 
-python benchmarks/rank_two.py                       # about a minute of CPU
+python -m benchmarks.rank_two                       # about a minute of CPU
 
 A pass that verifies B rows could verify k rows more: at the k least confident positions of the draft the token of
 rank 2, which sees what the draft at that position sees. Where the draft is rejected and rank 2 is the target's token,
@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import common  # isort: skip
-from support.decoding import chat_prompts, decode
-
+from benchmarks import common
 from pytrimode import TriMode
+from tests.support.decoding import chat_prompts, decode
 
 BLOCK_LENGTHS = (4, 8, 16)
 ALTERNATES = (1, 2, 4)
@@ -42,8 +41,7 @@ class Count:
 def drafts(model: TriMode, context: list[int], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ranks 1 and 2 and the probability of rank 1 at each masked position of a block."""
     block = [*context, *[model.mask_token_id] * (length - 1)]
-    engine = model._loop._open()
-    rows = engine.logits(block, len(context) - 1, model.has_lora)[len(context) :]
+    rows = model.engine.logits(block, len(context) - 1, model.has_lora)[len(context) :]
     rows[:, model.mask_token_id] = -np.inf
     order = np.argsort(-rows, axis=1)[:, :2]
     top = rows.max(axis=1, keepdims=True)
@@ -51,7 +49,7 @@ def drafts(model: TriMode, context: list[int], length: int) -> tuple[np.ndarray,
 
 
 def replay(model: TriMode, prompt: list[int], text: list[int], length: int, count: Count) -> None:
-    """The cycles of one greedy answer."""
+    """Count the cycles of one greedy answer."""
     at = 1  # the first token comes from the prompt
     while at < len(text):
         first, second, sure = drafts(model, prompt + text[:at], length)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What sampling costs per token at a vocabulary of 131,072: against greedy decoding of the same model.
 
-python benchmarks/sampling_cost.py                  # mode ar; a Markdown table
-python benchmarks/sampling_cost.py --mode self-spec -B 8
+python -m benchmarks.sampling_cost                  # mode ar; a Markdown table
+python -m benchmarks.sampling_cost --mode self-spec -B 8
 
 The model is synthetic and so narrow that its forward pass is short; its tokens have texts of usual lengths. Settings
 take turns in every round; the table shows the median over the rounds, with lowest and highest, of the CPU time that a
@@ -21,14 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import common  # isort: skip
-from support.decoding import decode
-from support.synthetic import N_SPECIAL, byte_alphabet, make_checkpoint
-
+from benchmarks import common
 from pytrimode import TriMode
 from pytrimode.convert import convert
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.options.sampling import Sampling
+from tests.support.decoding import decode
+from tests.support.synthetic import N_SPECIAL, byte_alphabet, make_checkpoint
 
 PROMPT = [1, *range(300, 316)]
 EVERYTHING: dict[str, Any] = {

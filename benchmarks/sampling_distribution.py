@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Self-speculation keeps the sampling distribution: chi-square tests of three tokens against exact enumeration.
 
-python benchmarks/sampling_distribution.py --resume rejection.jsonl            # 216 cases of 20,000 draws
-python benchmarks/sampling_distribution.py --resume coupled.jsonl --sampler coupled
+python -m benchmarks.sampling_distribution --resume rejection.jsonl            # 216 cases of 20,000 draws
+python -m benchmarks.sampling_distribution --resume coupled.jsonl --sampler coupled
 
 A case is a prompt, a temperature, a truncation and a block length, on a small model of random weights whose drafts
 agree with its target about every second time. Seeds are 0, 1, 2, ...; requests run side by side, so the crowd is
@@ -24,8 +24,10 @@ from itertools import islice, product
 from multiprocessing import get_context
 from pathlib import Path
 
-import common  # isort: skip
-from support.joint_distribution import (
+from benchmarks import common
+from pytrimode import TriMode
+from pytrimode.options.sampling import REJECTION, SAMPLERS, Sampling
+from tests.support.joint_distribution import (
     PROMPTS,
     SIGNIFICANCE,
     TEMPERATURES,
@@ -36,10 +38,7 @@ from support.joint_distribution import (
     load_agreeing_model,
     simulate_many,
 )
-from support.sampling_reference import WRONG_RULES, Distributions
-
-from pytrimode import TriMode
-from pytrimode.options.sampling import REJECTION, SAMPLERS, Sampling
+from tests.support.sampling_reference import WRONG_RULES, Distributions
 
 BLOCK_LENGTHS = (2, 4, 16)
 WRONG_PROMPT, WRONG_BLOCK_LENGTH = 0, 4
@@ -99,7 +98,7 @@ def test(case: Case) -> Outcome:
 
 
 def finished(path: Path | None, cases: list[Case]) -> dict[Case, Outcome]:
-    """What an earlier run has left of these cases."""
+    """Return what an earlier run has left of these cases."""
     if path is None or not path.exists():
         return {}
     wanted = set(cases)
@@ -109,7 +108,7 @@ def finished(path: Path | None, cases: list[Case]) -> dict[Case, Outcome]:
 
 
 def run(cases: list[Case], path: Path | None, jobs: int) -> Iterator[Outcome]:
-    """The outcomes, each of them kept in the file before the next one is waited for."""
+    """Yield the outcomes, each of them kept in the file before the next one is waited for."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=load) as pool:
         for outcome in common.progress(pool.map(test, cases), "chi-square tests", len(cases)):
             if path is not None:

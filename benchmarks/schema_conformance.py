@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """JSON schemas: is any accepted instance invalid, is any answer not of its schema, and how long does a schema take?
 
-python benchmarks/schema_conformance.py             # the JSON Schema Test Suite, then 100 pydantic models in each mode
+python -m benchmarks.schema_conformance             # the JSON Schema Test Suite, then 100 pydantic models in each mode
 
 The suite is that in the source distribution of `jsonschema` (MIT), which pip downloads.
 """
@@ -21,12 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import common  # isort: skip
-from support.byte_matcher import ByteMatcher
-from support.json_models import MAX_TOKENS, fault, models
-
+from benchmarks import common
 from pytrimode import TriMode
 from pytrimode.formats.constraint import of_schema
+from tests.support.byte_matcher import ByteMatcher
+from tests.support.json_models import MAX_TOKENS, fault, models
 
 MODES: dict[str, dict[str, Any]] = {
     "ar": {"mode": "ar"},
@@ -90,7 +89,7 @@ def cases(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def first_token(model: TriMode) -> None:
-    """The time to the first token with a new schema of 200 properties, and with none."""
+    """Print the time to the first token with a new schema of 200 properties, and with none."""
     model.prepare_grammars()
     found: dict[str, list[float]] = {"a new schema": [], "the same again": [], "none": []}
     for i in range(7):

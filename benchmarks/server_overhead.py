@@ -1,6 +1,6 @@
 """What the server adds to a request, against the same steps in this process: time per token and to the first text.
 
-    python benchmarks/server_overhead.py MODEL.gguf [ROUNDS]
+    python -m benchmarks.server_overhead MODEL.gguf [ROUNDS]
 
 Alternates between the two; prints medians with lowest and highest. The server is a process of its own, one client.
 """
@@ -34,7 +34,7 @@ def direct(model: TriMode, prompt: str, mode: str) -> tuple[float, float]:
 
 
 def served(address: str, prompt: str, mode: str) -> tuple[float, float]:
-    """The same over HTTP, on a connection that is there."""
+    """Return the same over HTTP, on a connection that is there."""
     connection = http.client.HTTPConnection(address)
     connection.connect()
     body = {"prompt": prompt, "max_tokens": N_TOKENS, "mode": mode, "ignore_eos": True, "temperature": 0.0}

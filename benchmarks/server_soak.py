@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Many clients on one server for a long time: no error, no answer that is another's, no memory lost.
 
-python benchmarks/server_soak.py                 # 64 clients, 10 minutes
-python benchmarks/server_soak.py --minutes 1     # the short form
+python -m benchmarks.server_soak                 # 64 clients, 10 minutes
+python -m benchmarks.server_soak --minutes 1     # the short form
 
 Every client asks one of 48 questions in one of the modes, greedily, streamed or whole, and compares each answer with
 the one that the model gives alone in this process. Some leave in the middle of a stream. Memory is the server's
@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import common  # isort: skip
+from benchmarks import common
 from pytrimode import TriMode
 from pytrimode.files.shipped_model import shipped_gguf
 from pytrimode.options.modes import AUTO, MODES
@@ -53,7 +53,7 @@ def questions() -> list[tuple[str, str]]:
 
 
 def body_of(prompt: str, mode: str) -> dict[str, Any]:
-    """A request whose answer is always the same."""
+    """Return a request whose answer is always the same."""
     return {"messages": [{"role": "user", "content": prompt}], "mode": mode, "max_tokens": N_TOKENS, "temperature": 0.0}
 
 
@@ -98,7 +98,7 @@ class Soak:
         connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection, i: int, stream: bool, leave_after: int | None) -> str | None:
-        """The answer; None where the client left it."""
+        """Return the answer; None where the client left it."""
         body = body_of(*questions()[i]) | {"stream": stream}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Total tokens per second with streaming clients: `pytrimode serve` against llama-cpp-python's own server, on one file.
 
-pip install "llama-cpp-python[server]" && python benchmarks/server_throughput.py
-python benchmarks/server_throughput.py --model nld-8b-q8_0.gguf --clients 8 --rounds 5 -- -ngl all
+pip install "llama-cpp-python[server]" && python -m benchmarks.server_throughput
+python -m benchmarks.server_throughput --model nld-8b-q8_0.gguf --clients 8 --rounds 5 -- -ngl all
 
 Both servers run all the time, with the same context and threads, and take turns within each round: the ratio is that of
 one round, so that a busy machine slows both. Every client asks its prompts one after another, greedily and streamed;
@@ -27,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import common  # isort: skip
+from benchmarks import common
 from pytrimode.bench.prompts import PROMPTS
 from pytrimode.files.shipped_model import shipped_gguf
 from pytrimode.options.modes import AR, AUTO, SELF_SPEC
@@ -83,7 +83,7 @@ class Contender:
             return json.load(response)
 
     async def _stream(self, question: str) -> bytes:
-        """What came, as it is: a client that parses would take time from the server, which has the same cores."""
+        """Return what came as it is: a client that parses would take time from the server, which has the same cores."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         body = self._body(question, stream=True)
         writer.write(
@@ -96,14 +96,14 @@ class Contender:
 
 
 def _text_of(data: bytes) -> str:
-    """The answer in the events of a stream; each is within one piece of the chunked encoding."""
+    """Return the answer in the events of a stream; each is within one piece of the chunked encoding."""
     deltas = (json.loads(event)["choices"][0]["delta"] for event in EVENT.findall(data))
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
 @contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[None]:
-    """A server, ready, until the end of the block."""
+    """Run a server, ready, until the end of the block."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             end = time.monotonic() + PATIENCE

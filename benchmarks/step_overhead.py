@@ -1,6 +1,6 @@
 """Where the time of a step goes: shares of graph computation, inputs, outputs, graph building and the rest.
 
-    python benchmarks/step_overhead.py MODEL.gguf [ROUNDS]
+    python -m benchmarks.step_overhead MODEL.gguf [ROUNDS]
 
 Greedy requests, alone and eight side by side; medians over rounds with lowest and highest, in percent of the steps.
 """
@@ -19,13 +19,13 @@ PROMPTS = [f"Sort these numbers: {n}, 3, 9, 1" for n in range(8)]
 
 def shares(model: TriMode, mode: str, n: int) -> dict[str, float]:
     """Of the time of the steps of n requests."""
-    before = model._loop._open().times
+    before = model.engine.times
     with ThreadPoolExecutor(n) as pool:
         run = lambda p: model.create_completion(  # noqa: E731
             p, mode=mode, max_tokens=100, temperature=0.0, ignore_eos=True, loop_window=0
         )
         list(pool.map(run, PROMPTS[:n]))
-    spent = {k: v - before[k] for k, v in model._loop._open().times.items()}
+    spent = {k: v - before[k] for k, v in model.engine.times.items()}
     spent["rest"] = spent["step"] - sum(spent[k] for k in PARTS[:-1])
     return {part: 100 * spent[part] / spent["step"] for part in PARTS}
 

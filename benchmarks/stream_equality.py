@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A streamed answer, put together, is the unstreamed one: every mode, random stop strings, two models.
 
-python benchmarks/stream_equality.py                # 200 prompts in each mode and on each model
+python -m benchmarks.stream_equality                # 200 prompts in each mode and on each model
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-import common  # isort: skip
-from support.streaming import cases, fault
-
+from benchmarks import common
 from pytrimode import MODES
+from tests.support.streaming import cases, fault
 
 
 def main() -> None:

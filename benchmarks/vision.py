@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seconds of the vision tower per megapixel, beside libmtmd's on the same file and pixels.
 
-python benchmarks/vision.py                         # about 2 minutes of CPU; the 8B's width, 3 of its 24 layers
+python -m benchmarks.vision                         # about 2 minutes of CPU; the 8B's width, 3 of its 24 layers
 
 Random weights of the vision-language 8B's shape. Each round encodes every size once with each program, in turns; given
 are medians and the ratio of libmtmd's time to ours, with the smallest and largest of the rounds. `f16 keys`: keys and
@@ -18,18 +18,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import common  # noqa: F401  # isort: skip
-from support.mtmd import Mtmd
-from support.vlm import make_vlm, picture
-
 from pytrimode import _native
 from pytrimode.convert import convert
+from tests.support.mtmd import Mtmd
+from tests.support.vlm import make_vlm, picture
 
 SIDES = (224, 448, 700)
 
 
 def model(directory: Path, layers: int, kind: str) -> Path:
-    """A small text model, with the tower beside it."""
+    """Return a small text model, with the tower beside it."""
     checkpoint = make_vlm(directory / "model", hidden=1024, layers=layers, heads=16, ffn=4096, dtype="bf16")
     return convert(checkpoint, directory / "model.gguf", "f32", mmproj_type=kind).path
 
@@ -74,7 +72,7 @@ def main() -> None:
 
 
 def report(side: int, times: dict[str, list[float]]) -> None:
-    """A line for each program."""
+    """Print a line for each program."""
     megapixels = side * side / 1e6
     for name, found in times.items():
         ratios = sorted(stock / own for stock, own in zip(times["libmtmd"], found, strict=True))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytrimode._native import DraftLength, Engine, Event, Image, Stats
+    from pytrimode._native import DraftLength, Engine, Event, Image
     from pytrimode.vision.encoder import Vision
     from pytrimode.vision.prompt import Pictures
 
@@ -46,7 +46,7 @@ class Cancellation:
             end()
 
     def attach(self, end: Callable[[], None]) -> None:
-        """The request has begun: this ends it. For the thread that runs it."""
+        """Take what ends the request, now that it has begun. For the thread that runs it."""
         with self._lock:
             self._end = end
             wanted = self._wanted
@@ -74,8 +74,8 @@ class EngineLoop:
 
     def run(
         self, tokens: Sequence[int], options: ResolvedOptions, cancellation: Cancellation | None = None
-    ) -> Generator[tuple[Event, Stats], None, None]:
-        """The events of one request until it has its finish reason, each with the counters so far.
+    ) -> Generator[Event, None, None]:
+        """Yield the events of one request until it has its finish reason.
 
         Leaving the iterator early (`close()`, an exception, KeyboardInterrupt) cancels the request.
         """
@@ -84,9 +84,8 @@ class EngineLoop:
             cancellation.attach(lambda: self.cancel(request))
         try:
             while True:
-                for event in self._open().wait(request):
-                    checked(event)
-                    yield event, event.stats
+                for event in self.engine.wait(request):
+                    yield checked(event)
                     if event.finish_reason:
                         return
         finally:
@@ -96,7 +95,7 @@ class EngineLoop:
         """Run a request to its end, without Python in between: all its tokens in one event."""
         request = self._submit(tokens, options)
         try:
-            return checked(self._open().wait_to_end(request))
+            return checked(self.engine.wait_to_end(request))
         finally:
             self.release(request)
 
@@ -116,9 +115,8 @@ class EngineLoop:
                     tokens, options = jobs[started]
                     running[self._submit(tokens, options, channel=channel)] = started
                     started += 1
-                for event in self._open().wait(channel):
-                    checked(event)
-                    yield running[event.request_id], event
+                for event in self.engine.wait(channel):
+                    yield running[event.request_id], checked(event)
                     if event.finish_reason:
                         del running[event.request_id]
                         self.release(event.request_id)
@@ -127,11 +125,11 @@ class EngineLoop:
                 self.release(request)
 
     def images(self, options: ResolvedOptions, cancellation: Cancellation | None = None) -> dict[str, Any]:
-        """What `submit` needs for the pictures of a prompt, encoded; nothing where there are none."""
+        """Return what `submit` needs for the pictures of a prompt, encoded; nothing where there are none."""
         if options.pictures is None:
             return {}
         assert self._vision is not None, "pictures are taken by a model with vision only"
-        return self._vision.arguments(self._open(), options.pictures, cancellation.attach if cancellation else None)
+        return self._vision.arguments(self.engine, options.pictures, cancellation.attach if cancellation else None)
 
     def _submit(
         self,
@@ -142,7 +140,7 @@ class EngineLoop:
         channel: int = 0,
     ) -> int:
         images = self.images(options, cancellation)
-        return self._open().submit(tokens, channel=channel, **options.engine, **images)
+        return self.engine.submit(tokens, channel=channel, **options.engine, **images)
 
     def subscribe(
         self, tokens: Sequence[int], options: ResolvedOptions, deliver: Deliver, images: Mapping[str, Any]
@@ -152,7 +150,7 @@ class EngineLoop:
         `images`: see the method of that name, which may take long.
         """
         with self._lock:
-            request = self._open().submit(tokens, channel=_CALLBACKS, **options.engine, **images)
+            request = self.engine.submit(tokens, channel=_CALLBACKS, **options.engine, **images)
             self._callbacks[request] = deliver
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve_callbacks, name="pytrimode", daemon=True)
@@ -177,42 +175,44 @@ class EngineLoop:
     @property
     def draft_length(self) -> DraftLength:
         """See `TriMode.draft_length`."""
-        return self._open().draft_length
+        return self.engine.draft_length
 
     def clear_cache(self) -> None:
         """Drop the cells of finished requests, kept ones too."""
-        self._open().clear_cache()
+        self.engine.clear_cache()
 
     def logits(
         self, tokens: Sequence[int], block_start: int, lora: bool, first: int, pictures: Pictures | None = None
     ) -> NDArray[np.float32]:
         """See `TriMode.logits`."""
-        return self._open().logits(tokens, block_start, lora, first, **self._images_of(pictures))
+        return self.engine.logits(tokens, block_start, lora, first, **self._images_of(pictures))
 
     def save_state(
         self, tokens: Sequence[int], pictures: Pictures | None = None
     ) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Engine.save_state`."""
-        return self._open().save_state(tokens, **self._images_of(pictures))
+        return self.engine.save_state(tokens, **self._images_of(pictures))
 
     def image_runs(self, tokens: Sequence[int]) -> list[tuple[int, int, str, int, int]]:
         """See `Engine.image_runs`."""
-        return self._open().image_runs(tokens)
+        return self.engine.image_runs(tokens)
 
     def add_image(self, key: str, n_rows: int) -> Image:
         """See `Engine.add_image`."""
-        return self._open().add_image(key, n_rows)
+        return self.engine.add_image(key, n_rows)
 
     def _images_of(self, pictures: Pictures | None) -> dict[str, Any]:
         if pictures is None or self._vision is None:
             return {}
-        return self._vision.arguments(self._open(), pictures)
+        return self._vision.arguments(self.engine, pictures)
 
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """See `Engine.load_state`."""
-        self._open().load_state(tokens, k, v)
+        self.engine.load_state(tokens, k, v)
 
-    def _open(self) -> Engine:
+    @property
+    def engine(self) -> Engine:
+        """Return the engine. Raises RuntimeError once it is closed."""
         engine = self._engine
         if engine is None:
             raise RuntimeError("this TriMode is closed")
@@ -221,7 +221,7 @@ class EngineLoop:
     def _serve_callbacks(self) -> None:
         while True:
             try:
-                events = self._open().wait(_CALLBACKS)
+                events = self.engine.wait(_CALLBACKS)
             except Exception as error:
                 with self._lock:
                     left, self._thread = list(self._callbacks.values()), None
@@ -231,7 +231,7 @@ class EngineLoop:
                 return
             for event in events:
                 if taker := self._callbacks.get(event.request_id):
-                    taker(event)
+                    taker(RuntimeError(event.error) if event.finish_reason == "failed" else event)
             with self._lock:
                 if not events and not self._callbacks:
                     self._thread = None
@@ -239,7 +239,7 @@ class EngineLoop:
 
 
 def checked(event: Event) -> Event:
-    """The event, unless its request failed: RuntimeError."""
+    """Return the event. Raises RuntimeError where its request failed."""
     if event.finish_reason == "failed":
         raise RuntimeError(event.error)
     return event

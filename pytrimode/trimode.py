@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from pytrimode._native import DraftLength, Event
+    from pytrimode._native import DraftLength, Engine, Event
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments, RequestArguments
@@ -88,7 +88,7 @@ class TriMode(LoadedModel):
     None is the default of each option but `lora_path` and `mmproj`.
 
     Raises TypeError for an unknown argument or a wrong type, FileNotFoundError for a missing file, ValueError for one
-    that is no model and for impossible options, RuntimeError for a damaged or unsupported one.
+    that is damaged or no model and for impossible options, RuntimeError for one that does not load.
     """
 
     @takes(rows(LoadOptions).values())
@@ -99,6 +99,7 @@ class TriMode(LoadedModel):
         file = model_file.check_model_file(path)
         lora = model_file.find_drafter_lora(file, asked.lora_path)
         tower = model_file.find_mmproj(file, asked.mmproj)
+        model_file.preflight(file, lora, tower)
         _native.set_log_verbose(asked.verbose)
         self.lora_path = str(lora) if lora else None
         self.seed = asked.seed
@@ -183,19 +184,27 @@ class TriMode(LoadedModel):
         return self._limits.n_ctx
 
     @property
+    def engine(self) -> Engine:
+        """Return the engine beneath, for its counters and for requests pass by pass (`pytrimode._native.Engine`).
+
+        Raises RuntimeError after `close()`.
+        """
+        return self._loop.engine
+
+    @property
     def n_parallel(self) -> int:
         """Requests that run side by side."""
         return self._n_parallel
 
     def _options(self, arguments: Mapping[str, Any], **defaults: Any) -> GenerationOptions:
-        """The options of a request from keyword arguments; None is the method's default, then the model's."""
+        """Return the options of a request from keyword arguments; None is the method's default, then the model's."""
         given = {name: value for name, value in arguments.items() if value is not None}
         if "max_tokens" in arguments:  # to the end of the context, as in llama-cpp-python
             given["max_tokens"] = arguments["max_tokens"]
         return with_options(GenerationOptions(), {"seed": self.seed, **defaults, **given})
 
     def logprob_writer(self, options: GenerationOptions, offset: int = 0) -> LogprobWriter | None:
-        """What writes the log-probabilities of one request, if it asks for them; `offset`: see `LogprobWriter`."""
+        """Return what writes the log-probabilities of a request that asks for them; `offset`: see `LogprobWriter`."""
         if options.logprobs is None:
             return None
         return LogprobWriter(self._model, self._visible_specials, offset)
@@ -205,7 +214,7 @@ class TriMode(LoadedModel):
     def chat_prompt(
         self, messages: Sequence[Message], *, enable_thinking: bool = False, local: bool = True, **variables: Any
     ) -> Prompt:
-        """The prompt of a conversation and its images, up to where the assistant begins to answer.
+        """Return the prompt of a conversation and its images, up to where the assistant begins to answer.
 
         Messages of the user may have parts {"type": "image_url", "image_url": {"url": "data:image/...", "detail": ...}}
         and, with `local`, {"type": "image", "image": a path, bytes, a Pillow image or an array}.
@@ -234,7 +243,7 @@ class TriMode(LoadedModel):
         return expand(tokens, pictures, self.vision.ids, self.vision.max_side)
 
     def image_prompt(self, prompt: str | Sequence[int], images: Sequence[Any] | None) -> Prompt:
-        """A prompt with images: where the text has `<|image_start|>` for each, else in front of it."""
+        """Return a prompt with images: where the text has `<|image_start|>` for each, else in front of it."""
         pictures = [
             open_picture(image) for image in checked("images", "Sequence[Any]", () if images is None else images)
         ]
@@ -281,7 +290,7 @@ class TriMode(LoadedModel):
         return self._loop.draft_length
 
     def _step_maker(self, resolved: ResolvedOptions) -> StepMaker:
-        """What makes the steps of one request from its events."""
+        """Return what makes the steps of one request from its events."""
         return StepMaker(self._model, resolved, self._visible_specials)
 
     @takes(_SHARED_OPTIONS, temperature=DEFAULT_TEMPERATURE)
@@ -295,7 +304,7 @@ class TriMode(LoadedModel):
 
         def token_ids() -> Iterator[int]:
             with contextlib.closing(self._loop.run(tokens, resolved)) as events:
-                for event, _ in events:
+                for event in events:
                     yield from event.tokens
 
         return token_ids()
@@ -374,7 +383,7 @@ class TriMode(LoadedModel):
         images: Sequence[Any] | None = None,
         **options: Any,
     ) -> Job[Completion, Completion]:
-        """What `create_completion` runs."""
+        """Return what `create_completion` runs."""
         check_names(TriMode.create_completion, options)
         prompt = checked("prompt", "str | Sequence[int]", prompt)
         tokens, pictures = self.image_prompt(prompt, images)
@@ -469,7 +478,7 @@ class TriMode(LoadedModel):
         response_format: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Job[ChatCompletion, ChatCompletionChunk]:
-        """What `create_chat_completion` runs."""
+        """Return what `create_chat_completion` runs."""
         check_names(TriMode.create_chat_completion, options)
         reasoning_format = REASONING_DEEPSEEK if reasoning_format is None else reasoning_format
         check_reasoning_format(checked("reasoning_format", "str", reasoning_format))
@@ -558,7 +567,8 @@ class TriMode(LoadedModel):
         return origin_of(self._model, self._file, *self._cache_types)
 
     def save_state(self, tokens: Sequence[int], *, pictures: Pictures | None = None) -> CacheState:
-        """The keys and values of the longest beginning of `tokens` that finished requests have left in the cache.
+        """Return the keys and values of the longest beginning of `tokens` that finished requests have left in the
+        cache.
 
         For what comes later and elsewhere: `load_state` of the same model in another process.
         `pictures`: of a `Prompt`.

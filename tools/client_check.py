@@ -29,7 +29,7 @@ Check = Callable[[str, str], dict[str, bool]]
 
 
 def check_openai(url: str, expected: str) -> dict[str, bool]:
-    """The client that OpenAI makes."""
+    """Return the client that OpenAI makes."""
     import openai
 
     with openai.OpenAI(base_url=url, api_key=KEY) as client:

@@ -43,7 +43,7 @@ sys.exit(llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.by
 
 
 def ministral_checkpoint(source: Path, directory: Path) -> Path:
-    """The same weights, byte for byte, under the names of transformers' Ministral3ForCausalLM."""
+    """Return the same weights, byte for byte, under the names of transformers' Ministral3ForCausalLM."""
     directory.mkdir()
     for name in OTHER_FILES:
         shutil.copy(source / name, directory / name)

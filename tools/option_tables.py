@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes what is made of the option table (`pytrimode.options.option`) and kept in the repository.
 
-    python tools/option_tables.py
+    python -m tools.option_tables
 
 The table of docs/requests.md, and `pytrimode/options/arguments.py`, the keyword arguments for type checkers. A test
 holds both.
@@ -53,7 +53,7 @@ class LoadArguments(TypedDict, total=False):
 
 
 def arguments_text() -> str:
-    """The Python file."""
+    """Return the Python file."""
     wanted = [row for row in option_table().values() if not row.about.varies]
     return _HEAD + _fields(wanted) + _LOADING + _fields(rows(LoadOptions).values())
 
@@ -63,7 +63,7 @@ def _fields(wanted: Iterable[Row]) -> str:
 
 
 def options_table() -> str:
-    """The Markdown table."""
+    """Return the Markdown table."""
     head = ["option", "default", "values", "command line", "HTTP", "what it does"]
     return markdown_table(head, map(_cells, option_table().values()))
 
@@ -101,7 +101,7 @@ def _values(row: Row) -> str:
 
 
 def replaced(document: str) -> str:
-    """The document with the table of now. Raises ValueError for one without a place for it."""
+    """Return the document with the table of now. Raises ValueError for one without a place for it."""
     before, _, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

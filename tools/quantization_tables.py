@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The tables of docs/quantization.md: all types measured on trimode-tiny, and what fits on which card.
 
-    python tools/quantization_tables.py types --work /tmp/types   # minutes; goes on where it was interrupted
-    python tools/quantization_tables.py cards                     # seconds; no model is needed
+    python -m tools.quantization_tables types --work /tmp/types   # minutes; goes on where it was interrupted
+    python -m tools.quantization_tables cards                     # seconds; no model is needed
 
 Each replaces its table in the document, between the comments that bear its name.
 """
@@ -119,7 +119,7 @@ def types_table(work: Path, threads: int | None) -> str:
 
 
 def cards_table() -> str:
-    """The best choice for each card and model, by `pytrimode plan`."""
+    """Return the best choice for each card and model, by `pytrimode plan`."""
     rows = [[card.replace("GiB", " GiB"), *(_cell(size, card) for size in BUILT_IN)] for card in CARDS]
     return markdown_table(["card", *BUILT_IN], rows)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Convert a synthetic checkpoint with the shapes of a real one: seconds, peak memory and size of each type.
 
-    python tools/scale.py 3B /big/disk --types q8_0 q4_k_m
-    python tools/scale.py 3B /big/disk --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --rounds 3
-    python tools/scale.py 14B /big/disk --types q4_k_m --generate 8
+    python -m tools.scale 3B /big/disk --types q8_0 q4_k_m
+    python -m tools.scale 3B /big/disk --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --rounds 3
+    python -m tools.scale 14B /big/disk --types q4_k_m --generate 8
 
 With --llama-cpp, llama.cpp's own path (convert_hf_to_gguf.py, then llama_model_quantize) takes its turns on the same
 weights, and the files are compared tensor by tensor. The script is in llama-cpp-python's source distribution:
@@ -30,10 +30,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from llama_cpp_path import agreement, convert_command, ministral_checkpoint, quantize_command
-from support.synthetic import make_checkpoint
+from tests.support.synthetic import make_checkpoint
+from tools.llama_cpp_path import agreement, convert_command, ministral_checkpoint, quantize_command
 
 SHAPES = {
     "3B": {"hidden": 3072, "layers": 26, "ffn": 9216, "rope_theta": 1e6, "shards": 2},

@@ -3,20 +3,19 @@
 
 python tools/second_device.py                    # the first GPU that ggml finds, with the shipped checkpoint
 python tools/second_device.py --device Vulkan0 --prompts 100
-python tools/second_device.py --build DIR        # first make a virtual environment in DIR with ggml's Vulkan backend
 python tools/second_device.py --software         # a device where there is none: Mesa's software driver, lavapipe
 python tools/second_device.py --rpc              # two more: processes of their own behind ggml's RPC backend
 
-A build wants the packages mesa-vulkan-drivers, libvulkan-dev, glslc and spirv-headers of Debian or Ubuntu, and Vulkan
-headers of 1.3.272 or newer (--vulkan-headers DIR, where the system's are older); it takes 15 minutes on two cores. Mesa
-22.3 crashes in lavapipe: on Debian 12 take mesa-vulkan-drivers from its backports (25.0). --software takes 10 minutes.
-Exits with 1 when something is out of tolerance.
+`tools/build_vulkan.sh` makes an environment with ggml's Vulkan and RPC backends. Mesa 22.3 crashes in lavapipe: on
+Debian 12 take mesa-vulkan-drivers from its backports (25.0). --software takes 10 minutes. Exits with 1 when something
+is out of tolerance.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import os
 import socket
 import subprocess
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
 MODES = ("ar", "self-spec", "diffusion")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 SAME_ANSWERS = 0.95
@@ -45,19 +43,6 @@ HUGE_CONTEXT = 16_000_000
 """Tokens; 92 GiB of F32 cache with the shipped checkpoint, 7.6 GiB a tensor."""
 NEAR_TIE = 0.05
 """Of the range of a row's logits: by how much the two best may differ where answers part."""
-
-
-def build(directory: Path, headers: Path | None) -> Path:
-    """A virtual environment with the pinned llama-cpp-python built for Vulkan and this tree; returns its Python."""
-    subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-    arguments = "-DGGML_VULKAN=on -DGGML_RPC=on" + (f" -DVulkan_INCLUDE_DIR={headers}" if headers else "")
-    python = directory / "bin" / "python"
-    subprocess.run(
-        [python, "-m", "pip", "install", "--no-cache-dir", f"{ROOT}[test]"],
-        check=True,
-        env={**os.environ, "CMAKE_ARGS": arguments},
-    )
-    return python
 
 
 @dataclass
@@ -108,7 +93,7 @@ class Comparison:
             self.offloads.append(Offload("two devices", -1, tuple(devices[:2])))
 
     def model(self, offload: Offload) -> _native.Model:  # noqa: F821
-        """Loaded once for each offload; on the CPU too with ggml's products, our own round in another way."""
+        """Return a model, loaded once for each offload; on the CPU with ggml's products, as ours round differently."""
         if offload not in self.models:
             self.models[offload] = self.native.Model(
                 self.gguf, lora_path=self.lora, n_gpu_layers=offload.n_gpu_layers, devices=list(offload.devices),
@@ -117,7 +102,7 @@ class Comparison:
         return self.models[offload]
 
     def engine(self, offload: Offload, cache: str = "f16", n_ctx: int = 1024, **options: object):
-        """An engine over it."""
+        """Return an engine over it."""
         return self.native.Engine(self.model(offload), n_ctx=n_ctx, n_threads=1, type_k=cache, type_v=cache, **options)
 
     def logits(self, cache_types: tuple[str, ...] = CACHE_TYPES) -> list[Row]:
@@ -237,7 +222,9 @@ def library(name: str) -> ctypes.CDLL:
 
     path = Path(llama_cpp.__file__).parent / "lib" / f"lib{name}.so.0"
     if not path.exists():
-        sys.exit(f"{path} is not there: llama-cpp-python was built without this backend. --build makes one that has it")
+        sys.exit(
+            f"{path} is not there: llama-cpp-python lacks this backend. tools/build_vulkan.sh makes one that has it"
+        )
     return ctypes.CDLL(str(path))
 
 
@@ -253,7 +240,7 @@ library("ggml-rpc").ggml_backend_rpc_start_server(
 
 
 def connect_rpc() -> subprocess.Popen[bytes]:
-    """A server on loopback whose device is its CPU, registered here; the process."""
+    """Return a server on loopback whose device is its CPU, registered here; the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
@@ -272,7 +259,7 @@ def connect_rpc() -> subprocess.Popen[bytes]:
 
 
 def refusal(gguf: Path) -> Row:
-    """What is said when a context does not fit: how many layers would. (A server of RPC ends itself instead.)"""
+    """Return what is said when a context does not fit: how many layers would. (A server of RPC ends itself instead.)"""
     from pytrimode import TriMode
 
     try:
@@ -284,9 +271,6 @@ def refusal(gguf: Path) -> Row:
 
 def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
     """Print the table; whether all is well."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from support.decoding import chat_prompts
-
     from pytrimode import TriMode, _native
     from pytrimode.convert import convert
     from pytrimode.files.shipped_model import shipped_checkpoint
@@ -294,13 +278,14 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
     found = [d for d in _native.devices() if (d["name"] == device if device else d["type"] in ("gpu", "igpu"))]
     if not found:
         names = ", ".join(d["name"] for d in _native.devices())
-        sys.exit(f"no such device; ggml finds {names}. --build makes an installation with Vulkan")
+        sys.exit(f"no such device; ggml finds {names}. tools/build_vulkan.sh makes an installation with Vulkan")
     print(f"{found[0]['name']}: {found[0]['description']}\n\n| what | found | |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="second-device-") as directory:
         floats = convert(shipped_checkpoint(), Path(directory) / "tiny-f16.gguf", "f16").path
         gguf = convert(shipped_checkpoint(), Path(directory) / "tiny.gguf", "q8_0").path
         with TriMode(gguf, n_ctx=1024) as model:
-            prompts = chat_prompts(model, shipped_checkpoint(), n_prompts)
+            held_out = json.loads((shipped_checkpoint() / "heldout.json").read_text())
+            prompts = [model.chat_tokens(item["messages"]) for item in held_out[:n_prompts]]
         devices = [d["name"] for d in found]
         comparison = Comparison(gguf, devices)
         good = True
@@ -320,15 +305,11 @@ def compare(device: str | None, n_prompts: int, max_tokens: int) -> bool:
 
 
 def main() -> None:
-    """Build if asked, then compare."""
+    """Compare, on servers of our own if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", help="ggml's name of the device (default: the first GPU)")
     parser.add_argument("--prompts", type=int, default=100, help="held-out prompts to answer (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=40, help="of each answer (default: %(default)s)")
-    parser.add_argument("--build", type=Path, metavar="DIR", help="make a virtual environment with Vulkan and use it")
-    parser.add_argument(
-        "--vulkan-headers", type=Path, metavar="DIR", help="with --build: newer headers than the system's"
-    )
     parser.add_argument(
         "--software", action="store_true", help="use Mesa's software driver, which ggml else passes over"
     )
@@ -336,11 +317,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.software:
         os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"
-    if args.build:
-        python = build(args.build, args.vulkan_headers)
-        options = ["--prompts", args.prompts, "--max-tokens", args.max_tokens]
-        options += ["--device", args.device] if args.device else []
-        sys.exit(subprocess.run(list(map(str, [python, __file__, *options]))).returncode)
     servers = [connect_rpc() for _ in range(2 * args.rpc)]
     try:
         good = compare(args.device, args.prompts, args.max_tokens)

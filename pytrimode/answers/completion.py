@@ -20,13 +20,13 @@ from pytrimode.answers.results import (
     timings_of,
     usage_of,
 )
-from pytrimode.engine_loop import Cancellation, EngineLoop, checked
+from pytrimode.engine_loop import Cancellation, EngineLoop
 from pytrimode.formats.reasoning import Parts, ReasoningSplit
 from pytrimode.formats.text_stream import TextStream
 from pytrimode.options.generation_options import ResolvedOptions
 
 if TYPE_CHECKING:
-    from pytrimode._native import Event, Model, PositionLogprobs, Stats
+    from pytrimode._native import Event, Model, PositionLogprobs
     from pytrimode.vision.prompt import Pictures
 
 Chunk = TypeVar("Chunk", covariant=True)
@@ -74,7 +74,7 @@ class _Text:
         return self._stream.matched
 
     def take(self, tokens: Sequence[int]) -> tuple[list[int], str]:
-        """The tokens up to an end of generation or a stop string, and the text that became final."""
+        """Return the tokens up to an end of generation or a stop string, and the text that became final."""
         kept: list[int] = []
         text = ""
         for token in tokens:
@@ -107,8 +107,8 @@ class StepMaker:
         self._pictures = options.pictures
 
     def step(self, event: Event) -> Step:
-        """Raises RuntimeError for a request that was cancelled or has failed."""
-        return _step(checked(event), event.stats, self._text, self._pictures)
+        """Return the step of an event. Raises RuntimeError for a request that was cancelled."""
+        return _step(event, self._text, self._pictures)
 
 
 def steps(
@@ -120,14 +120,15 @@ def steps(
 ) -> Generator[Step, None, None]:
     """Run a request. Closing the generator, or an exception in it, cancels the request."""
     with contextlib.closing(loop.run(tokens, options, cancellation)) as events:
-        for event, _ in events:
+        for event in events:
             step = maker.step(event)
             yield step
             if step.ending:
                 return
 
 
-def _step(event: Event, stats: Stats, text: _Text, pictures: Pictures | None) -> Step:
+def _step(event: Event, text: _Text, pictures: Pictures | None) -> Step:
+    stats = event.stats
     kept, new = text.take(event.tokens)
     logprobs = event.logprobs[: len(kept)]
     if text.stop_string is None and not event.finish_reason:
@@ -137,18 +138,18 @@ def _step(event: Event, stats: Stats, text: _Text, pictures: Pictures | None) ->
     # The last characters can complete a stop string only here, when the decoder gives up on a broken one.
     new += text.finish()
     ending = Ending(
-        _details(event, stats, text.stop_string),
+        _details(event, text.stop_string),
         {"usage": usage_of(stats, text.n_tokens, pictures), "timings": timings_of(stats, pictures)},
     )
     trimmed = text.length_without(stats.loop_repeated) if ending.details["type"] == "loop" else None
     return Step(new, kept, event.block, event.confidence, logprobs, ending, trimmed)
 
 
-def _details(event: Event, stats: Stats, stop_string: str | None) -> FinishDetails:
+def _details(event: Event, stop_string: str | None) -> FinishDetails:
     if stop_string is not None or event.finish_reason == "stop":
         return {"type": "stop", "stop": stop_string}
     if event.finish_reason == "loop":
-        return {"type": "loop", "period": stats.loop_period, "repeated_tokens": stats.loop_repeated}
+        return {"type": "loop", "period": event.stats.loop_period, "repeated_tokens": event.stats.loop_repeated}
     return {"type": "length"}
 
 
@@ -178,7 +179,7 @@ def join(run: Iterable[Step], *, trim_loop: bool = False) -> Outcome:
 def completion_result(
     outcome: Outcome, writer: ResultWriter, echo: str, logprobs: LogprobWriter | None = None
 ) -> Completion:
-    """What `create_completion` returns."""
+    """Return what `create_completion` returns."""
     return writer.completion(
         echo + outcome.text, outcome.ending, logprobs.completion(outcome.logprobs) if logprobs else None
     )
@@ -193,12 +194,12 @@ class CompletionChunks:
     logprobs: LogprobWriter | None = None
 
     def first(self) -> Iterator[Completion]:
-        """What comes before any step."""
+        """Yield what comes before any step."""
         if self.echo:
             yield self.writer.completion(self.echo)
 
     def of(self, step: Step) -> Iterator[Completion]:
-        """What comes of a step."""
+        """Yield what comes of a step."""
         if step.text or step.logprobs:
             logprobs = self.logprobs.completion(step.logprobs) if self.logprobs else None
             yield self.writer.completion(step.text, None, logprobs)
@@ -212,7 +213,7 @@ def chat_result(
     split: ReasoningSplit | None = None,
     logprobs: LogprobWriter | None = None,
 ) -> ChatCompletion:
-    """What `create_chat_completion` returns; with `split`, the reasoning is kept apart."""
+    """Return what `create_chat_completion` returns; with `split`, the reasoning is kept apart."""
     message: ChatMessage = {"role": "assistant", "content": outcome.text}
     if split:
         parts, rest = split.feed(outcome.text), split.finish()
@@ -231,11 +232,11 @@ class ChatChunks:
     logprobs: LogprobWriter | None = None
 
     def first(self) -> Iterator[ChatCompletionChunk]:
-        """What comes before any step."""
+        """Yield what comes before any step."""
         yield self.writer.chat_chunk({"role": "assistant"})
 
     def of(self, step: Step) -> Iterator[ChatCompletionChunk]:
-        """What comes of a step."""
+        """Yield what comes of a step."""
         delta = _delta(self.split.feed(step.text) if self.split else Parts("", step.text))
         if delta or step.logprobs:
             logprobs = self.logprobs.chat(step.logprobs) if self.logprobs else None
@@ -250,10 +251,10 @@ class Chunks(Protocol[Chunk]):
     """How the steps of a request become the chunks of its stream."""
 
     def first(self) -> Iterator[Chunk]:
-        """What comes before any step."""
+        """Yield what comes before any step."""
 
     def of(self, step: Step) -> Iterator[Chunk]:
-        """What comes of a step."""
+        """Yield what comes of a step."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ class Job(Generic[Result, Chunk]):
         return self.finish([self.maker.step(loop.complete(self.tokens, self.options))])
 
     def finish(self, run: Iterable[Step]) -> Result:
-        """The result of all its steps."""
+        """Return the result of all its steps."""
         return self.result(join(run, trim_loop=self.trim_loop))
 
     def stream(self, loop: EngineLoop) -> Iterator[Chunk]:

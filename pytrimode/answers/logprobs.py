@@ -54,7 +54,7 @@ class LogprobWriter:
         self._bytes = b""
 
     def completion(self, positions: Sequence[PositionLogprobs]) -> CompletionLogprobs:
-        """The next tokens."""
+        """Return the next tokens."""
         result: CompletionLogprobs = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
         for position in positions:
             result["text_offset"].append(self._offset + len(self._bytes.decode("utf-8", "ignore")))
@@ -66,7 +66,7 @@ class LogprobWriter:
         return result
 
     def chat(self, positions: Sequence[PositionLogprobs]) -> ChatLogprobs:
-        """The next tokens."""
+        """Return the next tokens."""
         content: list[ChatTokenLogprob] = [
             {**self._top(position.chosen), "top_logprobs": [self._top(t) for t in position.top]}
             for position in positions
@@ -81,7 +81,7 @@ class LogprobWriter:
         return self._model.token_to_piece(token, token in self._visible)
 
     def _text(self, token: int) -> str:
-        """A special token's name where it is no part of the text."""
+        """Return a special token's name where it is no part of the text."""
         return (self._piece(token) or self._model.token_to_piece(token, True)).decode("utf-8", "replace")
 
 

@@ -153,7 +153,7 @@ class ChatCompletionChunk(_Head, Measured):
 
 
 def ratio(a: float, b: float) -> float:
-    """a / b; 0 where nothing was counted."""
+    """Return a / b; 0 where nothing was counted."""
     return a / b if b else 0.0
 
 
@@ -165,7 +165,7 @@ def _acceptance_length(stats: Stats) -> float:
 
 
 def timings_of(stats: Stats, pictures: Pictures | None = None) -> Timings:
-    """The `timings` object of one request."""
+    """Return the `timings` object of one request."""
     computed = stats.prompt_tokens - stats.cached_tokens
     timings: Timings = {
         "prompt_n": computed,
@@ -187,7 +187,7 @@ def timings_of(stats: Stats, pictures: Pictures | None = None) -> Timings:
 
 
 def usage_of(stats: Stats, completion_tokens: int, pictures: Pictures | None = None) -> Usage:
-    """The `usage` object of one request whose text is made of `completion_tokens` tokens."""
+    """Return the `usage` object of one request whose text is made of `completion_tokens` tokens."""
     details: PromptTokensDetails = {"cached_tokens": stats.cached_tokens}
     if pictures:
         details["image_tokens"] = sum(pictures.tokens)
@@ -224,7 +224,7 @@ class ResultWriter:
     def completion(
         self, text: str, ending: Ending | None = None, logprobs: CompletionLogprobs | None = None
     ) -> Completion:
-        """A whole completion, or a chunk of one; the last chunk has the ending."""
+        """Return a whole completion, or a chunk of one; the last chunk has the ending."""
         choice: CompletionChoice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": None}
         result: Completion = {
             "id": self.request,
@@ -239,7 +239,7 @@ class ResultWriter:
         return result
 
     def chat(self, message: ChatMessage, ending: Ending, logprobs: ChatLogprobs | None = None) -> ChatCompletion:
-        """A whole chat completion."""
+        """Return a whole chat completion."""
         return {
             "id": "chat" + self.request,
             "object": "chat.completion",
@@ -260,7 +260,7 @@ class ResultWriter:
     def chat_chunk(
         self, delta: ChatDelta, ending: Ending | None = None, logprobs: ChatLogprobs | None = None
     ) -> ChatCompletionChunk:
-        """A chunk of a chat completion; the last one has the ending."""
+        """Return a chunk of a chat completion; the last one has the ending."""
         choice: ChatChunkChoice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
         result: ChatCompletionChunk = {
             "id": "chat" + self.request,

@@ -30,7 +30,9 @@ CELL = _native.VISION_CELL_PIXELS
 
 
 def check_side(side: int, largest: int) -> int:
-    """The longest side that pictures keep. Raises ValueError for one that is no whole number of cells, or too large."""
+    """Return the longest side that pictures keep. Raises ValueError for one that is no whole number of cells, or too
+    large.
+    """
     if side < CELL or side > largest or side % CELL:
         nearest = min(max(round(side / CELL) * CELL, CELL), largest)
         raise ValueError(
@@ -56,7 +58,7 @@ class Vision:
         self.ids = ids
         self.max_side = max_side
         self._digest = digest
-        self._most = cache_bytes
+        self.max_cached_bytes = cache_bytes
         self._held: OrderedDict[str, Image] = OrderedDict()
         self._encoding = threading.Lock()  # one picture at a time: each takes all threads, and the pixels their memory
         self._lock = threading.Lock()
@@ -73,7 +75,7 @@ class Vision:
             self._held.clear()
 
     def arguments(self, engine: Engine, pictures: Pictures, attach: Attach | None = None) -> dict[str, Any]:
-        """What `Engine.submit` needs to put the pictures into a prompt; encodes those that are not held.
+        """Return what `Engine.submit` needs to put the pictures into a prompt; encodes those that are not held.
 
         Raises ImageError for a file that cannot be decoded, VisionCancelledError when what `attach` is given is called.
         """
@@ -110,6 +112,6 @@ class Vision:
         with self._lock:
             self._held[key] = image
             total = sum(held.n_bytes for held in self._held.values())
-            while total > self._most and self._held:
+            while total > self.max_cached_bytes and self._held:
                 _, dropped = self._held.popitem(last=False)
                 total -= dropped.n_bytes

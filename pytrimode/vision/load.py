@@ -38,7 +38,7 @@ def load_vision(
     max_side: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> Vision:
-    """The tower of an mmproj file.
+    """Return the tower of an mmproj file.
 
     `n_embd`: width of the text model that takes its rows, `model`, whose vocabulary is asked. `digest`: names the
     weights of the tower.

@@ -27,5 +27,5 @@ def tower_bytes(path: Path | None, *, device: str = "", max_side: int | None = N
 
 
 def reserved_for(path: Path | None, device: str, max_side: int | None) -> Mapping[str, int]:
-    """What a vision tower takes of a device, by the device's name; nothing on the CPU."""
+    """Return what a vision tower takes of a device, by the device's name; nothing on the CPU."""
     return {device: tower_bytes(path, device=device, max_side=max_side)} if path and device else {}

@@ -97,14 +97,14 @@ class Picture:
         return np.ascontiguousarray(found)
 
     def data_uri(self) -> str:
-        """The file as a `data:` URI, of an array a PNG."""
+        """Return the file as a `data:` URI, of an array a PNG."""
         data = self.data if self.data is not None else _as_png(self.pixels())
         kind = _open(data).format.lower()
         return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def from_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
-    """A PNG, JPEG, WebP or GIF file. Raises ImageError; only its header is read."""
+    """Return a PNG, JPEG, WebP or GIF file. Raises ImageError; only its header is read."""
     if len(data) > limits.max_bytes:
         raise ImageError(f"an image may have at most {limits.max_bytes} bytes")
     if webp := _webp_size(data):  # its reader makes room for all pixels when it opens a file
@@ -115,7 +115,7 @@ def from_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
 
 def from_data_uri(url: object, limits: Limits = DEFAULT_LIMITS) -> Picture:
-    """A picture in a `data:` URI, which is all that a request may name. Raises ImageError for anything else."""
+    """Return a picture in a `data:` URI, which is all that a request may name. Raises ImageError for anything else."""
     if not isinstance(url, str):
         raise ImageError("image_url.url: expected a string")
     head = _DATA_URI.match(url[:_HEAD_CHARS])
@@ -143,7 +143,7 @@ def from_image_url(value: object, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
 
 def open_picture(source: Any, limits: Limits = DEFAULT_LIMITS) -> Picture:
-    """A picture of a caller in this process: a path, a file's bytes, a Pillow image, or an array.
+    """Return a picture of a caller in this process: a path, a file's bytes, a Pillow image, or an array.
 
     Arrays are uint8 [height, width], [height, width, 3] or [height, width, 4] (with transparency). Raises ImageError,
     OSError for a file that cannot be read, TypeError for anything else.
@@ -219,7 +219,7 @@ def _pillow() -> Any:
 
 
 def _open(data: bytes) -> Any:
-    """Reads the header. The list of formats, not the MIME type, decides which parsers can run at all."""
+    """Read the header. The list of formats, not the MIME type, decides which parsers can run at all."""
     pillow = _pillow()
     try:
         return pillow.open(io.BytesIO(data), formats=sorted(set(FORMATS.values())))

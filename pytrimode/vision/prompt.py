@@ -53,7 +53,7 @@ class Prompt(NamedTuple):
 
 
 def expand(tokens: Sequence[int], pictures: Sequence[Picture], ids: ImageTokens, max_side: int) -> Prompt:
-    """The prompt with each start token followed by the rest of its picture.
+    """Return the prompt with each start token followed by the rest of its picture.
 
     Raises ImageError where the text has such tokens itself: as many starts as pictures, and none of the others.
     """
@@ -129,7 +129,7 @@ def take_pictures(
 
 
 def _reader(part: Any, *, local: bool) -> Callable[[Limits], Picture] | None:
-    """What reads the picture of a part; None for a part that is something else."""
+    """Return what reads the picture of a part; None for a part that is something else."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "image_url":
         return lambda limits: from_image_url(part.get("image_url"), limits)

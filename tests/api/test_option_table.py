@@ -15,11 +15,9 @@ from pytrimode.options.generation_options import GenerationOptions, option_table
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.option import Row, rows
 from pytrimode.options.sampling import Sampling
+from tools import option_tables
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import option_tables  # noqa: E402
 
 ADDED = """    warmth: float = option(
         0.5, "How warm the answer is.", flags=("--warmth",), metavar="W", low=0, high=2, aliases=("warmness",),

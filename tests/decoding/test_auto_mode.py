@@ -27,7 +27,7 @@ def steep(rows: int) -> float:
 
 def teach(model: TriMode, seconds: Callable[[int], float]) -> None:
     """Let the engine believe that it runs on such a machine: its real passes change that only slowly."""
-    chooser = model._loop._open().draft_length
+    chooser = model.draft_length
     for _ in range(100):
         for rows in chooser.lengths:
             chooser.observe_pass(rows, seconds(rows))
@@ -80,7 +80,7 @@ def test_a_seed_gives_the_text_of_ar(tmp_path: Path) -> None:
 def test_lengths_follow_the_drafts_that_are_accepted(fresh: TriMode, checkpoint_dir: Path) -> None:
     """trimode-tiny's drafts are nearly always accepted: the rates of all requests show it, and lengths grow."""
     teach(fresh, flat)
-    chooser = fresh._loop._open().draft_length
+    chooser = fresh.draft_length
     before = chooser.new_request().tokens(16)
     for prompt in chat_prompts(fresh, checkpoint_dir, 12):
         decode(fresh, prompt, mode="auto", max_tokens=MAX_TOKENS)

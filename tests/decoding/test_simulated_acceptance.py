@@ -39,9 +39,9 @@ def simulate(
     lots = SimulatedAcceptance(tuple(rates), after_rejection, "test")
     resolved = replace(resolved, engine={**resolved.engine, **lots.engine_arguments()})
     tokens: list[int] = []
-    for event, stats in model._loop.run(PROMPT, resolved):
+    for _, event in model.run_many([(PROMPT, resolved)], 1):
         tokens += event.tokens
-        last = stats
+        last = event.stats
     return tokens, last
 
 

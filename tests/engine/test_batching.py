@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.crowd import Asked, alone, engine_of, passes, requests, submit
+from support.crowd import Asked, alone, passes, requests, submit
 from support.decoding import chat_prompts
 
 from pytrimode import AsyncTriMode, QueueFullError, TriMode
@@ -63,7 +63,7 @@ def test_without_enough_cells_the_youngest_pause_and_no_token_changes(q8_gguf: P
         asked = [endless(p, 130, mode=modes[i % 3], block_length=8) for i, p in enumerate(prompts)]
         expected = [alone(one, request) for request in asked]
         for _ in passes(model, asked, [0] * len(asked)):
-            paused += engine_of(model).state["n_suspended"]
+            paused += model.engine.state["n_suspended"]
         assert [request.got for request in asked] == expected
     assert paused
 
@@ -90,7 +90,7 @@ def test_prompts_leave_room_for_requests_that_decode(many: TriMode) -> None:
 
 def test_a_beginning_is_shared_with_requests_that_run(many: TriMode) -> None:
     many.clear_cache()
-    engine, system = engine_of(many), [1, *range(200, 400)]
+    engine, system = many.engine, [1, *range(200, 400)]
     submit(many, endless([*system, 401], 40, mode="ar"))
     engine.step()
     held = engine.state["n_cells"] - engine.state["n_free_cells"]
@@ -127,7 +127,7 @@ def test_the_queue_has_a_limit(q8_gguf: Path) -> None:
         waiting = submit(model, endless([1, 302], 3))
         with pytest.raises(QueueFullError, match="queue is full"):
             next(second)
-        engine_of(model).release(waiting)
+        model.engine.release(waiting)
         assert len(list(model.generate([1, 303], max_tokens=3, ignore_eos=True))) == 3
 
 
@@ -146,7 +146,7 @@ def test_a_cancel_takes_effect_within_two_passes(many: TriMode, options: dict[st
     """In the prefill and while it decodes, with others beside it that go on."""
     for start, cancelled_before in ((0, 1), (0, 9), (3, 4)):
         many.clear_cache()
-        engine = engine_of(many)
+        engine = many.engine
         free = engine.state["n_free_cells"]
         others = [endless([1, 300 + i], 400, mode="ar") for i in range(3)]
         asked = endless([1, *range(200, 500)], 400, **options)
@@ -213,4 +213,4 @@ def test_asyncio(many: TriMode) -> None:
             await model.create_completion("a", max_tokens=0)
 
     asyncio.run(go())
-    assert engine_of(many).state["n_running"] == 0
+    assert many.engine.state["n_running"] == 0

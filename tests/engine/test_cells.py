@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from support.crowd import Asked, alone, engine_of, passes, submit
+from support.crowd import Asked, alone, passes, submit
 from support.synthetic import make_checkpoint
 
 from pytrimode import TriMode
@@ -47,7 +47,7 @@ class Cells(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.engine = engine_of(self.model)
+        self.engine = self.model.engine
         self.asked: dict[int, Asked] = {}
         self.kept = False
 
@@ -147,7 +147,7 @@ def plain(n: int, length: int, max_tokens: int = 40) -> Asked:
 
 def cells_of_a_pass(model: TriMode, asked: list[Asked]) -> float:
     """That attention reads in a pass while all of these requests decode side by side."""
-    engine, measured = engine_of(model), []
+    engine, measured = model.engine, []
     for _ in passes(model, asked, [0] * len(asked)):
         if all(one.got for one in asked):
             measured.append(engine.times)

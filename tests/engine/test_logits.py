@@ -152,8 +152,7 @@ def test_rows_from_the_cache_have_the_bits_of_all_at_once(tiny_gguf: Callable[[s
 def test_rows_taken_a_few_at_a_time_are_computed_once(q8_gguf: Path) -> None:
     ids = tokens(512, seed=6)
     with TriMode(q8_gguf, n_ctx=1024, n_threads=1) as model:
-        engine = model._loop._engine
-        assert engine is not None
+        engine = model.engine
         model.logits(ids, first=256)
         assert engine.state["n_idle_cells"] == 512
         model.logits(ids[:320], first=319)

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 
 import click
 import pytest
+from support.documents import DOCUMENTS, ROOT, name
 
 import pytrimode.cli
 import pytrimode.convert.cli
 import pytrimode.quantize.cli
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(
-    path
-    for path in itertools.chain(
-        ROOT.glob("*.md"), ROOT.glob("docs/*.md"), ROOT.glob("native/*.md"), ROOT.glob("examples/*.md"),
-        ROOT.glob("models/*/*.md"),
-    )
-)  # fmt: skip
 FOLDERS = "benchmarks|convert|docs|examples|models|native|pytrimode|quantize|tests|tools"
 COMMANDS = {
     "pytrimode": pytrimode.cli.cli,
     "trimode-convert": pytrimode.convert.cli.main,
     "trimode-quantize": pytrimode.quantize.cli.main,
 }
-
-
-def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 def expanded(path: str) -> list[str]:

@@ -136,7 +136,7 @@ def test_a_client_that_leaves_while_its_prompt_is_read(slow: Served, mode: str) 
 @on_a_busy_machine
 def test_a_client_that_leaves_while_its_answer_pauses_for_lack_of_cells(slow_gguf: Path) -> int:
     with served(loader(slow_gguf, 512, n_parallel=2), n_parallel=2) as small:
-        engine = small.host.ready.model._loop._open()
+        engine = small.host.ready.model.engine
         with neighbour(small, "ar") as witness:
             with waiting_client(small, {**ENDLESS, "stream": False, "prompt": [20] * 400}) as left:
                 until(lambda: engine.state["n_suspended"] == 1)

@@ -8,7 +8,8 @@ import numpy as np
 
 from pytrimode import TriMode
 from pytrimode.options.sampling import COUPLED, Sampling
-from support.decoding import decode
+
+from .decoding import decode
 
 SEEDS = (1, 2, 3)
 BLOCK_LENGTHS = (2, 8, 16)

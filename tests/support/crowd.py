@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytrimode import TriMode
-from pytrimode._native import Engine, Event
+from pytrimode._native import Event
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling
 
@@ -56,23 +56,20 @@ def requests(prompts: Sequence[Sequence[int]], seed: int, *, max_tokens: int = 4
     return asked
 
 
-def engine_of(model: TriMode) -> Engine:
-    return model._loop._open()
-
-
 def submit(model: TriMode, asked: Asked) -> int:
-    return engine_of(model).submit(asked.tokens, **model.resolve(asked.options, len(asked.tokens)).engine)
+    return model.engine.submit(asked.tokens, **model.resolve(asked.options, len(asked.tokens)).engine)
 
 
 def alone(model: TriMode, asked: Asked) -> list[int]:
     """What the request gives on an engine with nothing in its cache."""
     model.clear_cache()
-    return model._loop.complete(asked.tokens, model.resolve(asked.options, len(asked.tokens))).tokens
+    job = (asked.tokens, model.resolve(asked.options, len(asked.tokens)))
+    return [token for _, event in model.run_many([job], 1) for token in event.tokens]
 
 
 def passes(model: TriMode, asked: Sequence[Asked], joins: Sequence[int]) -> Iterator[tuple[int, list[Event]]]:
     """Run them all; number i is submitted before pass joins[i]. Yields after each pass."""
-    engine, ids, waiting, number = engine_of(model), {}, dict(enumerate(joins)), 0
+    engine, ids, waiting, number = model.engine, {}, dict(enumerate(joins)), 0
     while waiting or ids:
         for i in [i for i, join in waiting.items() if join <= number]:
             del waiting[i]

@@ -18,11 +18,11 @@ from pytrimode.options.sampling import Sampling
 def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[int], Stats]:
     """Emitted tokens, the end-of-generation token included, and the counters of one request. Greedy by default."""
     options = {"sampling": Sampling(temperature=0.0)} | options
-    resolved = GenerationOptions(**options).resolve(len(tokens), model._limits)
+    resolved = model.resolve(GenerationOptions(**options), len(tokens))
     emitted: list[int] = []
-    for event, stats in model._loop.run(tokens, resolved):
+    for _, event in model.run_many([(tokens, resolved)], 1):
         emitted += event.tokens
-        last = stats
+        last = event.stats
     return emitted, last
 
 
@@ -33,8 +33,8 @@ def targets(
     wanted = GenerationOptions(
         sampling=sampling, max_tokens=max_tokens, logprobs=model.n_vocab, post_sampling_probs=True, **options
     )
-    events = [event for event, _ in model._loop.run(tokens, wanted.resolve(len(tokens), model._limits))]
-    positions = [position for event in events for position in event.logprobs]
+    events = model.run_many([(tokens, model.resolve(wanted, len(tokens)))], 1)
+    positions = [position for _, event in events for position in event.logprobs]
     return (
         [position.chosen.token for position in positions],
         [{top.token: math.exp(top.logprob) for top in position.top} for position in positions],

@@ -14,11 +14,11 @@ from scipy.stats import chi2
 
 from pytrimode import TriMode
 from pytrimode.convert import convert
-from pytrimode.engine_loop import checked
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling
-from support.sampling_reference import Distributions, FreshNoise, Rule, self_spec
-from support.synthetic import make_agreeing_checkpoint
+
+from .sampling_reference import Distributions, FreshNoise, Rule, self_spec
+from .synthetic import make_agreeing_checkpoint
 
 Tokens = tuple[int, ...]
 Cell = tuple[int | None, ...]
@@ -136,8 +136,8 @@ def draw_many(
     """
     room = length + request.get("block_length", 1)
     options = GenerationOptions(max_tokens=room, ignore_eos=True, sampling=sampling, **request)
-    arguments = dict(options.resolve(len(prompt), model._limits).engine)
-    engine, left = model._loop._open(), iter(seeds)
+    arguments = dict(model.resolve(options, len(prompt)).engine)
+    engine, left = model.engine, iter(seeds)
     running: dict[int, list[int]] = {}
     out = Draws(Counter())
 
@@ -151,7 +151,8 @@ def draw_many(
             tokens = running.get(event.request_id)
             if tokens is None:
                 continue  # of a request that was given up
-            tokens += checked(event).tokens
+            assert event.finish_reason != "failed", event.error
+            tokens += event.tokens
             if len(tokens) < length:
                 continue
             out.counts[tuple(tokens[:length])] += 1

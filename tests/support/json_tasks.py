@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode import TriMode
-from support.decoding import heldout
+
+from .decoding import heldout
 
 
 def _object(**properties: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pytrimode.convert.imatrix_file import write_imatrix
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.quantize.evaluation.options import EvaluationOptions
-from support.convert_helpers import read_tensors
+
+from .convert_helpers import read_tensors
 
 N_CTX, N_CHUNKS = 256, 2
 PROMPTS = ["What is 47 + 85?", "Spell castle and ruby.", "Reverse this list: goat, cup, river"]

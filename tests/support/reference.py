@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import Ministral3Config, Ministral3ForCausalLM
 
-from support.synthetic import load_weights
+from .synthetic import load_weights
 
 Logits = Callable[..., NDArray[np.float32]]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode import MODES, TriMode
-from support.decoding import heldout
+
+from .decoding import heldout
 
 MAX_TOKENS = 40
 

@@ -1,6 +1,7 @@
 """Synthetic checkpoints in the layout of the real ones: random weights, everything else complete.
 
-For tests only. Needs numpy and safetensors, not torch. Weights are scaled so that logits are about +-5.
+For tests, benchmarks and tools. Needs numpy and safetensors, not torch. Weights are scaled so that logits are about
++-5.
 """
 
 from __future__ import annotations

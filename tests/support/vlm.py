@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from support.synthetic import edit_json, load_weights, make_checkpoint, to_bf16, write_safetensors
+from .synthetic import edit_json, load_weights, make_checkpoint, to_bf16, write_safetensors
 
 TOWER, PROJECTOR = "encoder.vision_tower.", "encoder.multi_modal_projector."
 START, PAD, BREAK, END = 18, 19, 20, 21

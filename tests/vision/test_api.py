@@ -91,11 +91,11 @@ def test_the_same_image_is_encoded_once(vlm: TriMode) -> None:
 def test_encoded_images_have_a_limit(vlm_gguf: Path) -> None:
     with TriMode(vlm_gguf, n_ctx=512, n_threads=1) as model:
         assert model.vision is not None
-        model.vision._most = 3 * 12 * 64 * 4
+        model.vision.max_cached_bytes = 3 * 12 * 64 * 4
         for seed in range(5):
             answer(model, ask(picture(100, 75, seed)), max_tokens=1)
         assert model.vision.cached_bytes == 3 * 12 * 64 * 4
-        model.vision._most = 1
+        model.vision.max_cached_bytes = 1
         assert answer(model, ask(), max_tokens=1) is not None
         assert model.vision.cached_bytes == 0
 

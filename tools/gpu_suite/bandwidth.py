@@ -7,7 +7,6 @@ import ctypes.util
 import time
 
 import numpy as np
-
 from gpu_suite.record import Context
 
 DEVICE_TO_DEVICE = 3  # cudaMemcpyDeviceToDevice

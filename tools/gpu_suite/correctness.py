@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from second_device import CACHE_TYPES, Comparison
-
 from gpu_suite.models import TINY, model_file
 from gpu_suite.record import Context
+from second_device import CACHE_TYPES, Comparison
 
 MAX_TOKENS = 40
 
 
 def doctor(context: Context) -> None:
-    """What `pytrimode doctor` says, its self-test of every device included."""
+    """Record what `pytrimode doctor` says, its self-test of every device included."""
     from pytrimode.checks.doctor import diagnose
 
     for finding in diagnose():

@@ -20,14 +20,14 @@ SOFTWARE = "lavapipe"
 
 
 def prepare(wanted: str | None) -> list[subprocess.Popen[bytes]]:
-    """What must be there before ggml looks for devices; the processes that were started for it."""
+    """Return what must be there before ggml looks for devices; the processes that were started for it."""
     if wanted == SOFTWARE:
         os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"
     return [connect_rpc()] if wanted == RPC else []
 
 
 def choose(wanted: str | None, found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The device that was asked for, else the first GPU. Ends the program where there is none."""
+    """Return the device that was asked for, else the first GPU. Ends the program where there is none."""
     for device in found:
         if wanted in (None, RPC, SOFTWARE):
             is_rpc = device["backend"] == RPC

@@ -42,7 +42,7 @@ ROOM = 45 << 30
 
 
 def main() -> None:
-    """The command, or one job of it."""
+    """Run the command, or one job of it."""
     args = _arguments()
     if args.job:
         _run_here(json.loads(args.job))

@@ -15,7 +15,7 @@ LARGEST = 18 << 30
 
 
 def model_file(context: Context, shape: str, outtype: str) -> Path:
-    """The file of a shape and type, its drafter LoRA beside it; written at first use, which is recorded."""
+    """Return the file of a shape and type, its drafter LoRA beside it; written at first use, which is recorded."""
     path = context.scratch / f"{shape}-{outtype}.gguf"
     if path.exists():
         return path

@@ -22,7 +22,7 @@ STEP = 1.05
 
 
 def rows_of(context: Context) -> tuple[int, ...]:
-    """The numbers of rows that are measured."""
+    """Return the numbers of rows that are measured."""
     return SMALL_ROWS if context.small else ROWS
 
 

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def read_lines(path: Path) -> list[Values]:
-    """The results so far; a last line that was cut off is left out."""
+    """Return the results so far; a last line that was cut off is left out."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

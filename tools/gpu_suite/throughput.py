@@ -65,7 +65,6 @@ def stock(context: Context, shape: str, type: str) -> None:
     """Record llama-cpp-python's tokens/s, one after the other by argmax as `ar` does, and its prefill."""
     import llama_cpp
     import numpy as np
-
     from gpu_suite.llama_decode import LlamaDecode
 
     prefills = PREFILLS[:1] if context.small else PREFILLS
@@ -169,7 +168,9 @@ def _decode(engine: Any, prompt: list[int], n_tokens: int, options: dict[str, An
 
 
 def _published(shape: str) -> dict[str, Any]:
-    """What makes the engine accept drafts at published rates; none for the shipped checkpoint, which has its own."""
+    """Return what makes the engine accept drafts at published rates; none for the shipped checkpoint, which has its
+    own.
+    """
     if shape == TINY:
         return {}
     from pytrimode.bench.acceptance import published
