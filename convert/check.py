@@ -51,7 +51,7 @@ class CheckResult:
 
 
 def files_to_check(gguf: Path) -> list[Path]:
-    """The file and, where there is one beside it, its vision tower's."""
+    """Return the file and, where there is one beside it, its vision tower's."""
     beside = mmproj_path(gguf)
     return [gguf, beside] if beside.is_file() and beside != gguf else [gguf]
 

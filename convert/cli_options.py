@@ -38,7 +38,7 @@ class WeightTypes(click.ParamType):  # type: ignore[type-arg]  # not generic in 
     name = "types"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A tuple of GgmlType."""
+        """Return a tuple of GgmlType."""
         if isinstance(value, tuple):
             return value
         return tuple(WeightType().convert(part.strip(), param, ctx) for part in str(value).split(",") if part.strip())
@@ -50,7 +50,7 @@ class TensorType(click.ParamType):  # type: ignore[type-arg]  # not generic in c
     name = "tensor type"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The pair."""
+        """Return the pair."""
         if isinstance(value, tuple):
             return value
         pattern, equals, kind = str(value).rpartition("=")
@@ -118,7 +118,7 @@ def output_options(command: Command) -> Command:
 
 
 def library_arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, without `quiet`, as the keyword arguments of `convert` and `quantize`."""
+    """Return the options, without `quiet`, as the keyword arguments of `convert` and `quantize`."""
     return {
         "force": options["force"],
         "threads": options["threads"],

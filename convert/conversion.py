@@ -188,7 +188,7 @@ def convert(
 
 
 def output_path(path: str | PathLike[str], outtype: str) -> Path:
-    """The file to write: `{ftype}` in its name stands for the type."""
+    """Return the file to write: `{ftype}` in its name stands for the type."""
     return Path(str(Path(path)).replace("{ftype}", outtype))
 
 
@@ -204,7 +204,7 @@ def checkpoint_metadata(
 
 
 def source_files(checkpoint: Checkpoint) -> list[Path]:
-    """What makes the model what it is."""
+    """Return what makes the model what it is."""
     return [checkpoint.path / CONFIG, checkpoint.path / TOKENIZER, *checkpoint.weights.paths]
 
 
@@ -234,7 +234,7 @@ def _planned(tower: Mmproj, tensors: list[OutputTensor]) -> list[PlannedTensor]:
 
 
 def _stale_notes(out: Path, adapter: DrafterLora | None, tower: Mmproj | None) -> list[str]:
-    """An old drafter LoRA or vision tower beside the new file would be loaded with it."""
+    """Return warnings of old files beside the new one that would be loaded with it."""
     return [
         f"{path} is from an earlier conversion and will be loaded with {out.name}: remove it if it does not belong"
         for path, written in ((lora_path(out), adapter), (mmproj_path(out), tower))

@@ -52,7 +52,7 @@ class SourceTensor:
 
 
 def checkpoint_tensor(weights: Weights, weight: Weight) -> SourceTensor:
-    """A weight of a checkpoint, of which `weights` are the files."""
+    """Return a weight of a checkpoint, of which `weights` are the files."""
     stored = weights.tensors[weight.source]
     file = weights.file_of(weight.source).data
     return SourceTensor(

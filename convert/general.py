@@ -67,7 +67,7 @@ def source_model(checkpoint: Checkpoint) -> str:
 
 
 def model_name(checkpoint: Checkpoint) -> str:
-    """The model's name, without its owner."""
+    """Return the model's name, without its owner."""
     return source_model(checkpoint).rpartition("/")[2]
 
 
@@ -79,7 +79,7 @@ def size_label(n_params: int) -> str:
 
 
 def model_card_fields(text: str) -> dict[str, str]:
-    """The plain `key: value` lines of a model card's front matter (YAML between two lines of dashes)."""
+    """Return the plain `key: value` lines of a model card's front matter (YAML between two lines of dashes)."""
     match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     lines = match.group(1).splitlines() if match else []
     pairs = (re.fullmatch(r"(\w+):\s+[\"']?([^\"'\[\]{}>|]+?)[\"']?\s*", line) for line in lines)

@@ -63,7 +63,7 @@ class ImportanceMatrix:
         return found
 
     def of(self, tensor: SourceTensor) -> NDArray[np.float32] | None:
-        """The entry of a tensor; None for an embedding or a head that has none.
+        """Return the entry of a tensor; None for an embedding or a head that has none.
 
         Raises ConversionError when a tensor of a layer is missing, or an entry has another length than the rows.
         """
@@ -152,7 +152,7 @@ def _f32_arrays(header: GgufHeader) -> Iterable[tuple[str, NDArray[np.float32]]]
 
 
 def _read_dat(path: Path) -> ImportanceMatrix:
-    """Number of entries; of each: name, calls, values times calls; then the number of chunks and the dataset's name."""
+    """Read the old format: number of entries; of each name, calls, values times calls; then chunks and the dataset."""
     data = path.read_bytes()
     position = 0
 

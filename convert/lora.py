@@ -42,7 +42,7 @@ class DrafterLora:
 
     @classmethod
     def open(cls, checkpoint: Checkpoint, hparams: Hyperparameters) -> DrafterLora | None:
-        """The checkpoint's adapter, None when it has none. Raises ConversionError for a broken or other adapter."""
+        """Open the checkpoint's adapter, None when it has none. Raises ConversionError for a broken or other one."""
         directory = checkpoint.path / LORA_DIR
         if not directory.is_dir():
             return None
@@ -57,7 +57,7 @@ class DrafterLora:
         return cls(rank, alpha, weights, pairs)
 
     def metadata(self, checkpoint: Checkpoint, outtype: str | None = None) -> Metadata:
-        """The keys of the adapter file, as llama.cpp's `src/llama-adapter.cpp` reads them."""
+        """Return the keys of the adapter file, as llama.cpp's `src/llama-adapter.cpp` reads them."""
         metadata = Metadata()
         file_type = OUTPUT_TYPES[outtype or self.kind(self.pairs[0], None).name.lower()].file_type
         add_adapter_general(metadata, checkpoint, file_type)
@@ -79,7 +79,7 @@ class DrafterLora:
         return [tensor(weight) for weight in self.pairs]
 
     def kind(self, weight: Weight, outtype: str | None) -> GgmlType:
-        """The type of one of its tensors."""
+        """Return the type of one of its tensors."""
         if outtype is None:
             return GgmlType.F16 if self.weights.tensors[weight.source].dtype == "F16" else GgmlType.F32
         return stored_kind(weight.shape, outtype)
@@ -92,7 +92,7 @@ class DrafterLora:
 
 
 def stored_kind(shape: tuple[int, ...], outtype: str) -> GgmlType:
-    """The type of a tensor of an adapter in `outtype`: rows that do not divide into its blocks are F16."""
+    """Return the type of a tensor of an adapter in `outtype`: rows that do not divide into its blocks are F16."""
     wanted = GgmlType[outtype.upper()]
     return GgmlType.F16 if shape[-1] % wanted.block else wanted
 
@@ -113,7 +113,7 @@ def _read_config(config: JsonObject) -> tuple[int, float]:
 
 
 def drafter_pairs(hparams: Hyperparameters, rank: int) -> list[Weight]:
-    """The matrices A [rank, heads * head_dim] and B [hidden, rank] of every layer's o_proj."""
+    """Return the matrices A [rank, heads * head_dim] and B [hidden, rank] of every layer's o_proj."""
     found = []
     for i in range(hparams.n_layers):
         source = f"base_model.model.encoder.layers.{i}.self_attn.{TARGET_MODULE}"

@@ -37,7 +37,7 @@ class SourceHashes:
             metadata.strings(keys.TRIMODE_SOURCE_SHA256, [PLACEHOLDER] * len(self.files))
 
     def result(self) -> list[str]:
-        """The digests, in order; waits for them. Raises ConversionError when a file cannot be read."""
+        """Return the digests, in order; waits for them. Raises ConversionError when a file cannot be read."""
         self._thread.join()
         if self._error:
             raise ConversionError(f"{self._error.filename}: cannot be read: {self._error.strerror}") from None

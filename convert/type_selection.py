@@ -71,7 +71,7 @@ def select_types(
     options: TypeOptions,
     has_imatrix: bool,
 ) -> dict[str, GgmlType]:
-    """The type of each tensor, by its name.
+    """Return the type of each tensor, by its name.
 
     metadata: at least the hyperparameters. has_imatrix: some choices depend on whether there is an importance matrix.
 
@@ -120,7 +120,7 @@ def _works(src: Path, dst: Path, output: OutputType, options: TypeOptions, rows:
 
 
 def _write_skeleton(path: Path, metadata: Metadata, tensors: Sequence[TypedTensor]) -> None:
-    """A model with the same tensors in the same types, but two rows each: one row would be a vector.
+    """Write a model with the same tensors in the same types, but two rows each: one row would be a vector.
 
     Vectors are F32, as llama.cpp's converter makes them: libllama leaves them alone.
     """

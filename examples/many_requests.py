@@ -13,7 +13,7 @@ from pytrimode.files.shipped_model import shipped_gguf
 
 
 async def ask(model: AsyncTriMode, question: str) -> str:
-    """The answer to one question, greedily."""
+    """Return the answer to one question, greedily."""
     answer = await model.create_chat_completion(
         [{"role": "user", "content": question}], temperature=0.0, max_tokens=100
     )

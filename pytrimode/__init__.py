@@ -24,7 +24,7 @@ import_problem = ""
 
 
 def _check_llama_cpp_python(built_for: str) -> None:
-    """The native engine uses libllama's C++ ABI: it works with the version that it was compiled against, no other."""
+    """Refuse another version than the engine was compiled against: it uses libllama's C++ ABI."""
     try:
         installed = _version("llama-cpp-python")
     except _PackageNotFoundError:
@@ -33,18 +33,20 @@ def _check_llama_cpp_python(built_for: str) -> None:
         raise ImportError(
             f"pytrimode was built for llama-cpp-python {built_for}, installed is {installed}. "
             f"Either: pip install llama-cpp-python=={built_for}, "
-            "or build pytrimode again: pip install --force-reinstall --no-deps pytrimode"
+            "or build pytrimode again, in its clone: pip install --force-reinstall --no-deps ."
         )
 
 
 def _load_llguidance() -> None:
-    """The native engine calls its C API, whose structs it declares itself: they are compared with the library's."""
+    """Load llguidance for the engine, which declares the structs of its C API itself and compares them."""
     from pytrimode.formats.constraint_check import library_path
 
     try:
         _native.load_llguidance(library_path())
     except RuntimeError as error:
-        raise ImportError(f"{error}. Do: pip install --force-reinstall --no-deps pytrimode") from None
+        raise ImportError(
+            f"{error}. Build pytrimode again, in its clone: pip install --force-reinstall --no-deps ."
+        ) from None
 
 
 try:

@@ -16,7 +16,7 @@ LLAMA_CPP_PYTHON_VERSION: str
 """Version of llama-cpp-python that this extension was compiled against."""
 
 def set_log_verbose(verbose: bool) -> None:
-    """Show llama.cpp's log on stderr (warnings and errors are always shown)."""
+    """Show llama.cpp's log on stderr. Without it nothing of it is shown; errors become the text of exceptions."""
 
 def load_llguidance(path: str) -> None:
     """Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects."""
@@ -25,10 +25,12 @@ def encode(src: Any, src_type: str, dst_type: str, n_cols: int, n_threads: int, 
     """Encode rows of weights with ggml's own quantizers; `imatrix`: n_cols float32. See `native/weights/encode.h`."""
 
 def product_kernels() -> list[str]:
-    """The sets of CPU kernels that this machine can run, best first, "plain" last. See `native/products/`."""
+    """Return the sets of CPU kernels that this machine can run, best first, "plain" last. See `native/products/`."""
 
 def product_kernels_in_use() -> str | None:
-    """The best set or what $PYTRIMODE_PRODUCTS names; None: ggml multiplies. Raises ValueError for an unknown name."""
+    """Return the best set or what $PYTRIMODE_PRODUCTS names; None: ggml multiplies. Raises ValueError for an unknown
+    name.
+    """
 
 def has_product(type: str, n_in: int, n_out: int) -> bool:
     """Whether weights of a type and shape have a product of our own."""
@@ -68,10 +70,12 @@ def tensor_type(number: int) -> tuple[str, int, int]:
     """Name, elements per block and bytes per block of a tensor type (enum ggml_type). Raises ValueError without one."""
 
 def attention_kernels() -> list[str]:
-    """The instruction sets of the CPU's attention that this machine has, the fastest first."""
+    """Return the instruction sets of the CPU's attention that this machine has, the fastest first."""
 
 def attention_kernel() -> str:
-    """The one in use: the fastest, or that which $PYTRIMODE_ATTENTION names. Raises RuntimeError for another name."""
+    """Return the one in use: the fastest, or that which $PYTRIMODE_ATTENTION names. Raises RuntimeError for another
+    name.
+    """
 
 class AttentionProbe:
     """One layer's keys and values, and attention over them: `native/attention/`, and ggml's to compare with."""
@@ -296,7 +300,7 @@ class Acceptance:
     @property
     def rates(self) -> list[float]: ...
     def tokens(self, length: int, first: int = 0) -> float:
-        """Expected tokens of a cycle with a block of `length`; `first`: drafts before its own that proved right."""
+        """Return the expected tokens of a cycle with a block of `length`; `first`: right drafts before its own."""
 
 class Cycle:
     """How self-speculation goes on. See `native/speculation/cycle.h`."""
@@ -330,7 +334,7 @@ class DraftLength:
         other_rows: float = 0.0,
         other_tokens: float = 0.0,
     ) -> list[tuple[int, int]]:
-        """The groups of a verification: behind how many drafts, and how wide."""
+        """Return the groups of a verification: behind how many drafts, and how wide."""
     def observe_pass(self, rows: int, seconds: float, chosen: bool = True) -> None:
         """`chosen`: it served a cycle that `choose` chose."""
 
@@ -420,7 +424,7 @@ class Engine:
         """Queue a request, without waiting. Its events go to `channel`; 0: to one of its own, which has its number.
         With `images`, these stand where the tokens are `image_pad`, in order.
         Options: the fields of `RequestOptions` and `SamplerOptions` (native/decoders/request.h,
-        native/sampling/sampler.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
+        native/sampling/options.h) by name; `mode` and `reveal` as text, `logit_bias` as a dictionary.
 
         `simulated_acceptance` and `simulated_after_rejection` (native/speculation/simulated.h) are for benchmarks:
         drafts are accepted by lot, so the text is meaningless. No option of a request leads there.
@@ -429,7 +433,7 @@ class Engine:
         QueueFullError.
         """
     def wait(self, channel: int) -> list[Event]:
-        """The next events of a channel; none when all its requests have ended. Steps the engine meanwhile, for
+        """Return the next events of a channel; none when all its requests have ended. Steps the engine meanwhile, for
         everybody, or waits for the thread that does. The GIL is released.
 
         Raises RuntimeError when the engine is closed, KeyboardInterrupt (and loses nothing) between two passes.
@@ -439,7 +443,7 @@ class Engine:
     def step(self) -> list[Event]:
         """One forward pass for whatever the active requests plan, and all events that wait; for tests."""
     def cancel(self, request_id: int) -> None:
-        """It ends with the current pass, with an event."""
+        """End a request with the current pass; an event says so."""
     def release(self, request_id: int) -> None:
         """Forget a request, at once; one that runs is cancelled. Its cells stay for prompts that begin alike."""
     def close(self) -> None:
@@ -458,8 +462,9 @@ class Engine:
     def save_state(
         self, tokens: Sequence[int], images: Sequence[Image] = (), image_pad: int = -1
     ) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
-        """The longest beginning of `tokens` that finished requests have left, its keys and its values as the cache
-        stores them: [n_layer, n, bytes of a row]. No tokens where there are none."""
+        """Return the longest beginning of `tokens` that finished requests have left, its keys and its values as the
+        cache stores them: [n_layer, n, bytes of a row]. No tokens where there are none.
+        """
     def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than
         the context, or none; RuntimeError when running requests leave no slot or no room."""
@@ -482,7 +487,7 @@ class ThreadChoice:
     def choose(self, rows: int) -> int:
         """Threads for a pass."""
     def observe(self, rows: int, seconds: float) -> None:
-        """That pass took so long."""
+        """Tell how long that pass took."""
     def trying(self, rows: int) -> bool:
         """Whether the number is not the choice, to see how long a pass takes."""
 
@@ -540,7 +545,7 @@ class Tower:
     def planned_compute_bytes(self, max_side: int) -> int:
         """Of the buffer for a picture of the largest size."""
     def pixels(self, picture: NDArray[np.uint8], max_side: int) -> NDArray[np.float32]:
-        """What the tower reads of uint8 RGB pixels [height, width, 3]: [3, rows * 28, columns * 28]."""
+        """Return what the tower reads of uint8 RGB pixels [height, width, 3]: [3, rows * 28, columns * 28]."""
     def encode(
         self, picture: NDArray[np.uint8], max_side: int, abort: VisionAbort | None = None
     ) -> NDArray[np.float32]:
@@ -554,9 +559,9 @@ class LoopDetector:
     """Finds an endless repetition in an output (`native/decoders/loop_detector.h`); exposed for tests."""
 
     def __init__(self, window: int = 900, min_repeats: int = 4) -> None:
-        """Raises ValueError for a window below 3 or min_repeats below 2."""
+        """Make a detector. Raises ValueError for a window below 3 or min_repeats below 2."""
     def push(self, token: int) -> bool:
-        """True while the output ends in a loop."""
+        """Take the next token. Returns True while the output ends in a loop."""
     @property
     def period(self) -> int:
         """The shortest period of the loop in tokens, 0 outside one."""
@@ -610,7 +615,7 @@ def plan_memory(
     main_gpu: int = 0,
     tensor_split: Sequence[float] = (),
 ) -> list[DeviceMemory]:
-    """What the engine would take, the CPU last; nothing is loaded. See `native/engine/plan_memory.h`.
+    """Return what the engine would take, the CPU last; nothing is loaded. See `native/engine/plan_memory.h`.
 
     Raises as `Model` and `Engine` do.
     """

@@ -82,7 +82,7 @@ class LoadedModel:
         return call_deep(len(data), lambda: self._model.tokenize(data, add_bos, special))
 
     def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
-        """The bytes of tokens; special tokens give nothing unless asked for.
+        """Return the bytes of tokens; special tokens give nothing unless asked for.
 
         Raises ValueError for an id outside the vocabulary.
         """
@@ -107,7 +107,7 @@ class LoadedModel:
     def chat_tokens(
         self, messages: Sequence[Message], *, enable_thinking: bool = False, **template_variables: Any
     ) -> list[int]:
-        """The prompt of a conversation, up to where the assistant begins to answer.
+        """Return the prompt of a conversation, up to where the assistant begins to answer.
 
         Raises ValueError for messages that the template refuses.
         """
@@ -115,8 +115,8 @@ class LoadedModel:
         return self.rendered_tokens(self.render_chat(messages, enable_thinking=enable_thinking, **template_variables))
 
     def render_chat(self, messages: Sequence[Message], **template_variables: Any) -> str:
-        """The prompt of a conversation for `rendered_tokens`: what looks like special tokens in the texts of users,
-        tools and system messages is marked, and stays text, unless `parse_special` is set.
+        """Return the prompt of a conversation for `rendered_tokens`: what looks like special tokens in the texts of
+        users, tools and system messages is marked, and stays text, unless `parse_special` is set.
 
         Raises ValueError for messages that the template refuses.
         """
@@ -159,7 +159,7 @@ class LoadedModel:
         self._model.prepare_grammars()
 
     def reasoning_split(self, prompt: Sequence[int]) -> ReasoningSplit:
-        """What tells reasoning from the answer in the text that follows a prompt."""
+        """Return what tells reasoning from the answer in the text that follows a prompt."""
         ends = (self._think_begin, self._think_end)
         tags = [t for t in prompt if t in ends]
         return ReasoningSplit(open=bool(tags) and tags[-1] == self._think_begin)
@@ -168,7 +168,7 @@ class LoadedModel:
         return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
 
     def prompt_tokens(self, prompt: str | bytes | Sequence[int]) -> list[int]:
-        """What `create_completion` makes of a prompt: special tokens spelled out in a text become their ids."""
+        """Return what `create_completion` makes of a prompt: special tokens spelled out in a text become their ids."""
         prompt = checked("prompt", "str | Sequence[int]", prompt)
         if not isinstance(prompt, str):
             return list(prompt)

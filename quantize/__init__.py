@@ -1,4 +1,4 @@
-"""GGUF -> GGUF: quantization and calibration.
+"""GGUF -> GGUF: quantizes, calibrates, evaluates, and writes model cards.
 
 from pytrimode.quantize import quantize
 quantize("model-f16.gguf", "model-q4_k_m.gguf", "q4_k_m")

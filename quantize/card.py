@@ -53,7 +53,7 @@ class CardFile:
 
     @classmethod
     def read(cls, path: Path) -> CardFile:
-        """Raises ConversionError for what is no model."""
+        """Read a file. Raises ConversionError for what is no model."""
         facts = file_facts(path, is_adapter=False)
         beside, tower = lora_path(path), mmproj_path(path)
         with GgufInput(path) as file:
@@ -84,7 +84,7 @@ def _strings(file: GgufInput, key: str) -> list[str]:
 
 
 def model_card(files: Sequence[Path], evaluation: Evaluation | None = None, *, repo: str | None = None) -> str:
-    """The card of one model's files, with the table of an evaluation.
+    """Return the card of one model's files, with the table of an evaluation.
 
     `repo`: "OWNER/NAME" on the hub, for the command that downloads them. Raises ConversionError for files of several
     models, for what is no model, and for a `repo` that is no such name.

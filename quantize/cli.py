@@ -105,7 +105,7 @@ def quantize_command(
 
 @contextmanager
 def _progress(options: dict[str, Any]) -> Iterator[tuple[Target | None, Callable[[int, int], None] | None]]:
-    """What --target-size and --target-bpw say, and who is told of the bytes written."""
+    """Give what --target-size and --target-bpw say, and who is told of the bytes written."""
     quiet = options["quiet"]
     if options["target_size"] is None and options["target_bpw"] is None:
         with byte_progress("Quantizing", quiet=quiet) as advance:

@@ -36,7 +36,7 @@ class Shares(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Raises BadParameter for anything else."""
+        """Return the numbers. Raises BadParameter for anything else."""
         if isinstance(value, tuple):
             return value
         try:

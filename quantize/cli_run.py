@@ -14,7 +14,7 @@ from pytrimode.gguf.errors import ConversionError
 
 @contextmanager
 def model_errors() -> Iterator[None]:
-    """A model that cannot be loaded or run ends the command with one line."""
+    """End the command with one line where a model cannot be loaded or run."""
     try:
         yield
     except (FileNotFoundError, ValueError, RuntimeError) as error:
@@ -23,7 +23,7 @@ def model_errors() -> Iterator[None]:
 
 @contextmanager
 def step_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar by steps on stderr, where that is a terminal."""
+    """Show a progress bar by steps on stderr, where that is a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -37,7 +37,7 @@ def step_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], N
 
 @contextmanager
 def named_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A progress bar that says what is being done, on stderr where that is a terminal."""
+    """Show a progress bar that says what is being done, on stderr where that is a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -55,7 +55,7 @@ def named_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None] |
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text. Raises ConversionError."""
+    """Return a UTF-8 text. Raises ConversionError."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -44,16 +44,16 @@ class Checkpoint:
         return bool(self.config["model_type"] == VLM_MODEL_TYPE)
 
     def read_json(self, name: str) -> JsonObject:
-        """A required JSON file of the directory."""
+        """Return a required JSON file of the directory."""
         return JsonObject.read(self.path / name)
 
     def read_optional_json(self, name: str) -> JsonObject:
-        """A JSON file of the directory, empty when there is none."""
+        """Return a JSON file of the directory, empty when there is none."""
         path = self.path / name
         return JsonObject.read(path) if path.is_file() else JsonObject({}, str(path))
 
     def read_optional_text(self, name: str) -> str | None:
-        """A text file of the directory, None when there is none."""
+        """Return a text file of the directory, None when there is none."""
         path = self.path / name
         if not path.is_file():
             return None
@@ -91,7 +91,7 @@ class Weights:
             raise
 
     def file_of(self, name: str) -> SafetensorsFile:
-        """The file that holds the tensor."""
+        """Return the file that holds the tensor."""
         return self._files[name]
 
     @property
@@ -135,7 +135,7 @@ def _read_config(path: Path) -> JsonObject:
 
 
 def _text_config(config: JsonObject) -> JsonObject:
-    """The settings of the text model: those of a vision and language model may stand apart, in `text_config`.
+    """Return the settings of the text model: those of a vision and language model may stand apart, in `text_config`.
 
     What is null or missing there holds for the whole model.
     """

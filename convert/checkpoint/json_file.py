@@ -48,19 +48,19 @@ class JsonObject(Mapping[str, Any]):
         return len(self._data)
 
     def error(self, key: str, expected: str) -> ConversionError:
-        """The error for a value that is not `expected`."""
+        """Return the error for a value that is not `expected`."""
         found = f"found {shown(self._data[key])}" if key in self._data else "the key is missing"
         return ConversionError(f"{self.where}: {key}: expected {expected}, {found}")
 
     def object(self, key: str) -> JsonObject:
-        """The JSON object under `key`."""
+        """Return the JSON object under `key`."""
         value = self.get(key)
         if not isinstance(value, dict):
             raise self.error(key, "an object")
         return JsonObject(value, f"{self.where}: {key}")
 
     def objects(self, key: str) -> list[JsonObject]:
-        """The JSON objects in the array under `key`; none when the key is missing or null."""
+        """Return the JSON objects in the array under `key`; none when the key is missing or null."""
         value = self.get(key)
         if value is None:
             return []
@@ -69,14 +69,14 @@ class JsonObject(Mapping[str, Any]):
         return [JsonObject(entry, f"{self.where}: {key}[{i}]") for i, entry in enumerate(value)]
 
     def integer(self, key: str, *, minimum: int = 1, maximum: int = 2**31 - 1) -> int:
-        """The integer under `key`; the bounds are inclusive."""
+        """Return the integer under `key`; the bounds are inclusive."""
         value = self.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
             raise self.error(key, f"an integer from {minimum} to {maximum}")
         return value
 
     def positive(self, key: str) -> float:
-        """The positive, finite number under `key`."""
+        """Return the positive, finite number under `key`."""
         value = self.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
             raise self.error(key, "a positive number")
@@ -92,12 +92,12 @@ class JsonObject(Mapping[str, Any]):
 
 
 def json_type(value: Any) -> str:
-    """The JSON name of a value's type."""
+    """Return the JSON name of a value's type."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, cut to one line's length."""
+    """Return a value as JSON, cut to one line's length."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -57,7 +57,7 @@ def expected_weights(hparams: Hyperparameters) -> Iterator[Weight]:
 
 
 def match_weights(checkpoint: Checkpoint, hparams: Hyperparameters) -> list[Weight]:
-    """The weights of the text model, all found with their shapes and nothing besides but `vision_weights`.
+    """Return the weights of the text model, all found with their shapes and nothing besides but `vision_weights`.
 
     Raises ConversionError that names the tensor which is missing, misshapen or unknown.
     """
@@ -87,7 +87,7 @@ def match_weights(checkpoint: Checkpoint, hparams: Hyperparameters) -> list[Weig
 
 
 def vision_weights(checkpoint: Checkpoint) -> list[StoredTensor]:
-    """What a vision and language model has beside its text model: its vision tower and projector."""
+    """Return what a vision and language model has beside its text model: its vision tower and projector."""
     if not checkpoint.has_vision:
         return []
     return [tensor for name, tensor in checkpoint.weights.tensors.items() if name.startswith(VISION_PREFIXES)]

@@ -121,5 +121,5 @@ class SafetensorsFile:
 
 
 def _sizes(value: Any) -> list[int] | None:
-    """The value, if it is a list of integers >= 0."""
+    """Return the value, if it is a list of integers >= 0."""
     return value if isinstance(value, list) and all(type(size) is int and size >= 0 for size in value) else None

@@ -127,7 +127,7 @@ def _check_pipeline(tokenizer: JsonObject) -> list[str]:
 
 
 def _pre_tokenizers(tokenizer: JsonObject) -> tuple[list[JsonObject], list[JsonObject]]:
-    """The Split and the ByteLevel steps of the pre-tokenizer."""
+    """Return the Split and the ByteLevel steps of the pre-tokenizer."""
     outer = tokenizer.object("pre_tokenizer")
     steps = outer.objects("pretokenizers") if outer.get("type") == "Sequence" else [outer]
     for step in steps:
@@ -137,7 +137,7 @@ def _pre_tokenizers(tokenizer: JsonObject) -> tuple[list[JsonObject], list[JsonO
 
 
 def _added_tokens(tokenizer: JsonObject) -> dict[int, tuple[str, TokenType]]:
-    """Added tokens by id: special ones are control tokens, the others are matched in any text."""
+    """Return added tokens by id: special ones are control tokens, the others are matched in any text."""
     found: dict[int, tuple[str, TokenType]] = {}
     for token in tokenizer.objects("added_tokens"):
         text = token.get("content")
@@ -188,7 +188,7 @@ def _by_id(
 
 
 def _merges(model: JsonObject) -> list[str]:
-    """Merges as "left right"; tokenizer.json has them so, or as pairs (tokenizers >= 0.20)."""
+    """Return merges as "left right"; tokenizer.json has them so, or as pairs (tokenizers >= 0.20)."""
     merges = model.get("merges")
     if not isinstance(merges, list):
         raise model.error("merges", "a list")
@@ -232,7 +232,7 @@ def _special_ids(checkpoint: Checkpoint, settings: JsonObject, ids: dict[str, in
 
 
 def _end_of_turn(checkpoint: Checkpoint, ids: dict[str, int], eos: int, vocab_size: int) -> int | None:
-    """A second end of generation: another eos id in generation_config.json, or a known end-of-turn token."""
+    """Return a second end of generation: another eos id in generation_config.json, or a known end-of-turn token."""
     generation = checkpoint.read_optional_json(GENERATION_CONFIG)
     listed = generation.get("eos_token_id")
     for token in listed if isinstance(listed, list) else [listed]:
@@ -253,7 +253,7 @@ def _configured_id(config: JsonObject, key: str, vocab_size: int) -> int | None:
 
 
 def _token_text(entry: Any) -> str:
-    """A token in tokenizer_config.json: its text, or an object with the text as `content`."""
+    """Return a token in tokenizer_config.json: its text, or an object with the text as `content`."""
     text = entry.get("content") if isinstance(entry, dict) else entry
     return text if isinstance(text, str) else ""
 

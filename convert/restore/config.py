@@ -24,7 +24,7 @@ SPECIAL_TOKENS = {
 
 
 def hyperparameters_of(file: GgufInput) -> Hyperparameters:
-    """The hyperparameters. Raises ConversionError when the file lacks one."""
+    """Return the hyperparameters. Raises ConversionError when the file lacks one."""
 
     def number(key: str) -> Any:
         value = file.value(key)

@@ -12,7 +12,7 @@ from pytrimode.gguf.errors import ConversionError
 
 
 def vision_config_of(file: GgufInput, text_hidden: int) -> VisionConfig:
-    """The settings. Raises ConversionError when the file lacks one or belongs to a model of another width."""
+    """Return the settings. Raises ConversionError when the file lacks one or belongs to a model of another width."""
 
     def number(key: str) -> int:
         value = file.value(key)
@@ -43,7 +43,7 @@ def vision_config_of(file: GgufInput, text_hidden: int) -> VisionConfig:
 
 
 def vision_settings(config: VisionConfig) -> dict[str, Any]:
-    """What config.json says of it, beside the settings of the text model."""
+    """Return what config.json says of it, beside the settings of the text model."""
     return {
         "architectures": ["NemotronLabsDiffusionVLMModel"],
         "model_type": VLM_MODEL_TYPE,

@@ -103,14 +103,14 @@ def _check_projector(config: JsonObject, hparams: Hyperparameters) -> None:
 
 
 def _check_preprocessing(checkpoint: Checkpoint) -> None:
-    """The mean and deviation, where the checkpoint says them."""
+    """Check the mean and deviation, where the checkpoint says them."""
     settings = checkpoint.read_optional_json(PREPROCESSOR_CONFIG)
     for key, values in (("image_mean", MEAN), ("image_std", STD)):
         settings.require(key, (None, list(values)), "the model's preprocessing has CLIP's values")
 
 
 def _token_ids(config: JsonObject, vocab: Vocab) -> dict[str, int]:
-    """The ids by the tokenizer; config.json may repeat that of the pad."""
+    """Return the ids by the tokenizer; config.json may repeat that of the pad."""
     ids = {}
     for name, text in IMAGE_TOKENS.items():
         if text not in vocab.tokens:

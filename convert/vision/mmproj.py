@@ -69,7 +69,7 @@ class Mmproj:
         return metadata
 
     def tensors(self, threads: int, outtype: str) -> list[OutputTensor]:
-        """What to write: matrices in `outtype`, the rest in F32."""
+        """Return what to write: matrices in `outtype`, the rest in F32."""
 
         def tensor(source: SourceTensor) -> OutputTensor:
             kind = stored_kind(source.name, source.shape, outtype)
@@ -79,7 +79,7 @@ class Mmproj:
 
 
 def stored_kind(name: str, shape: tuple[int, ...], outtype: str) -> GgmlType:
-    """The type of a tensor in a file of type `outtype`.
+    """Return the type of a tensor in a file of type `outtype`.
 
     Vectors and the patches' kernel are F32: pixels are multiplied as they are. Rows that do not divide into blocks are
     F16.
@@ -91,7 +91,7 @@ def stored_kind(name: str, shape: tuple[int, ...], outtype: str) -> GgmlType:
 
 
 def _image_break(checkpoint: Checkpoint, config: VisionConfig) -> SourceTensor:
-    """The embedding of `<|image_break|>`."""
+    """Return the embedding of `<|image_break|>`."""
     stored = checkpoint.weights.tensors[EMBEDDING]
     kind = GgmlType[stored.dtype]
     shape = (config.text_hidden,)

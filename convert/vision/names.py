@@ -48,7 +48,7 @@ def _projector_weights(config: VisionConfig) -> Iterator[Weight]:
 
 
 def match_tower(checkpoint: Checkpoint, config: VisionConfig) -> list[Weight]:
-    """The weights of tower and projector, all found with their shapes and nothing besides.
+    """Return the weights of tower and projector, all found with their shapes and nothing besides.
 
     Raises ConversionError that names the tensor which is missing, misshapen or unknown.
     """

@@ -21,7 +21,7 @@ def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised by Newton-Schulz; matrices of one shape are processed together.
 
-    float32 throughout: bfloat16, which torch.optim.Muon uses, is slow on CPUs without AMX.
+    Weights and momentum are float32; the iteration alone runs in bfloat16, as in torch.optim.Muon.
     """
 
     def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.01):

@@ -9,7 +9,8 @@
 
 namespace trimode {
 
-// Names and defaults of llama-cpp-python, except temperature: 0 is greedy.
+// Names of this project's option table (pytrimode/options/sampling.py); defaults of llama.cpp, except temperature: 0 is
+// greedy.
 struct SamplerOptions {
     float temperature = 0.0f;
     int top_k = 40;  // <= 0: off

@@ -68,7 +68,7 @@ def published(size: str) -> SimulatedAcceptance:
 
 
 def read_acceptance(name: str, metadata: dict[str, str]) -> SimulatedAcceptance:
-    """What a user wrote: "published" (for the model's size), "3B", "8B", "14B" (published for that), or a file.
+    """Return what a user wrote: "published" (for the model's size), "3B", "8B", "14B" (published for that), or a file.
 
     A file is JSON: a list of rates, or {"rates": [...], "after_rejection": 0.5, "source": "..."}. `metadata`: of the
     model. Raises OSError for a file that cannot be read, ValueError that says what is wrong in it.
@@ -88,7 +88,7 @@ def read_acceptance(name: str, metadata: dict[str, str]) -> SimulatedAcceptance:
 
 
 def _size(metadata: dict[str, str]) -> str | None:
-    """The built-in shape of this width."""
+    """Return the built-in shape of this width."""
     width = (metadata.get(keys.EMBEDDING_LENGTH), metadata.get(keys.FEED_FORWARD_LENGTH))
     found = (n for n, s in BUILT_IN.items() if (str(s.hparams.hidden), str(s.hparams.ffn)) == width)
     return next(found, None)

@@ -58,7 +58,7 @@ class Workload:
 def settings_of(
     names: Sequence[str], block_lengths: Sequence[int], *, has_mask: bool, fused: bool, without_lora: bool
 ) -> list[Setting]:
-    """The settings for modes that a user wrote; block lengths multiply those modes that have them.
+    """Return the settings for modes that a user wrote; block lengths multiply those modes that have them.
 
     `fused`: self-spec once more in fused passes. `without_lora`: once more without the drafter LoRA. Raises ValueError
     as `modes.check_mode`.

@@ -71,7 +71,7 @@ def _is_list_of_texts(value: object) -> bool:
 
 
 def tokenize(model: TriMode, prompts: Mapping[str, Sequence[str]], length: int) -> dict[str, list[list[int]]]:
-    """The prompts as tokens: chat turns where the model has a chat template.
+    """Return the prompts as tokens: chat turns where the model has a chat template.
 
     `length` > 0: each behind earlier turns (or lines), the other prompts of its category, to about so many tokens.
     """

@@ -44,7 +44,7 @@ _NORMAL_TOKEN = 1  # LLAMA_TOKEN_TYPE_NORMAL
 
 @contextmanager
 def random_model(shape: str, outtype: str, n_layers: int | None = None) -> Iterator[Path]:
-    """A random model in a temporary directory, its drafter LoRA beside it; both are gone at the end.
+    """Write a random model into a temporary directory, its drafter LoRA beside it; both are gone at the end.
 
     `shape`: see `plan.model_shape.model_shape`. `n_layers`: only so many. Raises as `write_random_model` and
     `model_shape`.

@@ -50,7 +50,7 @@ Column = tuple[str, Callable[[Line], str]]
 
 
 def _columns(found: Sequence[Line]) -> list[Column]:
-    """What differs between the lines, then the figures."""
+    """Return what differs between the lines, then the figures."""
     columns: list[Column] = []
     for title, field in (("prompts", "category"), ("prompt tokens", "prompt_length"), ("max tokens", "max_tokens"),
                          ("parallel", "parallel")):  # fmt: skip
@@ -86,7 +86,7 @@ def _table(columns: Sequence[Column], found: Sequence[Line]) -> str:
 
 
 def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, not padded."""
+    """Return a table in Markdown, not padded."""
     head = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     return "\n".join(head + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -136,7 +136,7 @@ def _passes(report: Report) -> str:
 
 
 def _answer(report: Report, found: Sequence[Line]) -> str:
-    """The last words: what mode auto comes to, or else the fastest mode, for each workload of all prompts."""
+    """Return the last words: what mode auto comes to, or else the fastest mode, for each workload of all prompts."""
     answers = []
     for w in dict.fromkeys(line.workload for line in found if line.workload.category == found[-1].workload.category):
         own = [line for line in found if line.workload == w and line.setting.mode != STOCK]
@@ -204,7 +204,7 @@ def as_json(report: Report) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """A line for each workload and setting."""
+    """Return a line for each workload and setting."""
     rows = [_figures(report, line) for line in lines(report.results)]
     out = io.StringIO()
     if rows:

@@ -68,7 +68,7 @@ class Runner:
         ignore_eos: bool,
         acceptance: SimulatedAcceptance | None = None,
     ) -> None:
-        """`acceptance`: drafts of self-spec are accepted by lot, and what is written means nothing."""
+        """Prepare runs. `acceptance`: drafts of self-spec are accepted by lot, and what is written means nothing."""
         self._model = model
         self._stock = stock
         self._sampling = sampling

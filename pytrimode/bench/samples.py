@@ -36,7 +36,7 @@ class Sample:
     """... and of these in which it was."""
 
     def add_request(self, stats: Stats) -> None:
-        """A request that has ended; its `seconds` are the caller's business."""
+        """Count a request that has ended; its `seconds` are the caller's business."""
         self.requests += 1
         self.tokens += max(stats.completion_tokens - 1, 0)
         self.passes += stats.forward_passes

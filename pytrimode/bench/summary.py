@@ -44,7 +44,7 @@ class Line:
 
 
 def lines(results: Results) -> list[Line]:
-    """A line for each workload and setting, and with several categories one for all of them."""
+    """Return a line for each workload and setting, and with several categories one for all of them."""
     whole = _with_all(results)
     found = []
     for (workload, setting), rounds in whole.items():

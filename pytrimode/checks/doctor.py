@@ -60,7 +60,7 @@ def diagnose(notice: Callable[[str], None] = lambda text: None) -> Iterator[Find
 
 
 def pinned_version(requirements: list[str] | None) -> str | None:
-    """The version of llama-cpp-python that pytrimode requires, None where it does not say."""
+    """Return the version of llama-cpp-python that pytrimode requires, None where it does not say."""
     for requirement in requirements or []:
         match = re.match(rf"{LIBRARY}\s*==\s*([\w.+!-]+)", requirement)
         if match:
@@ -85,7 +85,7 @@ def import_finding(problem: str) -> Finding:
     if missing:
         advice = f"install what has {missing.group(1)}, or name its folder in LD_LIBRARY_PATH; {GPU_DOC}"
     else:
-        advice = "pip install --force-reinstall --no-deps pytrimode"
+        advice = "build pytrimode again, in its clone: pip install --force-reinstall --no-deps ."
     return Finding("engine", False, problem, advice)
 
 

@@ -28,14 +28,14 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The attribute `command` of the command's module."""
+        """Return the attribute `command` of the command's module."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"pytrimode.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in `pytrimode --help`, without an import."""
+        """Write the list in `pytrimode --help`, without an import."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

@@ -46,7 +46,7 @@ class NumberList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         self._low = low
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Raises BadParameter for anything else, and for a number that is too low."""
+        """Return the numbers. Raises BadParameter for anything else, and for a number that is too low."""
         if isinstance(value, tuple):
             return value
         try:

@@ -86,7 +86,7 @@ class Chat:
         return str(error)
 
     def _note(self, text: str) -> None:
-        """What is not the model's: dim on a terminal, and on stderr, so that a pipe gets replies only."""
+        """Print what is not the model's: dim on a terminal, and on stderr, so that a pipe gets replies only."""
         click.secho(text, dim=True, err=True)
 
 
@@ -106,7 +106,7 @@ def _typed_turns(chat: Chat) -> Iterator[str]:
 
 
 def _given_turns(lines: Iterator[str]) -> Iterator[str]:
-    """Turns that were not typed: shown, so that the output reads as a conversation."""
+    """Yield turns that were not typed, and show them, so that the output reads as a conversation."""
     for line in lines:
         turn = line.rstrip("\r\n")
         if turn.strip():
@@ -175,7 +175,8 @@ def _talk(conversation: Conversation, prompts: tuple[str, ...], images: tuple[st
 
 
 def _given_fields() -> dict[str, Any]:
-    """The fields of a request for the options that were given; the server has defaults of its own for the others.
+    """Return the fields of a request for the options that were given; the server has defaults of its own for the
+    others.
 
     Raises UsageError for an option that only loading a model can use.
     """

@@ -17,7 +17,7 @@ class LeaveChat(Exception):  # noqa: N818 - no error
 
 
 class ChatCommands:
-    """Runs `/name argument`; each method's first line is its help."""
+    """Runs `/name argument`. One table has each command's argument, help and method."""
 
     def __init__(self, conversation: Conversation, totals: Totals) -> None:
         self._conversation = conversation
@@ -40,7 +40,7 @@ class ChatCommands:
         return list(self._commands)
 
     def run(self, line: str) -> str:
-        """What to print. Raises LeaveChat for /quit, ValueError for an unknown command or a bad argument."""
+        """Return what to print. Raises LeaveChat for /quit, ValueError for an unknown command or a bad argument."""
         name, _, argument = line.strip().partition(" ")
         if name not in self._commands:
             raise ValueError(f"unknown command {name}: {', '.join(self._commands)}")

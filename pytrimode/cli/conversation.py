@@ -29,7 +29,7 @@ class Part:
 
 
 def parts_of(run: Generator[Step, None, None], model: TriMode) -> Generator[Part, None, None]:
-    """The parts of an answer that is made in this process."""
+    """Yield the parts of an answer that is made in this process."""
     passes = LivePasses(model)
     try:
         for step in run:
@@ -65,7 +65,7 @@ class Conversation(Protocol):
         """Questions so far."""
 
     def set_mode(self, name: str) -> None:
-        """The mode of the answers to come."""
+        """Set the mode of the answers to come."""
 
     def set_system(self, text: str | None) -> None:
         """Another system message, or none; the turns are forgotten."""
@@ -74,7 +74,7 @@ class Conversation(Protocol):
         """Forget the turns; the system message stays."""
 
     def add_image(self, path: str) -> str:
-        """An image for the next turn; returns what to say about it. Raises OSError too."""
+        """Add an image to the next turn; returns what to say about it. Raises OSError too."""
 
     def send(self, text: str) -> Generator[Part, None, None]:
         """Add a turn, with the images that were added, and stream the answer; what has come of one that was left early
@@ -154,7 +154,7 @@ class LocalConversation:
         return parts
 
     def save(self, path: str) -> str:
-        """The cache is kept too."""
+        """Save the conversation with its cache; returns what to say about it."""
         return f"{self._session.save(path)} tokens of the cache with it"
 
     def load(self, path: str) -> str:
@@ -168,6 +168,6 @@ class LocalConversation:
 
 
 def check_mode_name(name: str) -> None:
-    """Raises ValueError for a name that no mode has."""
+    """Check a name. Raises ValueError where no mode has it."""
     if name not in MODE_NAMES:
         raise ValueError(f"unknown mode {name!r}: {', '.join(MODE_NAMES)}")

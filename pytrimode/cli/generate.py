@@ -67,7 +67,7 @@ def _given(option: str) -> bool:
 def _result(
     model: TriMode, tokens: list[int], options: GenerationOptions, run: Generator[Step, None, None], chat: bool
 ) -> Completion | ChatCompletion:
-    """The dictionary that the API returns."""
+    """Return the dictionary that the API returns."""
     writer, logprobs = ResultWriter(model.model_path), model.logprob_writer(options)
     outcome = completion.join(run)
     if chat:

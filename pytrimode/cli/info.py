@@ -100,7 +100,7 @@ def _vision(tower: dict[str, Any] | None) -> str:
 
 
 def _number(value: object) -> str:
-    """A number as short as it is exact to 6 digits; what else a file may hold there as it is."""
+    """Return a number as short as it is exact to 6 digits; what else a file may hold there as it is."""
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -60,7 +60,7 @@ class BlockView:
         return picture[-room:] if len(picture) > room else picture
 
     def _undecided(self, block: Sequence[BlockToken | None]) -> list[tuple[str, str]]:
-        """The block from its first mask on (what is before is final text), up to an end of generation."""
+        """Return the block from its first mask on (what is before is final text), up to an end of generation."""
         if None not in block:
             return []
         parts = []

@@ -13,7 +13,7 @@ from pytrimode.trimode import TriMode
 
 
 def load(model: str | None, loading: LoadOptions, *, n_parallel: int = 1) -> TriMode:
-    """The model that the user named, or the shipped one; raises as `TriMode` does."""
+    """Return the model that the user named, or the shipped one; raises as `TriMode` does."""
     console = Console(stderr=True)
     path = Path(model) if model else shipped_gguf(notice=lambda text: print(text, file=sys.stderr))
     with console.status(f"loading {path.name}"):

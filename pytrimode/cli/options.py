@@ -1,4 +1,4 @@
-"""The options that commands share. Those of a request come from the option table (`pytrimode.options.option`)."""
+"""The options that commands share. Those of requests and of loading come from the tables in `pytrimode.options`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _gpu_layers(text: int | str) -> int | str:
 
 
 def _tensor_split(text: str) -> list[float]:
-    """The engine checks number and sum of the shares."""
+    """Return the shares; the engine checks their number and sum."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

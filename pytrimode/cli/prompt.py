@@ -63,5 +63,5 @@ class LineEditor:
         )
 
     def read(self) -> str:
-        """The next turn. Raises EOFError when the user leaves (Ctrl-D, or Ctrl-C at an empty prompt)."""
+        """Return the next turn. Raises EOFError when the user leaves (Ctrl-D, or Ctrl-C at an empty prompt)."""
         return self._session.prompt("> ")

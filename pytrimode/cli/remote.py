@@ -135,7 +135,7 @@ class RemoteConversation:
         return self._request("POST", "/v1/chat/completions", body)
 
     def _ask_props(self) -> dict[str, Any]:
-        """What the server has, once its model is loaded."""
+        """Return what the server has, once its model is loaded."""
         give_up = time.monotonic() + LOADING_SECONDS
         while True:
             with self._request("GET", "/props") as response:
@@ -169,7 +169,7 @@ def _error_of(response: http.client.HTTPResponse) -> dict[str, Any]:
 
 
 def _chunks(response: http.client.HTTPResponse) -> Generator[dict[str, Any], None, None]:
-    """The events of a stream. Raises ValueError for an error among them, and when it ends early."""
+    """Yield the events of a stream. Raises ValueError for an error among them, and when it ends early."""
     try:
         for line in response:
             data = line.removeprefix(b"data: ").strip()

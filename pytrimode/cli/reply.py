@@ -33,7 +33,7 @@ class Writer(Protocol):
         """Show what the pass brought."""
 
     def close(self) -> None:
-        """The answer is complete, or was stopped."""
+        """End the display: the answer is complete, or was stopped."""
 
 
 class PlainWriter:
@@ -53,7 +53,7 @@ class PlainWriter:
 
 
 def writer_for(out: TextIO, mode: str) -> Writer:
-    """The live view for diffusion on a terminal, else plain text."""
+    """Return the live view for diffusion on a terminal, else plain text."""
     if mode == DIFFUSION and out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return BlockView(out)
     return PlainWriter(out)

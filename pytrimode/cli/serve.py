@@ -186,7 +186,7 @@ def command(
 
 
 def _keys_in(file: Path | None) -> list[str]:
-    """Raises click.ClickException for a file without keys: the server would be open to all."""
+    """Read the keys. Raises click.ClickException for a file without any: the server would be open to all."""
     if file is None:
         return []
     try:

@@ -1,4 +1,4 @@
-"""One line about the speed of a reply, and the sum over a chat."""
+"""Writes one line about the speed of a reply, and sums over a chat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytrimode.answers.results import Timings
 
 
 def stats_line(timings: Timings, finish_note: str = "") -> str:
-    """`41.2 tokens/s, 4.71 tokens/forward, 6.10 tokens/cycle, 57 of 80 drafts accepted (64 tokens in 14 passes)`."""
+    """`41.2 tokens/s, 4.71 tokens/forward, 6.10 tokens/cycle, 71 % of drafts accepted (64 tokens in 14 passes)`."""
     parts = [f"{timings['predicted_per_second']:.1f} tokens/s", f"{timings['tokens_per_forward']:.2f} tokens/forward"]
     if timings["draft_n"]:
         parts.append(f"{timings['acceptance_length']:.2f} tokens/cycle")

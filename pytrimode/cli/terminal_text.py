@@ -8,5 +8,5 @@ _VISIBLE |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
 
 def for_terminal(text: str) -> str:
-    """The text without control characters that a terminal would obey."""
+    """Return the text without control characters that a terminal would obey."""
     return text.translate(_VISIBLE)

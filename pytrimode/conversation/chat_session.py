@@ -98,7 +98,7 @@ class ChatSession:
         return self.model.chat_prompt(self._messages(turns), enable_thinking=self.enable_thinking)
 
     def _fit(self, user: dict[str, Any]) -> tuple[Prompt, int, int]:
-        """The prompt, the index of the first message it keeps, and how many turns it leaves out."""
+        """Return the prompt, the index of the first message it keeps, and how many turns it leaves out."""
         n_ctx = self.model.n_ctx
         alone = self._prompt([user])
         reply = self.options.max_tokens or -1
@@ -153,7 +153,7 @@ class ChatSession:
 
 
 def with_images(text: str, images: Sequence[Any]) -> str | list[dict[str, Any]]:
-    """The content of a turn: its images, opened once, in front of its text."""
+    """Return the content of a turn: its images, opened once, in front of its text."""
     if not images:
         return text
     return [*({"type": LOCAL, LOCAL: open_picture(image)} for image in images), {"type": "text", "text": text}]

@@ -58,7 +58,7 @@ class LivePasses:
         return {"text": self._text(token), "p": round(p, 4), "end": self._model.is_eog(token)}
 
     def _n_accepted(self, step: Step) -> int:
-        """A draft that is rejected is followed by another token than its own."""
+        """Return how many drafts were accepted: a rejected one is followed by another token than its own."""
         n = 0
         while n < min(len(self._draft), len(step.tokens)) and self._draft[n] == step.tokens[n]:
             n += 1

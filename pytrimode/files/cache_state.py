@@ -53,7 +53,9 @@ class CacheState:
 
 
 def origin_of(model: Model, file: Path, type_k: str, type_v: str) -> dict[str, Any]:
-    """What keys and values depend on, as JSON: the model, its RoPE and other hyperparameters, weights, cache types."""
+    """Return what keys and values depend on, as JSON: the model, its RoPE and other hyperparameters, weights, cache
+    types.
+    """
     metadata = model.metadata
     architecture = metadata[keys.GENERAL_ARCHITECTURE]
     return {
@@ -84,7 +86,7 @@ def weights_digest(*files: Path) -> str:
 
 
 def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], fields: tuple[str, ...] | None = None) -> str:
-    """The first of `fields` (default: all) in which two origins differ, in words; "" where there is none."""
+    """Return the first of `fields` (default: all) in which two origins differ, in words; "" where there is none."""
     for field in fields or ours:
         if theirs.get(field) != ours[field]:
             if isinstance(ours[field], Mapping) or field == "weights":

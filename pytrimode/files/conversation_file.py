@@ -132,7 +132,7 @@ def _check_cache(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
 
 
 def _content(saved: Any) -> Any:
-    """A text, or a list of parts with text and images."""
+    """Return a text, or a list of parts with text and images."""
     if not isinstance(saved, list):
         return str(saved)
     parts: list[dict[str, Any]] = []
@@ -146,7 +146,7 @@ def _content(saved: Any) -> Any:
 
 
 def _shown(turn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A turn with its images as `data:` URIs."""
+    """Return a turn with its images as `data:` URIs."""
     if isinstance(turn["content"], str):
         return turn
     parts = [

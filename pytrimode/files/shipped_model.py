@@ -19,7 +19,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_checkpoint() -> Path:
-    """The directory of the shipped checkpoint.
+    """Return the directory of the shipped checkpoint.
 
     Looked for in `$PYTRIMODE_MODEL_DIR`, in the installed package, in the source tree that the package runs from, and
     in ./models. Raises FileNotFoundError that says what to do.
@@ -39,7 +39,8 @@ def shipped_checkpoint() -> Path:
 
 
 def shipped_gguf(notice: Callable[[str], None] = lambda text: None, outtype: str = OUTTYPE) -> Path:
-    """The shipped model as GGUF of a type of the converter's, its drafter LoRA beside it; converted at first use.
+    """Return the shipped model as GGUF of a type of the converter's, its drafter LoRA beside it; converted at first
+    use.
 
     Kept under a name made of the checkpoint's content and pytrimode's version. `notice` is told when a conversion
     starts. Raises FileNotFoundError without a checkpoint, RuntimeError when it cannot be converted.

@@ -13,7 +13,7 @@ NONE: Charset = ()
 
 
 def of_ranges(ranges: Iterable[tuple[int, int]]) -> Charset:
-    """The characters of ranges in any order."""
+    """Return the characters of ranges in any order."""
     merged: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
         if merged and low <= merged[-1][1] + 1:
@@ -52,7 +52,7 @@ def overlap(a: Charset, b: Charset) -> bool:
 
 
 def regex(chars: Charset) -> str:
-    """A character class in Rust's syntax."""
+    """Return a character class in Rust's syntax."""
     return "[" + "".join(_char(a) + ("" if a == b else "-" + _char(b)) for a, b in chars) + "]"
 
 

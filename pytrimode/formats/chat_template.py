@@ -50,8 +50,8 @@ class ChatTemplate:
         continue_final_message: bool = False,
         **variables: Any,
     ) -> str:
-        """The prompt text, special tokens spelled out. `continue_final_message`: it ends with the last message, which
-        the assistant has begun, and goes on there.
+        """Return the prompt text, special tokens spelled out. `continue_final_message`: it ends with the last message,
+        which the assistant has begun, and goes on there.
 
         Parts that are `IMAGE_PART` stand for pictures; a template that does not speak of images gets the token that
         begins one as text.
@@ -112,8 +112,9 @@ class ChatTemplate:
 
 
 def text_parts(content: Sequence[Any]) -> list[str]:
-    """The texts of content in parts, a picture as the token that begins it. Raises ValueError for parts of another
-    kind."""
+    """Return the texts of content in parts, a picture as the token that begins it. Raises ValueError for parts of
+    another kind.
+    """
     texts = []
     for part in content:
         if part is IMAGE_PART:
@@ -129,7 +130,7 @@ def text_parts(content: Sequence[Any]) -> list[str]:
 
 
 def _up_to_the_last(text: str, message: Message) -> str:
-    """A prompt up to the end of its last message's content, which a template may have stripped."""
+    """Return a prompt up to the end of its last message's content, which a template may have stripped."""
     if message["role"] != "assistant":
         raise ValueError(f"continue_final_message: the last message is of {message['role']}, not of the assistant")
     content = message.get("content") or ""

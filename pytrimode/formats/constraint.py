@@ -33,7 +33,7 @@ class Constraint:
 
 
 def json_rule(schema: Any) -> str:
-    """A rule's right side: JSON of a schema. Raises ValueError for what is no schema."""
+    """Return a rule's right side: JSON of a schema. Raises ValueError for what is no schema."""
     if not isinstance(schema, (dict, bool)):
         raise ValueError(f"a JSON schema is an object, true or false, not {json.dumps(schema)[:60]}")
     if schema is False:
@@ -105,7 +105,7 @@ def _lark_of(grammar: str, names: tuple[tuple[str, int], ...]) -> str:
 
 
 def checked(rules: str, name: str, *, after_reasoning: bool = False) -> Constraint:
-    """The constraint of Lark rules, `start` among them. Raises ValueError, which begins with `name`."""
+    """Return the constraint of Lark rules, `start` among them. Raises ValueError, which begins with `name`."""
     lark = rules if rules.startswith(HEADER) else OPTIONS + rules
     check_grammar(lark, name)
     return Constraint(lark, after_reasoning)

@@ -24,7 +24,7 @@ _KEPT_BYTES = 1 << 24
 
 
 def check_grammar(lark: str, name: str) -> None:
-    """Raises ValueError, which begins with `name`, for a grammar that does not compile within the worker's limits."""
+    """Compile a grammar within the worker's limits. Raises ValueError, which begins with `name`, where that fails."""
     if len(lark) > MAX_CHARS:
         raise ValueError(f"{name}: it is a grammar of {len(lark)} characters, at most {MAX_CHARS} are taken")
     if problem := _check(lark):
@@ -46,7 +46,7 @@ _WHAT_IT_IS = "failed to compile JSON schema: "
 
 
 def _in_short(problem: str) -> str:
-    """The library's message without the grammar that it quotes."""
+    """Return the library's message without the grammar that it quotes."""
     if problem.startswith("NoExtension"):
         return "it allows no text"
     lines = [line.strip() for line in _PLACE.sub("", problem.partition("<state>")[0].strip()).splitlines()]

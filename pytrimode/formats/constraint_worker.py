@@ -18,7 +18,7 @@ class _Bytes:
 
 
 def start() -> Callable[[str], str | None]:
-    """What tells what is wrong with a grammar in llguidance's Lark syntax; None: nothing."""
+    """Return what tells what is wrong with a grammar in llguidance's Lark syntax; None: nothing."""
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
     tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()))

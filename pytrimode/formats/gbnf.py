@@ -298,7 +298,7 @@ class _Parser:
 
 
 def parse(text: str, token_of: TokenOf) -> dict[str, Node]:
-    """The rules of a grammar by their names, `root` among them.
+    """Return the rules of a grammar by their names, `root` among them.
 
     Raises ValueError for what is no GBNF, for tokens and rules that are not there, and for groups nested too deeply.
     """
@@ -310,7 +310,7 @@ def parse(text: str, token_of: TokenOf) -> dict[str, Node]:
 
 
 def parts(node: Node) -> tuple[Node, ...]:
-    """What a node is made of."""
+    """Return what a node is made of."""
     if isinstance(node, (Seq, Alt)):
         return node.items
     return (node.item,) if isinstance(node, Rep) else ()

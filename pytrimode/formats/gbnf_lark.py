@@ -61,7 +61,7 @@ def _grouped(node: gbnf.Node, regular: Regular) -> Tree:
 
 
 def _spelled_out(node: gbnf.Node, rules: Mapping[str, gbnf.Node]) -> gbnf.Node:
-    """What a name stands for, so that the same lexemes are equal."""
+    """Return what a name stands for, so that the same lexemes are equal."""
     while isinstance(node, Ref):
         node = rules[node.name]
     return node
@@ -204,8 +204,9 @@ def _leaves(tree: Tree) -> set[Leaf]:
 
 
 def _beside(leaves: list[Leaf], alike: list[int], follow: _Follow) -> tuple[int, list[int]]:
-    """What a text may begin with, and what may stand behind each leaf, or behind another one that may be matched at the
-    same time: one that may stand in its place and begins as it does."""
+    """Return what a text may begin with, and what may stand behind each leaf, or behind another one that may be matched
+    at the same time: one that may stand in its place and begins as it does.
+    """
     numbers = {leaf: i for i, leaf in enumerate(leaves)}
     begin = _set(numbers[leaf] for leaf in follow.ends["root"].first)
     behind = [_set(numbers[other] for other in follow.behind.get(leaf, ())) for leaf in leaves]
@@ -258,7 +259,7 @@ class _Writer:
         return self._terminal(leaf.node)
 
     def _terminal(self, node: gbnf.Node) -> str:
-        """The name of a terminal, each part of which is written once."""
+        """Return the name of a terminal, each part of which is written once."""
         if isinstance(node, Ref):
             return self._terminal(self._rules[node.name])
         if node not in self._terminals:

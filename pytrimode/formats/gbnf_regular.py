@@ -28,7 +28,7 @@ class Traits:
 
 
 def without_tail_recursion(rules: Mapping[str, Node]) -> dict[str, Node]:
-    """The same rules; those that go on with themselves at one of their ends repeat instead."""
+    """Return the same rules; those that go on with themselves at one of their ends repeat instead."""
     return {name: _repeating(name, node) for name, node in rules.items()}
 
 
@@ -137,7 +137,7 @@ def _of_seq(found: list[Traits]) -> Traits:
 
 
 def _used(node: Node) -> set[str | None]:
-    """The rules that a node names; None for a token."""
+    """Return the rules that a node names; None for a token."""
     found: set[str | None] = set()
     level = [node]
     while level:

@@ -23,7 +23,7 @@ def knows_tools(source: str, variables: frozenset[str]) -> bool:
 
 
 def spelled_out(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The messages with tools, calls and results as text."""
+    """Return the messages with tools, calls and results as text."""
     spoken = [_spoken(message) for message in messages]
     if not tools:
         return spoken

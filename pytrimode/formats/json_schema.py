@@ -14,7 +14,7 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def changed(schema: Any, change: Change) -> Any:
-    """The same with each schema in it, and then itself, changed. What is no schema (`const`, `enum`) stays."""
+    """Return the same with each schema in it, and then itself, changed. What is no schema (`const`, `enum`) stays."""
     if not isinstance(schema, dict):
         return schema
     found = dict(schema)
@@ -29,7 +29,7 @@ def changed(schema: Any, change: Change) -> Any:
 
 
 def moved(schema: Any, place: str) -> Any:
-    """A schema for another place in a document: its references to itself point there."""
+    """Return a schema for another place in a document: its references to itself point there."""
 
     def move(one: dict[str, Any]) -> dict[str, Any]:
         reference = one.get("$ref")
@@ -41,7 +41,8 @@ def moved(schema: Any, place: str) -> Any:
 
 
 def closed(schema: Any) -> Any:
-    """The same with no other properties than those that are named, unless it says something of others: as in llama.cpp.
+    """Return the same with no other properties than those that are named, unless it says something of others: as in
+    llama.cpp.
 
     A model then adds nothing of its own, and what it writes is of the schema all the same. A document in which schemas
     are joined stays as it is: what is closed in one of them would forbid what another one asks for.
@@ -71,7 +72,7 @@ def _all(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def pointed_at(reference: str, root: Mapping[str, Any]) -> Any:
-    """What a reference within a document points at; None where there is nothing."""
+    """Return what a reference within a document points at; None where there is nothing."""
     found: Any = root
     for part in reference.removeprefix("#").split("/")[1:]:
         found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
@@ -79,7 +80,7 @@ def pointed_at(reference: str, root: Mapping[str, Any]) -> Any:
 
 
 def types_of(schema: Any, root: Mapping[str, Any]) -> set[str]:
-    """The types that a schema names, by itself or in its alternatives. Empty: it names none."""
+    """Return the types that a schema names, by itself or in its alternatives. Empty: it names none."""
     found: set[str] = set()
     todo, seen = [schema], 0
     while todo and seen < 100:

@@ -6,10 +6,10 @@ import json
 
 
 def literal(text: str) -> str:
-    """A text; nothing for none."""
+    """Return a text; nothing for none."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\x7f") if text else '""'
 
 
 def token(number: int) -> str:
-    """A token by its id."""
+    """Return a token by its id."""
     return f"<[{number}]>"

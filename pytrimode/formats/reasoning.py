@@ -17,7 +17,7 @@ REASONING_FORMATS = {
 
 
 def check_reasoning_format(name: str) -> None:
-    """Raises ValueError for an unknown one."""
+    """Check a format. Raises ValueError for an unknown one."""
     if name not in REASONING_FORMATS:
         raise ValueError(f"unknown reasoning_format {name!r}: use one of {', '.join(REASONING_FORMATS)}")
 
@@ -43,7 +43,7 @@ class ReasoningSplit:
         self._last = ["", ""]  # the last character of the reasoning, of the content
 
     def feed(self, text: str) -> Parts:
-        """The parts that became final."""
+        """Return the parts that became final."""
         self._held += text
         out: tuple[list[str], list[str]] = ([], [])
         while True:
@@ -59,7 +59,7 @@ class ReasoningSplit:
         return Parts("".join(out[0]), "".join(out[1]))
 
     def finish(self) -> Parts:
-        """What was held back, once no more text comes."""
+        """Return what was held back, once no more text comes."""
         out: tuple[list[str], list[str]] = ([], [])
         self._give(self._held, out)
         self._held = ""

@@ -9,8 +9,8 @@ from pytrimode.formats.constraint import Constraint, of_schema
 
 
 def grammar_of(response_format: Mapping[str, Any] | None, *, reasoning_open: bool = False) -> Constraint | None:
-    """What a `response_format` asks for; None for none and for type "text". With `reasoning_open` it holds behind the
-    reasoning, which the prompt has opened.
+    """Return what a `response_format` asks for; None for none and for type "text". With `reasoning_open` it holds
+    behind the reasoning, which the prompt has opened.
 
     {"type": "json_object"}, with an optional "schema" as in llama-cpp-python; {"type": "json_schema", "json_schema":
     {"schema": ...}} as in OpenAI's API. Raises ValueError for another type and for a schema with a keyword that cannot

@@ -19,7 +19,9 @@ class SpecialText:
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def guarded(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """The message with marks in its content, unless it is the assistant's own: templates look for tags in that."""
+        """Return the message with marks in its content, unless it is the assistant's own: templates look for tags in
+        that.
+        """
         content = message.get("content")
         if message.get("role") == "assistant":
             return dict(message)
@@ -38,7 +40,7 @@ class SpecialText:
         return self._pattern.sub(lambda found: found[0][0] + MARK + found[0][1:], text.replace(MARK, ""))
 
     def split(self, text: str) -> list[str | int]:
-        """A prompt as texts without special tokens and, between them, the ids of those that bear no mark."""
+        """Return a prompt as texts without special tokens and, between them, the ids of those that bear no mark."""
         parts: list[str | int] = []
         end = 0
         for found in self._pattern.finditer(text):

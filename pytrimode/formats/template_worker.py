@@ -51,7 +51,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _environment() -> jinja2.Environment:
-    """The environment that transformers renders templates in (utils/chat_template_utils.py)."""
+    """Return the environment that transformers renders templates in (utils/chat_template_utils.py)."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
@@ -77,7 +77,7 @@ def _render(source: str, variables: dict[str, Any]) -> str:
 
 
 def _line_of(error: BaseException) -> int | None:
-    """The line of the template in which an error came up, as Jinja marks it."""
+    """Return the line of the template in which an error came up, as Jinja marks it."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"]
     return lines[-1] if lines else None
 
@@ -92,7 +92,7 @@ def _reads(source: str, content: Any, variables: dict[str, Any]) -> bool:
 
 
 def _describe(source: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """What there is to know of a template; `error`: why it does not compile."""
+    """Return what there is to know of a template; `error`: why it does not compile."""
     try:
         environment = _environment()
         names = sorted(jinja2.meta.find_undeclared_variables(environment.parse(source)))
@@ -124,6 +124,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def start() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What answers {"source": a template, "variables": {...}}: with `messages` {"text"} or {"error", "line"}, else what
-    there is to know of it."""
+    """Return what answers {"source": a template, "variables": {...}}: with `messages` {"text"} or {"error", "line"},
+    else what there is to know of it.
+    """
     return _answer

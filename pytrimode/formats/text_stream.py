@@ -28,11 +28,13 @@ class TextStream:
         return self.matched is not None
 
     def feed(self, piece: bytes) -> str:
-        """The text that became final with this piece; "" while a character or a possible stop string is unfinished."""
+        """Return the text that became final with this piece; "" while a character or a possible stop string is
+        unfinished.
+        """
         return "" if self.stopped else self._advance(self._decoder.decode(piece))
 
     def finish(self) -> str:
-        """The text still held back, once no more pieces come."""
+        """Return the text still held back, once no more pieces come."""
         if self.stopped:
             return ""
         text = self._advance(self._decoder.decode(b"", final=True))

@@ -54,7 +54,7 @@ class ToolFormat:
 
 
 def tool_format(template: str) -> ToolFormat | None:
-    """The format that a chat template writes calls in; None where it is none that is known here."""
+    """Return the format that a chat template writes calls in; None where it is none that is known here."""
     for marks, found in _FORMATS:
         if all(mark in template for mark in marks):
             return found
@@ -64,8 +64,8 @@ def tool_format(template: str) -> ToolFormat | None:
 def forced_call_grammar(
     form: ToolFormat, tools: Sequence[Tool], token_of: TokenOf, *, reasoning_open: bool
 ) -> Constraint:
-    """What leaves nothing but a call, after the reasoning where the prompt has opened it. `token_of`: the id of a
-    special token by its name, or -1.
+    """Return what leaves nothing but a call, after the reasoning where the prompt has opened it. `token_of`: the id of
+    a special token by its name, or -1.
 
     Raises ValueError for parameters with a keyword that cannot be kept.
     """
@@ -79,7 +79,7 @@ def forced_call_grammar(
 
 
 def named(tools: Iterable[Tool], name: str) -> list[Tool]:
-    """The tool of that name, if there is one."""
+    """Return the tool of that name, if there is one."""
     return [tool for tool in tools if tool.get("function", {}).get("name") == name]
 
 
@@ -104,7 +104,7 @@ class ToolCallParser:
         self.n_calls = 0
 
     def feed(self, text: str) -> Pieces:
-        """What became final."""
+        """Return what became final."""
         self._held += text
         content, calls = "", list[ToolCall]()
         while True:
@@ -124,7 +124,7 @@ class ToolCallParser:
         return Pieces(content, calls)
 
     def finish(self) -> Pieces:
-        """What was held back, once no more text comes."""
+        """Return what was held back, once no more text comes."""
         calls: list[ToolCall] = []
         content = self._held
         if self._inside:
@@ -185,7 +185,7 @@ def _properties(tools: Sequence[Tool]) -> Mapping[str, Any]:
 
 
 def _typed(value: str, schema: Any, parameters: Mapping[str, Any]) -> Any:
-    """A value of any type but string is written as JSON."""
+    """Return a value in its type: any but a string is written as JSON."""
     types = types_of(schema, parameters)
     try:
         found = json.loads(value)
@@ -229,7 +229,7 @@ def _tags_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
 
 
 def _value_grammar(parameters: Mapping[str, Any], name: str, rule: str) -> tuple[str, str]:
-    """What stands for a value, up to the line behind it, and the rules that takes."""
+    """Return what stands for a value, up to the line behind it, and the rules that takes."""
     schema = parameters["properties"][name]
     end = literal("\n</parameter>\n")
     if "string" in types_of(schema, parameters):
@@ -270,7 +270,7 @@ def _list_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
 
 
 def _any_call(tools: Sequence[Tool]) -> dict[str, Any]:
-    """The schema of a call to one of the tools."""
+    """Return the schema of a call to one of the tools."""
     return {
         "anyOf": [_call_schema(tool["function"]["name"], f"#/$defs/{i}") for i, tool in enumerate(tools)],
         "$defs": {str(i): moved(_parameters(tool["function"]), f"#/$defs/{i}") for i, tool in enumerate(tools)},
@@ -284,7 +284,7 @@ def _call_schema(name: str, arguments: str) -> dict[str, Any]:
 
 
 def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a function's arguments: an object's, whatever it says."""
+    """Return the schema of a function's arguments: an object's, whatever it says."""
     found = function.get("parameters") or {}
     if not isinstance(found, dict):
         raise ValueError(f"the parameters of {function.get('name')} are no schema")
@@ -318,7 +318,7 @@ def _args_grammar(tools: Sequence[Tool], token_of: TokenOf) -> str:
 
 
 def _tag(text: str, token_of: TokenOf) -> str:
-    """A tag, by its token where it has one; nothing for none."""
+    """Return a tag, by its token where it has one; nothing for none."""
     found = token_of(text) if text else -1
     return token(found) if found >= 0 else literal(text) if text else ""
 

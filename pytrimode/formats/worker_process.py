@@ -24,8 +24,8 @@ class WorkerProcess:
     """A process that is started when it is needed, and again when it has ended. Any thread may ask; one at a time."""
 
     def __init__(self, module: str, package: str, *, seconds: float, memory: int) -> None:
-        """`module`: the file of a module with a function `start`, see `worker_loop`. `package`: an installed package
-        that it imports. `seconds` of a processor for one answer, `memory` in bytes.
+        """Describe the process. `module`: the file of a module with a function `start`, see `worker_loop`. `package`:
+        an installed package that it imports. `seconds` of a processor for one answer, `memory` in bytes.
         """
         self._module, self._package = module, package
         self._seconds, self._memory = seconds, memory
@@ -36,7 +36,7 @@ class WorkerProcess:
         atexit.register(self.stop)
 
     def ask(self, request: Any) -> Any:
-        """The answer. Raises WorkerEndedError where there is none; TypeError for what is not JSON."""
+        """Return the answer. Raises WorkerEndedError where there is none; TypeError for what is not JSON."""
         line = json.dumps(request).encode() + b"\n"
         with self._lock:
             try:
@@ -73,7 +73,7 @@ class WorkerProcess:
 
 
 def _packages(name: str) -> str:
-    """The folder in which a package is installed."""
+    """Return the folder in which a package is installed."""
     from importlib.util import find_spec
 
     spec = find_spec(name)
@@ -81,8 +81,9 @@ def _packages(name: str) -> str:
 
 
 def _exchange(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> bytes:
-    """The line that answers a line; less where there is none in time. Writes and reads at the same time: neither side
-    may wait for the other one to empty a pipe."""
+    """Return the line that answers a line; less where there is none in time. Writes and reads at the same time: neither
+    side may wait for the other one to empty a pipe.
+    """
     assert process.stdin and process.stdout
     to, back = process.stdin.fileno(), process.stdout.fileno()
     end = time.monotonic() + seconds

@@ -199,7 +199,7 @@ def option_table() -> dict[str, Row]:
 
 
 def with_options(options: GenerationOptions, changes: Mapping[str, Any]) -> GenerationOptions:
-    """The options with others in place of some, each by its name in `option_table`.
+    """Return the options with others in place of some, each by its name in `option_table`.
 
     Raises TypeError for a name that is none, and as `GenerationOptions` and `Sampling` do.
     """

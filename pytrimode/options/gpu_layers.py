@@ -24,7 +24,7 @@ OUT_OF_MEMORY = "out of memory"
 
 
 def parse_gpu_layers(wanted: int | str) -> int | str:
-    """A number of layers, -1 for "all", or "auto". Raises ValueError for anything else."""
+    """Return a number of layers, -1 for "all", or "auto". Raises ValueError for anything else."""
     if isinstance(wanted, int):
         return wanted
     if wanted == ALL:
@@ -84,7 +84,7 @@ def resolve_gpu_layers(
 
 @contextmanager
 def telling_what_fits(n_gpu_layers: int, model: Path, **options: Any) -> Iterator[None]:
-    """Adds to an error of memory that a GPU lacks how many layers it would hold. options: as `resolve_gpu_layers`."""
+    """Add to an error of memory that a GPU lacks how many layers it would hold. options: as `resolve_gpu_layers`."""
     try:
         yield
     except RuntimeError as error:
@@ -108,7 +108,7 @@ def warn_of_slow_operations(engine: _native.Engine) -> None:
 
 
 def most_that_fit(n_layers: int, fits: Callable[[int], bool]) -> int:
-    """The largest number of layers up to `n_layers` that fits; 0 always does. More layers never need less."""
+    """Return the largest number of layers up to `n_layers` that fits; 0 always does. More layers never need less."""
     low, high = 0, n_layers
     while low < high:
         middle = (low + high + 1) // 2

@@ -67,7 +67,7 @@ def check_mode(name: str, *, has_mask: bool) -> str:
 
 
 def resolve_mode(name: str, *, has_mask: bool) -> str:
-    """What the engine runs for it, one of `MODES`; raises as `check_mode`."""
+    """Return what the engine runs for it, one of `MODES`; raises as `check_mode`."""
     mode = check_mode(name, has_mask=has_mask)
     if mode == AUTO:  # diffusion is no choice: its text may differ
         return SELF_SPEC if has_mask else AR
@@ -86,7 +86,8 @@ def default_block_length(mode: str, metadata: Mapping[str, str]) -> int:
 
 
 def fusing(fused: bool | str | None, block_length: int) -> str:
-    """The engine's name for what a user asked; None: what is faster if the engine chooses the length too, else never.
+    """Return the engine's name for what a user asked; None: what is faster if the engine chooses the length too, else
+    never.
 
     Raises ValueError for anything else.
     """
@@ -98,5 +99,5 @@ def fusing(fused: bool | str | None, block_length: int) -> str:
 
 
 def default_threshold(metadata: Mapping[str, str]) -> float:
-    """The confidence from which diffusion keeps a token at once: the file's, else 0.9."""
+    """Return the confidence from which diffusion keeps a token at once: the file's, else 0.9."""
     return float(metadata.get(keys.TRIMODE_THRESHOLD, DEFAULT_THRESHOLD))

@@ -73,7 +73,7 @@ class Option:
 
 
 def option(default: T, help: str, **about: Any) -> T:
-    """A dataclass field with an `Option`. It is no field to a type checker, which sees the default and its type."""
+    """Return a dataclass field with an `Option`. To a type checker it is no field but the default and its type."""
     metadata = {_KEY: Option(help, **about)}
     return field(default=default, metadata=metadata)
 
@@ -129,7 +129,7 @@ class Row:
         return text if self.about.off is None else f"{text}, or {self.about.off:g}"
 
     def checked(self, value: Any) -> Any:
-        """The value in the field's own type. Raises TypeError for another type, ValueError outside the range."""
+        """Return the value in the field's own type. Raises TypeError for another type, ValueError outside the range."""
         value = checked(self.name, self.kind, value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             self._check_range(value)
@@ -148,7 +148,7 @@ class Row:
 
 @cache
 def rows(kind: type[Any]) -> Mapping[str, Row]:
-    """The options among the fields of a dataclass, by name."""
+    """Return the options among the fields of a dataclass, by name."""
     return {f.name: _row(f) for f in fields(kind) if _KEY in f.metadata}
 
 
@@ -175,7 +175,7 @@ def settle(options: Any) -> None:
 
 
 def engine_values(options: Any) -> dict[str, Any]:
-    """The values that go to the engine as they are."""
+    """Return the values that go to the engine as they are."""
     return {name: getattr(options, name) for name, row in rows(options.__class__).items() if row.about.engine}
 
 
@@ -183,7 +183,8 @@ def engine_values(options: Any) -> dict[str, Any]:
 
 
 def checked(name: str, kind: str, value: Any) -> Any:
-    """The value of an argument in the type that is meant: integers and floats of numpy become Python's, bytes text.
+    """Return the value of an argument in the type that is meant: integers and floats of numpy become Python's, bytes
+    text.
 
     `kind` is an annotation that options have, such as "int". Raises TypeError that names the argument, ValueError for
     numbers beyond all that the engine can hold and for bytes that are not UTF-8.
@@ -200,12 +201,12 @@ def checked(name: str, kind: str, value: Any) -> Any:
 
 
 def switch(name: str, value: bool | None) -> bool:
-    """An argument that is on or off; None: off. Raises TypeError."""
+    """Return an argument that is on or off; None: off. Raises TypeError."""
     return value is not None and bool(checked(name, "bool", value))
 
 
 def mapping(name: str, value: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """An argument with names and values; None: none. Raises TypeError."""
+    """Return an argument with names and values; None: none. Raises TypeError."""
     return {} if value is None else dict(checked(name, "Mapping[str, Any]", value))
 
 

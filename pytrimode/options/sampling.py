@@ -122,7 +122,7 @@ class Sampling:
         }
 
     def constraint(self, token_of: TokenOf) -> Constraint | None:
-        """What an answer must be. `token_of`: the id of a special token by its name, or -1.
+        """Return what an answer must be. `token_of`: the id of a special token by its name, or -1.
 
         Raises ValueError for a grammar that does not compile.
         """

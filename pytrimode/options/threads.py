@@ -78,12 +78,14 @@ def bounded_waiting() -> Iterator[None]:
 
 
 def default_threads() -> int:
-    """The number for engine, benchmark, encoding, evaluation and server."""
+    """Return the number for engine, benchmark, encoding, evaluation and server."""
     return thread_default().count
 
 
 def thread_default(root: Path = Path("/"), affinity: Collection[int] | None = None) -> ThreadDefault:
-    """The default with its reasons. For tests: `root` holds other `sys` and `proc` trees, `affinity` another mask."""
+    """Return the default with its reasons. For tests: `root` holds other `sys` and `proc` trees, `affinity` another
+    mask.
+    """
     online = _cpu_list(_read(root / _CPU / "online")) or set(range(os.cpu_count() or 1))
     usable = (_affinity() if affinity is None else set(affinity)) & online or online
     fast = _fast(root, usable)
@@ -117,14 +119,14 @@ def _cpu_list(text: str) -> set[int]:
 
 
 def _core(root: Path, cpu: int) -> frozenset[int]:
-    """The logical processors of a processor's core; itself alone where nothing tells."""
+    """Return the logical processors of a processor's core; itself alone where nothing tells."""
     topology = root / _CPU / f"cpu{cpu}" / "topology"
     siblings = _read(topology / "core_cpus_list") or _read(topology / "thread_siblings_list")
     return frozenset(_cpu_list(siblings) or {cpu})
 
 
 def _fast(root: Path, usable: set[int]) -> set[int]:
-    """The processors of the fast kind, or all where there is one kind."""
+    """Return the processors of the fast kind, or all where there is one kind."""
     performance = _cpu_list(_read(root / "sys/devices/cpu_core/cpus")) & usable
     if performance:
         return performance
@@ -151,7 +153,9 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
 
 
 def _upwards(mount: Path, path: str) -> list[Path]:
-    """A group's directory, those of all groups above it, and the mount: in a container it may be the group's own."""
+    """Return a group's directory, those of all groups above it, and the mount: in a container it may be the group's
+    own.
+    """
     parts = [part for part in path.split("/") if part not in ("", "..")]
     return [mount.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]
 
@@ -173,7 +177,7 @@ def _ratio(quota: str, period: str) -> float | None:
 
 
 def _mac_cores(sysctl: Callable[[str], int] | None = None) -> int:
-    """Performance cores, or all physical ones, of a Mac; 0 elsewhere."""
+    """Return the number of performance cores, or all physical ones, of a Mac; 0 elsewhere."""
     if sysctl is None:
         if sys.platform != "darwin":
             return 0
@@ -182,7 +186,7 @@ def _mac_cores(sysctl: Callable[[str], int] | None = None) -> int:
 
 
 def _sysctl(name: str) -> int:
-    """An integer that the kernel of a Mac tells; 0 for a name that it does not know."""
+    """Return an integer that the kernel of a Mac tells; 0 for a name that it does not know."""
     value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
     library = ctypes.CDLL(ctypes.util.find_library("c"))
     failed = library.sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)

@@ -61,7 +61,7 @@ CARDS = {
 
 
 def find_card(name: str) -> Card:
-    """The card of a name or a part of it, case and spaces aside. Raises ValueError where none or several match."""
+    """Return the card of a name or part of it, case and spaces aside. Raises ValueError where none or several match."""
 
     def plain(text: str) -> str:
         return "".join(text.lower().split())

@@ -47,7 +47,7 @@ def measure(
 
 @contextmanager
 def _files(shape: ModelShape) -> Iterator[tuple[Path, Path | None]]:
-    """The model and its LoRA; for a mere shape, files whose data is one hole and takes no room on the disk."""
+    """Yield the model and its LoRA; for a mere shape, files whose data is one hole and takes no room on the disk."""
     if shape.gguf:
         yield shape.gguf, shape.lora_gguf
         return

@@ -211,7 +211,7 @@ def _option(
 
 
 def layers_that_fit(layers: list[int], head: int, room: int) -> int:
-    """The largest `-ngl` for `room` bytes: libllama offloads the head first, then layers from the last one down."""
+    """Return the largest `-ngl` for `room` bytes: libllama offloads the head first, then layers from the last down."""
     offloaded = 0
     for n_bytes in [head, *reversed(layers)]:
         room -= n_bytes
@@ -222,7 +222,7 @@ def layers_that_fit(layers: list[int], head: int, room: int) -> int:
 
 
 def _choose(options: list[Option]) -> Option | None:
-    """A file is taken as it is; else the most bits up to q8_0, and the better cache."""
+    """Choose a file as it is; else the most bits up to q8_0, and the better cache."""
     stored = [option for option in options if option.quantization == AS_STORED]
     candidates = stored or [option for option in options if option.quantization not in NO_BETTER]
     for caches in PREFERRED_CACHES:

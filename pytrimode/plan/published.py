@@ -78,7 +78,7 @@ def _reference_ratio(card: Card) -> Comparison:
 
 
 def _forward_times(card: Card) -> list[Comparison]:
-    """Passes per second by rows."""
+    """Compare passes per second by rows."""
     load = _load("14B", 16)
     return [
         Comparison("B200, 14B", f"passes of {rows} rows", 1e3 / ms, 1 / pass_seconds(card, load, rows))

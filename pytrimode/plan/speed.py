@@ -104,12 +104,12 @@ def acceptance_from(tokens_per_forward: float, block_length: int = PUBLISHED_BLO
 
 
 def diffusion_tokens_per_forward(block_length: int = PUBLISHED_BLOCK) -> float:
-    """Published tokens per forward with the committing pass counted."""
+    """Return the published tokens per forward with the committing pass counted."""
     return block_length / (block_length / TPF_DIFFUSION + 1)
 
 
 def self_spec_tokens_per_forward(size: str | None, *, lora: bool) -> float:
-    """Published for the size ("3B", "8B", "14B"), 8B's for others; at a block length of 32."""
+    """Return what is published for the size ("3B", "8B", "14B"), 8B's for others; at a block length of 32."""
     return TPF_SELF_SPEC * (LORA_GAIN.get(size or "", LORA_GAIN["8B"]) if lora else 1.0)
 
 
@@ -117,7 +117,7 @@ def speeds(
     card: Card, load: Load, *, size: str | None = None, lora: bool = True, launch: Launch = Launch.GRAPH,
     block_lengths: tuple[int, ...] = BLOCK_LENGTHS,
 ) -> Speeds:  # fmt: skip
-    """The estimate for a card."""
+    """Return the estimate for a card."""
     acceptance = acceptance_from(self_spec_tokens_per_forward(size, lora=lora))
 
     def self_spec(block_length: int) -> float:

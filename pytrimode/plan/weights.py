@@ -33,7 +33,7 @@ class _Tensor(NamedTuple):
 
 @cache
 def chosen_types(hparams: Hyperparameters, quantization: str) -> dict[str, GgmlType]:
-    """The type of each tensor by its name, as the converter's `select_types` has libllama choose it."""
+    """Return the type of each tensor by its name, as the converter's `select_types` has libllama choose it."""
     metadata = Metadata()
     metadata.string(keys.GENERAL_ARCHITECTURE, keys.ARCHITECTURE)
     hparams.add_to(metadata)

@@ -71,7 +71,7 @@ async def _events(
     include_usage: bool,
     log: Object,
 ) -> AsyncIterator[bytes]:
-    """The events, all that wait in one go. An error ends the stream with an event of its own and without [DONE]."""
+    """Yield the events, all that wait in one go. An error ends the stream with its own event and without [DONE]."""
     begun: set[int] = set()
     usage: Object = {"usage": None} if include_usage else {}
     try:

@@ -19,7 +19,7 @@ from pytrimode.trimode import TriMode
 
 
 def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI:
-    """The application; its start begins to `load` the model, its end closes it. `app.state.host` is the Host."""
+    """Yield the application; its start begins to `load` the model, its end closes it. `app.state.host` is the Host."""
     host = Host(settings, load)
 
     @asynccontextmanager
@@ -46,7 +46,7 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
 
 
 def _middleware(settings: ServerSettings) -> list[Middleware]:
-    """The outermost first."""
+    """Return the layers around the routes, the outermost first."""
     stack = [Middleware(RequestLog)]
     if settings.cors_origins:
         stack.append(

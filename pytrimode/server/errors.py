@@ -69,17 +69,17 @@ class ApiError(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """The whole HTTP response."""
+        """Return the whole HTTP response."""
         return JSONResponse(self.body, self.status, self.headers)
 
 
 def not_supported(name: str) -> ApiError:
-    """A field of the API that the server knows and cannot honour."""
+    """Return a field of the API that the server knows and cannot honour."""
     return ApiError(400, f"{name} is not supported yet", param=name)
 
 
 def from_exception(error: Exception) -> ApiError:
-    """What a client is told of an exception; a ValueError is about the request, its text is for the client."""
+    """Return what a client is told of an exception; a ValueError is about the request, its text is for the client."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UnicodeError):

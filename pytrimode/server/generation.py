@@ -32,7 +32,7 @@ class Generation:
     """
 
     def __init__(self, cancels: Sequence[Callable[[], None]], capacity: int = CAPACITY) -> None:
-        """`cancels` end what makes the answers, one each."""
+        """Prepare the queue. `cancels` end what makes the answers, one each."""
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._pieces: deque[Piece] = deque()
@@ -76,7 +76,7 @@ class Generation:
         self._call(self._wake.set)
 
     def fail(self, error: ApiError) -> None:
-        """An answer cannot be made: the reader gets the exception. For worker threads."""
+        """Give the reader the exception of an answer that cannot be made. For worker threads."""
         self._call(self.abort, error)
 
     def abort(self, error: Exception) -> None:

@@ -15,7 +15,7 @@ _MESSAGE_IS_SAFE = (OSError, RuntimeError, MemoryError)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception for the log: type and frames, and its message where that cannot quote a client."""
+    """Return an exception for the log: type and frames, and its message where that cannot quote a client."""
     frames = traceback.extract_tb(error.__traceback__)
     described: dict[str, Any] = {
         "exception": type(error).__name__,

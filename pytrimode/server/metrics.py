@@ -42,11 +42,11 @@ class Metrics(Collector):
         )
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge that is asked for its value."""
+        """Add a gauge that is asked for its value."""
         self._gauges[name] = (text, value)
 
     def first_token(self, seconds: float) -> None:
-        """An answer has begun."""
+        """Count an answer that has begun."""
         self._first_token.observe(seconds)
 
     def answered(self, measured: Measured) -> None:
@@ -68,11 +68,11 @@ class Metrics(Collector):
         self.ended("refused")
 
     def text(self) -> bytes:
-        """The page, of type CONTENT_TYPE."""
+        """Return the page, of type CONTENT_TYPE."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry."""
+        """Yield all metrics, for the registry."""
         with self._lock:
             s, outcomes, max_tokens = self._sums.copy(), dict(self._outcomes), self._max_tokens
 

@@ -26,8 +26,8 @@ _NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
 def generation_options(
     fields: GenerationFields, defaults: GenerationOptions, max_tokens: int | None, *, reasoning_open: bool = False
 ) -> GenerationOptions:
-    """The options of the first answer. `max_tokens`: what is meant by leaving it out. `reasoning_open`: the prompt ends
-    inside reasoning, which a `response_format` leaves alone.
+    """Return the options of the first answer. `max_tokens`: what is meant by leaving it out. `reasoning_open`: the
+    prompt ends inside reasoning, which a `response_format` leaves alone.
 
     Translates a JSON schema, which may take a while. Raises ApiError for what is not supported, ValueError for
     impossible values.
@@ -59,7 +59,7 @@ def _logprobs(fields: GenerationFields) -> int | None:
 
 
 def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
-    """The options of the answer number `index` to one prompt: a seed counts up, or all would be the same."""
+    """Return the options of the answer number `index` to one prompt: a seed counts up, or all would be the same."""
     seed = options.sampling.seed
     if seed is None or index == 0:
         return options

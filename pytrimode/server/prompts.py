@@ -1,4 +1,4 @@
-"""From request bodies to prompts and step generators. All of it runs on a thread of `threads.deep_pool`."""
+"""Makes prompts and options of request bodies. All of it runs on a thread of `deep_pool` (`server/threads.py`)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Prompts:
         self._longest_token = max(len(model.detokenize([token], special=True)) for token in range(model.n_vocab))
 
     def chat(self, body: ChatCompletionRequest) -> Prepared:
-        """A chat answers to the end of the context unless told otherwise."""
+        """Prepare a chat's answers; they go to the end of the context unless told otherwise."""
         reasoning_format = body.reasoning_format or self._settings.reasoning_format
         check_reasoning_format(reasoning_format)
         template = self._model.chat_template
@@ -112,7 +112,7 @@ class Prompts:
         return self._prepare(body, options, asked)
 
     def apply_template(self, body: TemplateFields) -> str:
-        """The prompt of a conversation, an image in it as the token that begins it."""
+        """Return the prompt of a conversation, an image in it as the token that begins it."""
         return self._rendered(body)[0].replace(MARK, "")
 
     def _chat_prompt(self, body: TemplateFields) -> Prompt:
@@ -152,7 +152,7 @@ class Prompts:
         return self._pieces(tokens) if body.with_pieces else tokens
 
     def detokenize(self, body: DetokenizeRequest) -> str:
-        """The text of token ids, special tokens spelled out."""
+        """Return the text of token ids, special tokens spelled out."""
         return self._text(body.tokens)
 
     def _pieces(self, tokens: Sequence[int]) -> list[dict[str, Any]]:

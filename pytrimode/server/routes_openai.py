@@ -40,13 +40,13 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
 
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
-    """The model."""
+    """Return the model."""
     return {"object": "list", "data": [_describe(request.app.state.host.ready)]}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(request: Request, name: str) -> dict[str, Any]:
-    """The model, if that is its name."""
+    """Return the model, if that is its name."""
     ready: Ready = request.app.state.host.ready
     if name != ready.name:
         raise ApiError(404, f"this server has the model {ready.name}", param="model")

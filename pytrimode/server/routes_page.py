@@ -30,13 +30,13 @@ _HEADERS = {
 
 @router.get("/")
 async def page(request: Request) -> Response:
-    """The chat client."""
+    """Return the chat client."""
     return _file(request, "index.html")
 
 
 @router.get(PAGE + "{name:path}")
 async def part(request: Request, name: str) -> Response:
-    """A style sheet or a module of it."""
+    """Return a style sheet or a module of it."""
     return _file(request, name)
 
 

@@ -29,7 +29,7 @@ async def health(request: Request) -> dict[str, str]:
 
 @router.get("/props")
 async def props(request: Request) -> dict[str, Any]:
-    """What is served, and the defaults of a request."""
+    """Return what is served, and the defaults of a request."""
     host: Host = request.app.state.host
     ready = host.ready
     model = ready.model
@@ -50,7 +50,7 @@ async def props(request: Request) -> dict[str, Any]:
 
 @router.get("/slots")
 async def slots(request: Request, fail_on_no_slot: bool = False) -> list[dict[str, Any]]:
-    """What each slot does; 503 with `?fail_on_no_slot=1` when none is free."""
+    """Return what each slot does; 503 with `?fail_on_no_slot=1` when none is free."""
     host: Host = request.app.state.host
     model = host.ready.model
     if fail_on_no_slot and host.runner.processing == host.settings.n_parallel:

@@ -22,7 +22,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> dict[str, Any]:
 
 @router.post("/detokenize")
 async def detokenize(request: Request, body: DetokenizeRequest) -> dict[str, str]:
-    """The text of token ids."""
+    """Return the text of token ids."""
     host: Host = request.app.state.host
     prompts = host.ready.prompts
     return {"content": await host.text_work(lambda: prompts.detokenize(body))}
@@ -30,7 +30,7 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> dict[str, str
 
 @router.post("/apply-template")
 async def apply_template(request: Request, body: ApplyTemplateRequest) -> dict[str, str]:
-    """The prompt that a conversation becomes."""
+    """Return the prompt that a conversation becomes."""
     host: Host = request.app.state.host
     prompts = host.ready.prompts
     return {"prompt": await host.text_work(lambda: prompts.apply_template(body))}

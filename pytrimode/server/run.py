@@ -43,11 +43,11 @@ class Server(uvicorn.Server):
         )
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second; True ends the server."""
+        """Look for a reason to end, ten times a second; True ends the server."""
         return await super().on_tick(counter) or self.host.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called once, after a signal."""
+        """Shut down, after a signal."""
         self.host.runner.refuse_new()
         timer = asyncio.get_running_loop().call_later(self._settings.shutdown_timeout, self.host.runner.end_all)
         await super().shutdown(sockets)
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError that names the address."""
+    """Return a listening socket. Raises OSError that names the address."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=128)

@@ -98,7 +98,7 @@ class Runner:
         return generation
 
     def release(self, generation: Generation) -> None:
-        """The request is over: its answers are cancelled if they still run or wait."""
+        """End a request: its answers are cancelled if they still run or wait."""
         generation.close()
         for future in self._generations.pop(generation, []):
             if future.cancel():

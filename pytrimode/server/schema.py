@@ -81,7 +81,7 @@ def _field(row: Row) -> tuple[Any, Any]:
 
 
 def _with_options(body: B) -> B:
-    """The body with a field for each option of the table, None where the client leaves it to the server."""
+    """Return the body with a field for each option of the table, None where the client leaves it to the server."""
     fields: dict[str, Any] = {row.name: _field(row) for row in option_table().values() if not row.about.varies}
     about = {"__base__": body, "__module__": body.__module__, "__doc__": body.__doc__}
     return create_model(body.__name__, **about, **fields)  # type: ignore[no-any-return,call-overload]
@@ -104,7 +104,7 @@ class GenerationFields(Body):
     xtc_probability: float | None = None
 
     def given_options(self) -> dict[str, Any]:
-        """The options that the client named, by their names in Python."""
+        """Return the options that the client named, by their names in Python."""
         given: dict[str, Any] = {}
         for name, row in option_table().items():
             value = None if row.about.varies else getattr(self, name)

@@ -51,22 +51,22 @@ class Answer(ABC):
 
     @abstractmethod
     def _chunk(self, step: Step) -> Object | None:
-        """What the step adds; None for nothing."""
+        """Return what the step adds; None for nothing."""
 
     @abstractmethod
     def _closing(self, ending: Ending) -> list[Object]:
-        """The chunk that ends the answer, behind what was held back."""
+        """Return the chunk that ends the answer, behind what was held back."""
 
     @abstractmethod
     def _empty(self) -> Object:
-        """A chunk that adds nothing."""
+        """Return a chunk that adds nothing."""
 
     @abstractmethod
     def _whole(self, text: str, ending: Ending) -> Object:
-        """The answer in one piece."""
+        """Return the answer in one piece."""
 
     def chunks(self, step: Step) -> list[Object]:
-        """What a step becomes in a stream."""
+        """Return what a step becomes in a stream."""
         made = self._chunk(step)
         live = self._reading.live.of(step) if self._reading.live else None
         if live:
@@ -90,11 +90,11 @@ class Answer(ABC):
                 del self._logprobs[max(0, len(self._logprobs) - step.ending.details["repeated_tokens"]) :]
 
     def whole(self) -> Object:
-        """The answer made of the steps that were kept."""
+        """Return the answer made of the steps that were kept."""
         return self._numbered(self._whole("".join(self._text), self.ending or UNFINISHED))
 
     def envelope(self) -> Object:
-        """A chunk without choices, for what concerns all answers."""
+        """Return a chunk without choices, for what concerns all answers."""
         return self._empty() | {"choices": []}
 
     @property
@@ -111,7 +111,7 @@ class CompletionAnswer(Answer):
     """Of `/v1/completions`."""
 
     def opening(self) -> list[Object]:
-        """The prompt, if it is to be echoed."""
+        """Return the prompt, if it is to be echoed."""
         echo = self._reading.echo
         return [self._numbered(dict(self._writer.completion(echo)))] if echo else []
 
@@ -141,7 +141,7 @@ class ChatAnswer(Answer):
         self._n_calls = 0
 
     def opening(self) -> list[Object]:
-        """The role."""
+        """Return the role."""
         return [self._numbered(dict(self._writer.chat_chunk({"role": "assistant", "content": ""})))]
 
     def _chunk(self, step: Step) -> Object | None:

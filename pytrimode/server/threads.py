@@ -12,7 +12,7 @@ CHARS_HELD = 1 << 16
 
 
 def deep_pool(n_threads: int, name: str) -> ThreadPoolExecutor:
-    """A pool whose threads are there already, each with a stack for CHARS_HELD."""
+    """Return a pool whose threads are there already, each with a stack for CHARS_HELD."""
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
     before = threading.stack_size(CHARS_HELD * BYTES_PER_CHAR)
     try:

@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
-    """The result of `work`, as `asyncio.wait_for` without a task of its own: there is one for every body and token.
+    """Return the result of `work`, as `asyncio.wait_for` without a task of its own: there is one for every body and
+    token.
 
     Raises TimeoutError.
     """

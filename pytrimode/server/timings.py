@@ -17,7 +17,7 @@ class ServerTimings(Timings):
 
 
 def server_timings(measured: Measured) -> ServerTimings:
-    """The `timings` object of one answer."""
+    """Return the `timings` object of one answer."""
     timings = measured["timings"]
     return cast(
         "ServerTimings",
@@ -31,7 +31,7 @@ def server_timings(measured: Measured) -> ServerTimings:
 
 
 def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
-    """The `timings` of a response with several answers: sums, and the ratios of the sums."""
+    """Return the `timings` of a response with several answers: sums, and the ratios of the sums."""
     if len(parts) == 1:
         return server_timings(parts[0])
     each = [server_timings(part) for part in parts]
@@ -63,7 +63,7 @@ def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
 
 
 def sum_usage(parts: Sequence[Measured], choices_per_prompt: int) -> Usage:
-    """The `usage` of a response: a prompt counts once, however many answers it has (as OpenAI counts).
+    """Return the `usage` of a response: a prompt counts once, however many answers it has (as OpenAI counts).
 
     `parts`: in the order of `choices`, those of one prompt together.
     """

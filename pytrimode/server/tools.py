@@ -28,7 +28,7 @@ class Tools:
 
     @classmethod
     def of(cls, body: TemplateFields, template: ChatTemplate) -> Tools:
-        """Raises ApiError for a choice that cannot be kept."""
+        """Read the tools of a request. Raises ApiError for a choice that cannot be kept."""
         offered = [tool.model_dump(exclude_unset=True) for tool in body.tools or []]
         choice, only = _choice(body.tool_choice)
         if only is not None:
@@ -84,7 +84,7 @@ def _choice(wanted: str | dict[str, Any] | None) -> tuple[str, str | None]:
 
 
 def template_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as templates take it: the arguments of earlier calls as objects, not as JSON in a string."""
+    """Return a message as templates take it: the arguments of earlier calls as objects, not as JSON in a string."""
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return dict(message)

@@ -45,7 +45,7 @@ class Setting:
         return self.mode == modes.SELF_SPEC
 
     def with_lora(self) -> Setting:
-        """The same with the drafter LoRA."""
+        """Return the same with the drafter LoRA."""
         return replace(self, use_lora=True)
 
     def options(self, max_tokens: int, *, ignore_eos: bool = False) -> GenerationOptions:
@@ -62,7 +62,9 @@ class Setting:
 
 
 def settings_of(block_length: int, thresholds: Sequence[float], *, has_mask: bool) -> list[Setting]:
-    """What every file is asked: ar, and with a mask token self-spec without LoRA and diffusion at each threshold."""
+    """Return what every file is asked: ar, and with a mask token self-spec without LoRA and diffusion at each
+    threshold.
+    """
     if not has_mask:
         return [Setting(modes.AR)]
     diffusion = [Setting(modes.DIFFUSION, block_length, threshold) for threshold in thresholds]
@@ -121,7 +123,7 @@ class AnswerFigures(TypedDict):
 def answer_figures(
     mode: str, answers: Sequence[Answer], ar: Sequence[Answer], base: Sequence[Answer] | None
 ) -> AnswerFigures:
-    """Sums and shares. Acceptance as `pytrimode.bench.samples.Sample` counts it."""
+    """Compute sums and shares. Acceptance as `pytrimode.bench.samples.Sample` counts it."""
     passes = sum(answer["forward_passes"] for answer in answers)
     cycles = sum(answer["cycles"] for answer in answers)
     accepted = sum(answer["accepted"] for answer in answers)
@@ -145,7 +147,7 @@ def _equal(a: Sequence[Answer], b: Sequence[Answer]) -> float:
 
 
 def prompt_digest(prompt: Sequence[int]) -> str:
-    """A name for a prompt in a file."""
+    """Return a name for a prompt in a file."""
     return hashlib.sha256(repr(list(prompt)).encode()).hexdigest()[:16]
 
 

@@ -38,7 +38,7 @@ ANSWER_CONTEXT = 4096
 
 
 def evaluation_text() -> str:
-    """The text that ships: prose, documentation and code, none of it part of the calibration text."""
+    """Return the text that ships: prose, documentation and code, none of it part of the calibration text."""
     return Path(__file__).with_name(EVALUATION_TEXT).read_text(encoding="utf-8")
 
 
@@ -141,7 +141,7 @@ def _lazy(model: FileFacts, adapter: FileFacts | None, options: EvaluationOption
 
 
 def _about_logits(base: FileFacts, tokens: Sequence[int], plan: TextPlan) -> dict[str, object]:
-    """What saved log-probabilities depend on."""
+    """Return what saved log-probabilities depend on."""
     return {
         "base": base.identity,
         "text": hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:32],

@@ -52,7 +52,7 @@ class ModelFile:
 
 
 def model_file(path: Path, loras: Sequence[Path] | None) -> ModelFile:
-    """A model with given adapters, or None for the one beside it. Raises ConversionError for what is no model."""
+    """Return a model with given adapters, None for the one beside it. Raises ConversionError for what is no model."""
     facts = file_facts(path, is_adapter=False)
     if loras is None:
         beside = lora_path(path)
@@ -111,7 +111,7 @@ class LazyModel:
         """Called with the loaded model; may refuse it."""
 
     def __call__(self) -> TriMode:
-        """The model. Raises as TriMode."""
+        """Return the model. Raises as TriMode."""
         if self._loaded is None:
             self._loaded = TriMode(self._path, lora_path=self._lora, **self._options)
             if self.check:

@@ -66,12 +66,12 @@ Column = tuple[str, Callable[[Line], str]]
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """What was measured, and the table."""
+    """Return what was measured, and the table."""
     return f"{about_lines(evaluation)}\n\n{table(evaluation)}\n\n{LEGEND}"
 
 
 def about_lines(evaluation: Evaluation) -> str:
-    """What makes it comparable, as a list."""
+    """Return what makes it comparable, as a list."""
     about = evaluation["about"]
     lines = {
         "base": about["base"],
@@ -84,7 +84,7 @@ def about_lines(evaluation: Evaluation) -> str:
 
 
 def table(evaluation: Evaluation, columns: Sequence[Column] | None = None) -> str:
-    """A line for each file and each further LoRA; columns that nothing stands in are left out."""
+    """Return a line for each file and each further LoRA; columns that nothing stands in are left out."""
     found = lines(evaluation)
     chosen = columns or columns_of(evaluation)
     used = [column for column in chosen if any(column[1](line) for line in found)]

@@ -73,7 +73,7 @@ class Evaluation(TypedDict):
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """What `trimode-quantize eval --json` wrote. Raises ConversionError for anything else."""
+    """Return what `trimode-quantize eval --json` wrote. Raises ConversionError for anything else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -77,7 +77,7 @@ class TextPlan:
     seed: int = 0
 
     def pieces(self, kind: RowKind, number: int) -> list[Piece]:
-        """The passes over a chunk for a kind of rows.
+        """Return the passes over a chunk for a kind of rows.
 
         Those of the second half count, so that each has half a chunk before it, as in llama-perplexity. Blocks come
         last to first: a block takes over the cells of the tokens before it, and leaves those behind it to nobody.
@@ -97,7 +97,7 @@ class TextPlan:
         return found
 
     def _block(self, chunk: list[int], start: int, ratio: float, rng: np.random.Generator) -> Piece:
-        """The first token is clean, as in decoding; of the others so many are masked, at random places."""
+        """Return a block: the first token is clean, as in decoding; of the others some are masked at random."""
         block = chunk[start : start + self.block_length]
         n_masked = max(1, round(ratio * (len(block) - 1)))
         masked = sorted(int(i) + 1 for i in rng.permutation(len(block) - 1)[:n_masked])

@@ -57,14 +57,14 @@ class Run:
         self._base_answers: dict[str, list[Answer]] = {}
 
     def check_space(self, n_vocab: int, *, lora: bool) -> None:
-        """Raises ConversionError where the log-probabilities of the base will not fit."""
+        """Check the disk. Raises ConversionError where the log-probabilities of the base will not fit."""
         kinds = [*self._kinds, *([DRAFT_LORA] if lora else [])]
         n_rows = len(self._plan.chunks) * sum(len(p.rows) for kind in kinds for p in self._plan.pieces(kind, 0))
         there = self._store.path.stat().st_size
         check_space(self._store.path, max(0, LogProbs.BYTES * n_rows * n_vocab - there))
 
     def base(self, file: ModelFile, model: LazyModel) -> EvaluatedFile:
-        """The file that others are compared with; `model` has its first adapter. To be called first."""
+        """Return the file that others are compared with; `model` has its first adapter. To be called first."""
         self._reference = file.adapters[0] if file.adapters else None
         return self._file(file, model, BASE)
 
@@ -109,7 +109,7 @@ class Run:
         owner: str,
         plain: Mapping[str, Sequence[Answer]],
     ) -> EvaluatedAdapter:
-        """The drafts of a file with an adapter, `model` having both; `plain`: the file's answers without it."""
+        """Return the drafts of a file with an adapter, `model` having both; `plain`: the file's answers without it."""
         rows, answers = {}, {}
         if self._plan.mask_token >= 0:
             reference = self._reference.identity if self._reference else ""

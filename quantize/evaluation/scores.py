@@ -66,7 +66,7 @@ class LogProbs:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LogProbs:
-        """What `to_bytes` gave."""
+        """Return what `to_bytes` gave."""
         n, n_vocab = _HEAD.unpack_from(data)
         floats = np.frombuffer(data, np.float32, 2 * n, _HEAD.size)
         codes = np.frombuffer(data, np.uint16, n * n_vocab, _HEAD.size + floats.nbytes)

@@ -70,7 +70,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is put within it is in the file when it ends, or nothing of it."""
+        """Write all that is put within it when it ends, or nothing of it."""
         with self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -85,7 +85,7 @@ class Store:
         self._execute("INSERT INTO base VALUES (?, ?, ?, ?)", kind, chunk, piece, logprobs.to_bytes())
 
     def base(self, kind: str, chunk: int, piece: int) -> LogProbs:
-        """The base's rows of a pass."""
+        """Return the base's rows of a pass."""
         with self._errors():
             found = self._one(
                 "SELECT logprobs FROM base WHERE kind = ? AND chunk = ? AND piece = ?", kind, chunk, piece
@@ -98,7 +98,7 @@ class Store:
         self._execute("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?)", file, kind, chunk, *arrays)
 
     def scores(self, file: str, kind: str, chunk: int) -> Scores | None:
-        """The scores of a chunk, None where there are none yet."""
+        """Return the scores of a chunk, None where there are none yet."""
         with self._errors():
             found = self._one(
                 "SELECT nll, kld, same FROM scores WHERE file = ? AND kind = ? AND chunk = ?", file, kind, chunk
@@ -113,7 +113,7 @@ class Store:
         self._execute("INSERT INTO answers VALUES (?, ?, ?, ?)", file, setting, prompt, json.dumps(answer))
 
     def answer(self, file: str, setting: str, prompt: str) -> dict[str, Any] | None:
-        """An answer, None where there is none yet."""
+        """Return an answer, None where there is none yet."""
         with self._errors():
             found = self._one(
                 "SELECT answer FROM answers WHERE file = ? AND setting = ? AND prompt = ?", file, setting, prompt

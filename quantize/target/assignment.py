@@ -64,7 +64,7 @@ class Choices:
         return {tensor.name: of[i] for tensor, of, i in zip(self.tensors, self.kinds, chosen, strict=True)}
 
     def loss(self, kinds: Mapping[str, GgmlType]) -> float:
-        """The expected divergence of an assignment, nats per row."""
+        """Return the expected divergence of an assignment, nats per row."""
         return sum(
             entries[of.index(kinds[tensor.name])][1]
             for tensor, of, entries in zip(self.tensors, self.kinds, self.sizes_and_losses, strict=True)
@@ -99,7 +99,9 @@ def find_choices(
 
 
 def main_type(tensors: Sequence[SourceTensor], kinds: Mapping[str, GgmlType]) -> OutputType:
-    """The file type that comes nearest: of most quantized weights. Raises ConversionError where none are quantized."""
+    """Return the file type that comes nearest: of most quantized weights. Raises ConversionError where none are
+    quantized.
+    """
     weights: Counter[GgmlType] = Counter()
     for tensor in tensors:
         kind = kinds[tensor.name]
@@ -112,7 +114,7 @@ def main_type(tensors: Sequence[SourceTensor], kinds: Mapping[str, GgmlType]) ->
 
 
 def as_wishes(kinds: Mapping[str, GgmlType]) -> TypeOptions:
-    """What tells libllama to take exactly these types."""
+    """Return what tells libllama to take exactly these types."""
     return TypeOptions(tensor_types=tuple((f"^{re.escape(name)}$", kind) for name, kind in kinds.items()))
 
 
@@ -124,7 +126,7 @@ def described(tensors: Sequence[SourceTensor], kinds: Mapping[str, GgmlType]) ->
 
 
 def _wished(tensor: SourceTensor, wishes: TypeOptions) -> GgmlType | None:
-    """What the user says, and for vectors what they are."""
+    """Return what the user says, and for vectors what they are."""
     if len(tensor.shape) < 2:
         return tensor.kind
     if tensor.name == HEAD and wishes.leave_output_tensor:
@@ -180,7 +182,7 @@ def _losses(
 
 
 def _sample(tensor: SourceTensor, threads: int) -> NDArray[np.float32]:
-    """Some rows of a matrix, float32, from all over it."""
+    """Return some rows of a matrix, float32, from all over it."""
     n_cols = tensor.shape[-1]
     n_rows = prod(tensor.shape) // n_cols
     row_bytes = tensor.kind.n_bytes((n_cols,))

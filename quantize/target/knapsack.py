@@ -19,7 +19,7 @@ Choices = Sequence[tuple[int, float]]
 
 
 def best_choices(items: Sequence[Choices], budget: int) -> list[int] | None:
-    """The index of the choice for each item; None when even the smallest choices exceed the budget.
+    """Return the index of the choice for each item; None when even the smallest choices exceed the budget.
 
     The same input gives the same result; of equal losses the smaller size wins.
     """
@@ -46,7 +46,7 @@ def best_choices(items: Sequence[Choices], budget: int) -> list[int] | None:
 def _extend(
     sizes: NDArray[np.int64], losses: NDArray[np.float64], choices: Choices, budget: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """The sums with one more item: sizes, losses, and of each the sum and the choice it was made of."""
+    """Return the sums with one more item: sizes, losses, and of each the sum and the choice it was made of."""
     choice_sizes = np.array([size for size, _ in choices], np.int64)
     choice_losses = np.array([loss for _, loss in choices])
     all_sizes = (sizes[:, None] + choice_sizes).ravel()

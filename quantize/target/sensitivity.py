@@ -61,7 +61,7 @@ class SensitivityOptions:
 
 
 def probe_of(tensor: SourceTensor) -> GgmlType | None:
-    """The type that a matrix is tried with; None for a vector, and for rows that no type divides."""
+    """Return the type that a matrix is tried with; None for a vector, and for rows that no type divides."""
     if len(tensor.shape) < 2:
         return None
     return next((kind for kind in PROBES if tensor.shape[-1] % kind.block == 0), None)
@@ -158,7 +158,7 @@ class _Rows:
 
 
 def _rows_digest(options: SensitivityOptions) -> str:
-    """What the rows and the way to measure depend on."""
+    """Return what the rows and the way to measure depend on."""
     about = [FORMAT, N_CTX, options.chunks, MASK_RATIO, [kind.name for kind in PROBES], calibration_text()]
     return hashlib.sha256(repr(about).encode()).hexdigest()[:32]
 

@@ -54,7 +54,7 @@ class Target:
         return int((self.bits_per_weight or 0) * n_params / 8) if self.n_bytes is None else self.n_bytes
 
     def steps(self, what: str) -> Callable[[int, int], None] | None:
-        """The progress of one part of the work."""
+        """Return the progress of one part of the work."""
         report = self.progress
         return None if report is None else lambda done, total: report(what, done, total)
 
