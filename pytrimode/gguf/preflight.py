@@ -48,9 +48,9 @@ def check_model(path: Path) -> CheckedModel:
     cannot be read.
     """
     first = read_gguf_header(path)
+    headers = read_parts(first)
     values = Values(first)
     _check_kind(values)
-    headers = read_parts(first)
     shape = model_shape(values)
     n_vocab = check_vocabulary(values)
     _check_tensors(headers, shape, n_vocab)

@@ -343,7 +343,7 @@ def test_inputs_that_are_no_model(source: Path, out: Path, tmp_path: Path, check
     assert "trimode-convert reads checkpoints" in said(checkpoint)
     assert "not a GGUF file" in said(tmp_path / "text.gguf")
     assert "it is truncated" in said(tmp_path / "cut.gguf")
-    assert "adapter of architecture mistral3, expected a model" in said(source.with_name("source-drafter-lora.gguf"))
+    assert "general.type is 'adapter', expected 'model'" in said(source.with_name("source-drafter-lora.gguf"))
 
 
 def test_input_is_never_its_own_output(source: Path) -> None:
