@@ -104,7 +104,7 @@ def check_mmproj(path: Path) -> GgufHeader:
     found = header.metadata.get(keys.GENERAL_ARCHITECTURE)
     if found != vision_keys.ARCHITECTURE:
         raise Values(header).error(
-            f"{keys.GENERAL_ARCHITECTURE} is {shown(found)}, expected '{vision_keys.ARCHITECTURE}': give an mmproj file"
+            f"{keys.GENERAL_ARCHITECTURE}: expected {vision_keys.ARCHITECTURE}, found {shown(found).strip(chr(39))}: not a vision tower"
         )
     return header
 

@@ -18,6 +18,8 @@ from pytrimode.convert import lora_path
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["-t", "1", "-n", "40", "-r", "2", "-c", "256"]
 
 

@@ -293,7 +293,7 @@ def test_a_directory_or_file_that_is_no_model_is_refused(tmp_path: Path, tiny_gg
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match="not a tri-mode model"):
         plan(tmp_path)
-    with pytest.raises(ValueError, match="no model of architecture mistral3"):
+    with pytest.raises(ValueError, match=r"general\.type is 'adapter', expected 'model'"):
         plan(lora_path(tiny_gguf("q8_0")))
 
 

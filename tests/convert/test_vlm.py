@@ -20,6 +20,8 @@ from pytrimode.convert.check import check
 from pytrimode.convert.cli import main
 from pytrimode.quantize.card import model_card
 
+pytestmark = pytest.mark.slow
+
 N_TEXT, N_VISION = 21, 2 + 2 * 9 + 4
 HEADS = 2
 

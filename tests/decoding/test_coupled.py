@@ -13,6 +13,8 @@ from support.joint_distribution import load_agreeing_model
 from pytrimode import TriMode
 from pytrimode.options.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 N_PROMPTS = 5
 
 

@@ -19,6 +19,8 @@ from pytrimode import TriMode
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.options.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 N = 20
 """Answers of each model: every schema greedy and at a temperature, twice."""
 

@@ -11,6 +11,8 @@ from support.json_models import MAX_TOKENS, fault, models
 
 from pytrimode import TriMode
 
+pytestmark = pytest.mark.slow
+
 N = 12
 QUESTION = [{"role": "user", "content": "Hello"}]
 MODES: dict[str, dict[str, Any]] = {

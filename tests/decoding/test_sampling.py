@@ -34,6 +34,8 @@ from support.sampling_reference import RULES, WRONG_RULES, Distributions, trunca
 from pytrimode import TriMode
 from pytrimode.options.sampling import COUPLED, REJECTION, Sampling
 
+pytestmark = pytest.mark.slow
+
 N_DRAWS = 1000
 PROMPT = PROMPTS[2]
 BLOCK_LENGTHS = (2, 4, 16)

@@ -39,6 +39,8 @@ from support.stock_sampler import stock_distribution, stock_vocab
 from pytrimode import TriMode
 from pytrimode.options.sampling import COUPLED, REJECTION, SAMPLERS, Sampling
 
+pytestmark = pytest.mark.slow
+
 # The same examples in every run: a float that falls exactly on an edge is then met always or never.
 steady = settings(derandomize=True, deadline=None, max_examples=150)
 MASK, N_VOCAB = 100, 400

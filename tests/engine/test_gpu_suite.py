@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SUITE = Path(__file__).resolve().parents[2] / "tools/gpu_suite"
 
 

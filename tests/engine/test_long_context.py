@@ -16,6 +16,8 @@ from transformers import DynamicCache
 from pytrimode import TriMode, _native
 from pytrimode.convert import convert
 
+pytestmark = pytest.mark.slow
+
 ORIGINAL_MAX = 16384
 N_TOKENS = ORIGINAL_MAX + 300
 BLOCK_START = N_TOKENS - 16

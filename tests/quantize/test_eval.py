@@ -28,6 +28,8 @@ from pytrimode.quantize.evaluation.rows import CAUSAL, DRAFT, ROWS_PER_PASS, Tex
 from pytrimode.quantize.evaluation.scores import LogProbs, score
 from pytrimode.quantize.importance.calibration import calibration_text
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def evaluation(q8_gguf: Path, q4_gguf: Path, unseen: str) -> Evaluation:

@@ -22,6 +22,8 @@ from pytrimode.quantize.evaluation.report import markdown
 from pytrimode.quantize.evaluation.results import Evaluation
 from pytrimode.quantize.evaluation.store import Store
 
+pytestmark = pytest.mark.slow
+
 # --- What is refused -----------------------------------------------------------------------------------------------
 
 

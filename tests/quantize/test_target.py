@@ -31,6 +31,8 @@ from pytrimode.quantize.target.knapsack import MAX_STATES, best_choices
 from pytrimode.quantize.target.sensitivity import MASK_RATIO, N_CTX, SensitivityOptions, measure_sensitivity
 from pytrimode.quantize.target.target import Target
 
+pytestmark = pytest.mark.slow
+
 UP = "blk.3.ffn_up.weight"
 
 

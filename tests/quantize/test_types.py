@@ -15,6 +15,8 @@ from pytrimode.convert import ConversionError, TypeOptions, convert
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType
 
+pytestmark = pytest.mark.slow
+
 LAYERS = (26, 34, 40)
 """Those of the 3B, the 8B and the 14B checkpoint."""
 NEEDS_IMATRIX = {"q2_k_s", "iq3_xs", "iq3_xxs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s"}

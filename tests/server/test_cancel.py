@@ -20,6 +20,8 @@ from pytrimode.convert import convert
 from pytrimode.options.modes import AUTO, MODES
 from pytrimode.server.runner import Slot
 
+pytestmark = pytest.mark.slow
+
 COMPLETIONS = "/v1/completions"
 ENDLESS = LONG | {"stream": True, "loop_window": 0}
 MOST_PASSES = 2

@@ -25,6 +25,8 @@ from pytrimode.server.generation import CAPACITY
 from pytrimode.server.metrics import Metrics
 from pytrimode.server.runner import Run, Runner
 
+pytestmark = pytest.mark.slow
+
 COMPLETIONS = "/v1/completions"
 SHORT = {"prompt": "Hello", "max_tokens": 2}
 ALL_MODES = (*MODES, AUTO)

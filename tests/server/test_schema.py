@@ -10,6 +10,8 @@ import hypothesis
 import pytest
 from support.serving import Served, loader, served
 
+pytestmark = pytest.mark.slow
+
 schemathesis = pytest.importorskip("schemathesis")
 
 

@@ -26,19 +26,6 @@ def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[
     return emitted, last
 
 
-def decode_many(
-    model: TriMode, tokens: Sequence[int], requests: Sequence[dict[str, Any]]
-) -> list[tuple[list[int], Stats]]:
-    """The same for several requests of one prompt, side by side as far as the model has slots."""
-    options = [GenerationOptions(**{"sampling": Sampling(temperature=0.0)} | request) for request in requests]
-    emitted: list[list[int]] = [[] for _ in requests]
-    last: dict[int, Stats] = {}
-    for number, event in model.run_many([(tokens, model.resolve(o, len(tokens))) for o in options], model.n_parallel):
-        emitted[number] += event.tokens
-        last[number] = event.stats
-    return [(emitted[number], last[number]) for number in range(len(requests))]
-
-
 def targets(
     model: TriMode, tokens: Sequence[int], sampling: Sampling, max_tokens: int, **options: Any
 ) -> tuple[list[int], list[dict[int, float]]]:

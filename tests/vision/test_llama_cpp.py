@@ -13,6 +13,8 @@ from support.vlm import BREAK, make_vlm, picture
 from pytrimode import _native
 from pytrimode.convert import convert
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("kind", "act", "bias"), [("f16", "silu", False), ("q8_0", "silu", False), ("f32", "gelu", True)]
