@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 from support.documents import DOCUMENTS, ROOT, name
 
-PYTHON = [path for room in ("pytrimode", "convert", "quantize") for path in sorted((ROOT / room).rglob("*.py*"))]
+PYTHON = [
+    path
+    for room in ("pytrimode", "convert", "quantize")
+    for path in sorted((ROOT / room).rglob("*.py*"))
+    if path.suffix in (".py", ".pyi")
+]
 NATIVE = [path for path in sorted((ROOT / "native").rglob("*")) if path.suffix in (".h", ".cpp")]
 FOREIGN = {
     "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ChatOpenAI", "PrivateDevices", "GBNF",
@@ -24,8 +29,6 @@ def python_names() -> dict[str, set[str]]:
     """Every class, function and method of the package, with the names that it defines or takes."""
     found: dict[str, set[str]] = {}
     for path in PYTHON:
-        if path.suffix not in (".py", ".pyi"):
-            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 inner = found.setdefault(node.name, set())
