@@ -4,47 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
+from pytrimode.answers.sums import sum_timings, sum_usage
+from pytrimode.async_run import Piece
+from pytrimode.server.desk import Generation
 from pytrimode.server.errors import from_exception
 from pytrimode.server.event_stream import EventStream
-from pytrimode.server.generation import Generation, Piece
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import log_fields
-from pytrimode.server.prompts import Prepared
-from pytrimode.server.shapes import Answer, Object
-from pytrimode.server.timings import sum_timings, sum_usage
+from pytrimode.server.prompts import Object, Prepared
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_log = logging.getLogger(__name__)
 
 
-async def answer(
-    request: Request, host: Host, prepared: Prepared, answers: Sequence[Answer], *, stream: bool, include_usage: bool
-) -> Response:
+async def answer(request: Request, host: Host, prepared: Prepared, *, stream: bool, include_usage: bool) -> Response:
     """Run the answers and send them. Errors before the first token are a response of their own, also with `stream`."""
     log = log_fields(request.scope)
-    log["mode"] = prepared.runs[0].options.mode
+    log["mode"] = prepared.asked[0].options.mode
     log["stream"] = stream
-    generation = host.runner.submit(prepared.runs, host.settings.timeout)
+    generation = host.desk.open(prepared)
     watch = asyncio.create_task(_abort_when_gone(request, generation))
     streaming = False
     try:
+        await generation.begin()
         if not stream:
-            return JSONResponse(await _collect(generation, answers, prepared.choices_per_prompt, log))
+            return JSONResponse(await _collect(generation, prepared, log))
         first = await generation.pieces()
-        events = _events(generation, first, answers, prepared.choices_per_prompt, include_usage, log)
+        events = _events(generation, first, prepared, include_usage, log)
         streaming = True
-        return EventStream(events, host, generation, watch, log)
+        return EventStream(events, host.settings.write_timeout, generation, watch, log)
     finally:
         if not streaming:
             watch.cancel()
-            host.runner.release(generation)
+            generation.close()
 
 
 async def _abort_when_gone(request: Request, generation: Generation) -> None:
@@ -54,34 +51,33 @@ async def _abort_when_gone(request: Request, generation: Generation) -> None:
     generation.abort(ClientDisconnect())
 
 
-async def _collect(generation: Generation, answers: Sequence[Answer], per_prompt: int, log: Object) -> Object:
+async def _collect(generation: Generation, prepared: Prepared, log: Object) -> Object:
+    answers = prepared.answers
     while pieces := await generation.pieces():
-        for piece in pieces:
-            answers[piece.index].keep(piece.step)
+        for index, step in pieces:
+            answers[index].keep(step)
     wholes = [answer.whole() for answer in answers]
-    _log_answers(log, answers, per_prompt)
-    return wholes[0] | {"choices": [whole["choices"][0] for whole in wholes]} | _summed(answers, per_prompt)
+    _log_answers(log, prepared)
+    whole: Object = wholes[0] | {"choices": [whole["choices"][0] for whole in wholes]} | _summed(prepared)
+    return whole
 
 
 async def _events(
-    generation: Generation,
-    pieces: list[Piece],
-    answers: Sequence[Answer],
-    per_prompt: int,
-    include_usage: bool,
-    log: Object,
+    generation: Generation, pieces: list[Piece], prepared: Prepared, include_usage: bool, log: Object
 ) -> AsyncIterator[bytes]:
     """The events, all that wait in one go. An error ends the stream with an event of its own and without [DONE]."""
-    begun: set[int] = set()
+    answers, begun = prepared.answers, set[int]()
     usage: Object = {"usage": None} if include_usage else {}
     try:
         while pieces:
             chunks: list[Object] = []
-            for index, step in ((piece.index, piece.step) for piece in pieces):
+            for index, step in pieces:
                 if index not in begun:
                     begun.add(index)
-                    chunks += answers[index].opening()
+                    chunks += _openings(answers[index].opening())
                 chunks += answers[index].chunks(step)
+                if step.ending:  # usage comes in a chunk of its own, for those who ask for it
+                    chunks[-1].pop("usage", None)
             if chunks:
                 yield b"".join([_event(chunk | usage) for chunk in chunks])
             pieces = await generation.pieces()
@@ -89,26 +85,32 @@ async def _events(
         raise
     except Exception as error:
         failure = from_exception(error)
-        if failure is not error:
-            _log.error("a stream failed", exc_info=error)
         log["outcome"] = failure.body["error"]["type"]
         yield _event(failure.body)
         return
-    _log_answers(log, answers, per_prompt)
+    _log_answers(log, prepared)
     if include_usage:
-        yield _event(answers[0].envelope() | _summed(answers, per_prompt))
+        yield _event(answers[0].empty() | {"choices": []} | _summed(prepared))
     yield b"data: [DONE]\n\n"
 
 
-def _summed(answers: Sequence[Answer], per_prompt: int) -> Object:
-    parts = [answer.measured for answer in answers]
-    return {"usage": sum_usage(parts, per_prompt), "timings": sum_timings(parts)}
+def _openings(chunks: Sequence[Object]) -> Sequence[Object]:
+    """With empty content beside the role, as OpenAI has it."""
+    for chunk in chunks:
+        if "delta" in chunk["choices"][0]:
+            chunk["choices"][0]["delta"].setdefault("content", "")
+    return chunks
+
+
+def _summed(prepared: Prepared) -> Object:
+    parts = [answer.measured for answer in prepared.answers]
+    return {"usage": sum_usage(parts, prepared.choices_per_prompt), "timings": sum_timings(parts)}
 
 
 def _event(data: Object) -> bytes:
     return b"data: " + _encode(data).encode() + b"\n\n"
 
 
-def _log_answers(log: Object, answers: Sequence[Answer], per_prompt: int) -> None:
-    usage = sum_usage([answer.measured for answer in answers], per_prompt)
+def _log_answers(log: Object, prepared: Prepared) -> None:
+    usage = sum_usage([answer.measured for answer in prepared.answers], prepared.choices_per_prompt)
     log.update({name: usage[name] for name in ("prompt_tokens", "completion_tokens", "forward_passes")})

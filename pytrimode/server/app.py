@@ -26,6 +26,7 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         host.start()
         yield
+        host.cancel_all()
         await run_in_threadpool(host.close)
 
     # The pages of FastAPI's documentation load scripts from the network: only the schema is served.

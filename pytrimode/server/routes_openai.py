@@ -7,13 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pytrimode.answers.results import ResultWriter
 from pytrimode.server.answers import answer
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host, Ready
-from pytrimode.server.prompts import Prepared
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
-from pytrimode.server.shapes import Answer, ChatAnswer, CompletionAnswer
 
 router = APIRouter()
 _LIGHT_BYTES = 1024
@@ -26,7 +23,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
     host: Host = request.app.state.host
     ready = host.ready
     prepared = await host.text_work(lambda: ready.prompts.chat(body), **_weight(request, body, template=True))
-    return await answer(request, host, prepared, _answers(ChatAnswer, ready, prepared), **_sending(body))
+    return await answer(request, host, prepared, **_sending(body))
 
 
 @router.post("/v1/completions", responses=_STREAMED)
@@ -35,7 +32,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     host: Host = request.app.state.host
     ready = host.ready
     prepared = await host.text_work(lambda: ready.prompts.completion(body), **_weight(request, body))
-    return await answer(request, host, prepared, _answers(CompletionAnswer, ready, prepared), **_sending(body))
+    return await answer(request, host, prepared, **_sending(body))
 
 
 @router.get("/v1/models")
@@ -57,13 +54,10 @@ def _weight(request: Request, body: GenerationFields, *, template: bool = False)
     """Whether there is a `grammar` to compile; `light`: neither that nor a template to render, which is a stranger's,
     nor more than a short text: less than half a millisecond."""
     size = int(request.headers.get("content-length", _LIGHT_BYTES + 1))
-    grammar = bool(body.response_format or any(getattr(body, name, None) for name in ("grammar", "tools")))
+    grammar = bool(
+        body.response_format or any(getattr(body, name, None) for name in ("grammar", "tools", "constraint"))
+    )
     return {"light": size <= _LIGHT_BYTES and not grammar and not template, "grammar": grammar}
-
-
-def _answers(kind: type[Answer], ready: Ready, prepared: Prepared) -> list[Answer]:
-    writer = ResultWriter(ready.name)
-    return [kind(writer, index, reading) for index, reading in enumerate(prepared.readings)]
 
 
 def _sending(body: GenerationFields) -> dict[str, bool]:

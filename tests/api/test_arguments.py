@@ -130,8 +130,8 @@ def test_none_means_the_default_of_the_method(model: TriMode) -> None:
         assert text_of(method(prompt, **chosen)) == text_of(method(prompt, **GREEDY))
     # The methods' own defaults, not those of the dataclass.
     hot, cold = (
-        model._completion_job(PROMPT, temperature=None, max_tokens=4).options.engine,
-        model._chat_job(QUESTION, temperature=None).options.engine,
+        model.jobs.asked_completion(PROMPT, temperature=None, max_tokens=4).options.engine,
+        model.jobs.asked_chat(QUESTION, temperature=None).options.engine,
     )
     assert (hot["temperature"], cold["temperature"]) == (0.8, 0.2)
 
@@ -139,7 +139,7 @@ def test_none_means_the_default_of_the_method(model: TriMode) -> None:
 def test_seed_minus_one_and_none(q8_gguf: Path) -> None:
     with TriMode(q8_gguf, n_ctx=128, n_threads=1, seed=7) as seeded:
         seeds = [
-            seeded._completion_job(PROMPT, **options).options.engine["seed"]
+            seeded.jobs.asked_completion(PROMPT, **options).options.engine["seed"]
             for options in ({}, {"seed": None}, {"seed": 3}, {"seed": -1}, {"seed": -1}, {"seed": -2})
         ]
     assert seeds[:3] == [7, 7, 3]

@@ -82,7 +82,7 @@ def test_errors_are_the_clients_exceptions(client: Any, q8_gguf: Path) -> None:
     assert caught.value.param == "top_logprobs"
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="any", input="x")
-    with served(loader(q8_gguf, LONG_CONTEXT), api_keys=("right",), max_queue=0) as guarded:
+    with served(loader(q8_gguf, LONG_CONTEXT, max_queue=0), api_keys=("right",)) as guarded:
         options: Any = {"base_url": guarded.url + "/v1", "max_retries": 0}
         with openai.OpenAI(api_key="wrong", **options) as wrong, pytest.raises(openai.AuthenticationError):
             wrong.models.list()

@@ -130,7 +130,7 @@ def test_failures_tell_clients_nothing_and_logs_no_prompts(q8_gguf: Path, caplog
 
 def test_settings_that_make_no_server_are_refused() -> None:
     for wrong in (
-        {"max_queue": -1},
+        {"max_body_bytes": 0},
         {"timeout": 0},
         {"api_keys": ("",)},
         {"api_keys": ("schlüssel",)},
