@@ -32,7 +32,7 @@ N_TOKENS = 1 + 3 * (4 + 1)
 
 @pytest.fixture(scope="module")
 def server(vlm_gguf: Path) -> Iterator[Served]:
-    with served(loader(vlm_gguf, 1024, 2), n_parallel=2, max_body_bytes=32 << 20) as running:
+    with served(loader(vlm_gguf, 1024, 2), max_body_bytes=32 << 20) as running:
         yield running
 
 
