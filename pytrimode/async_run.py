@@ -108,13 +108,13 @@ class AsyncRun:
         if not self._closed:
             self._error = error
             self.close()
-            self._wake.set()
 
     def close(self) -> None:
         """Cancel what still runs or waits: a running request ends with its current forward pass."""
         if self._closed:
             return
         self._closed = True
+        self._wake.set()
         if self._encoding:
             self._encoding()
         for request in self._requests:

@@ -58,6 +58,12 @@ _DEFAULT = ServerSettings()
     help="File with a key per line.",
 )
 @click.option(
+    "--allowed-hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name that clients without a key may reach this machine by, such as host.docker.internal; repeatable.",
+)
+@click.option(
     "--cors-origins",
     multiple=True,
     metavar="ORIGIN",
@@ -133,6 +139,7 @@ def command(
     alias: str | None,
     api_keys: tuple[str, ...],
     api_key_file: Path | None,
+    allowed_hosts: tuple[str, ...],
     cors_origins: tuple[str, ...],
     parallel: int,
     max_queue: int,
@@ -165,6 +172,7 @@ def command(
         port=port,
         alias=alias,
         api_keys=(*api_keys, *_keys_in(api_key_file)),
+        allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
         max_body_bytes=max_body or (VISION_BODY_BYTES if tower else _DEFAULT.max_body_bytes),
         max_prompt_tokens=max_prompt,

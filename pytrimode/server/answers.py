@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
@@ -18,30 +19,48 @@ from pytrimode.server.event_stream import EventStream
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import log_fields
 from pytrimode.server.prompts import Object, Prepared
+from pytrimode.server.time_limit import within
 
+_log = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds in which what goes wrong is a response of its own; then a stream begins, whose errors are events."""
+SILENCE = 5.0
+"""Seconds after which a stream has a comment: clients and proxies give up on one that says nothing."""
+COMMENT = b": waiting\n\n"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 async def answer(request: Request, host: Host, prepared: Prepared, *, stream: bool, include_usage: bool) -> Response:
-    """Run the answers and send them. Errors before the first token are a response of their own, also with `stream`."""
+    """Run the answers and send them. Errors of the first seconds, before the first token, are a response of
+    their own, also with `stream`."""
     log = log_fields(request.scope)
     log["mode"] = prepared.asked[0].options.mode
     log["stream"] = stream
     generation = host.desk.open(prepared)
     watch = asyncio.create_task(_abort_when_gone(request, generation))
+    begun = asyncio.create_task(_begin(generation))
     streaming = False
     try:
-        await generation.begin()
         if not stream:
-            return JSONResponse(await _collect(generation, prepared, log))
-        first = await generation.pieces()
-        events = _events(generation, first, prepared, include_usage, log)
+            return JSONResponse(await _collect(generation, await begun, prepared, log))
+        await asyncio.wait({begun}, timeout=PATIENCE)
+        if begun.done():
+            begun.result()
+        events = _events(generation, begun, prepared, include_usage, log)
         streaming = True
         return EventStream(events, host.settings.write_timeout, generation, watch, log)
     finally:
         if not streaming:
             watch.cancel()
             generation.close()
+            begun.cancel()
+
+
+async def _begin(generation: Generation) -> list[Piece]:
+    """Queue the answers; their first steps."""
+    await generation.begin()
+    return await generation.pieces()
 
 
 async def _abort_when_gone(request: Request, generation: Generation) -> None:
@@ -51,11 +70,12 @@ async def _abort_when_gone(request: Request, generation: Generation) -> None:
     generation.abort(ClientDisconnect())
 
 
-async def _collect(generation: Generation, prepared: Prepared, log: Object) -> Object:
+async def _collect(generation: Generation, pieces: list[Piece], prepared: Prepared, log: Object) -> Object:
     answers = prepared.answers
-    while pieces := await generation.pieces():
+    while pieces:
         for index, step in pieces:
             answers[index].keep(step)
+        pieces = await generation.pieces()
     wholes = [answer.whole() for answer in answers]
     _log_answers(log, prepared)
     whole: Object = wholes[0] | {"choices": [whole["choices"][0] for whole in wholes]} | _summed(prepared)
@@ -63,28 +83,41 @@ async def _collect(generation: Generation, prepared: Prepared, log: Object) -> O
 
 
 async def _events(
-    generation: Generation, pieces: list[Piece], prepared: Prepared, include_usage: bool, log: Object
+    generation: Generation,
+    begun: asyncio.Task[list[Piece]],
+    prepared: Prepared,
+    include_usage: bool,
+    log: Object,
 ) -> AsyncIterator[bytes]:
-    """The events, all that wait in one go. An error ends the stream with an event of its own and without [DONE]."""
-    answers, begun = prepared.answers, set[int]()
+    """The events, all that wait in one go, and comments while there are none. An error ends the stream with an event of
+    its own and without [DONE]."""
+    answers, opened = prepared.answers, set[int]()
     usage: Object = {"usage": None} if include_usage else {}
     try:
+        while not begun.done():
+            yield COMMENT
+            await asyncio.wait({begun}, timeout=SILENCE)
+        pieces = begun.result()
         while pieces:
             chunks: list[Object] = []
             for index, step in pieces:
-                if index not in begun:
-                    begun.add(index)
+                if index not in opened:
+                    opened.add(index)
                     chunks += _openings(answers[index].opening())
                 chunks += answers[index].chunks(step)
                 if step.ending:  # usage comes in a chunk of its own, for those who ask for it
                     chunks[-1].pop("usage", None)
             if chunks:
                 yield b"".join([_event(chunk | usage) for chunk in chunks])
-            pieces = await generation.pieces()
+            while (more := await _within(SILENCE, generation)) is None:
+                yield COMMENT
+            pieces = more
     except ClientDisconnect:
         raise
     except Exception as error:
         failure = from_exception(error)
+        if failure is not error:
+            _log.error("a stream failed", exc_info=error)
         log["outcome"] = failure.body["error"]["type"]
         yield _event(failure.body)
         return
@@ -92,6 +125,14 @@ async def _events(
     if include_usage:
         yield _event(answers[0].empty() | {"choices": []} | _summed(prepared))
     yield b"data: [DONE]\n\n"
+
+
+async def _within(seconds: float, generation: Generation) -> list[Piece] | None:
+    """The next steps; None when none has come in time."""
+    try:
+        return await within(seconds, generation.pieces())
+    except TimeoutError:
+        return None
 
 
 def _openings(chunks: Sequence[Object]) -> Sequence[Object]:

@@ -62,6 +62,6 @@ def _middleware(settings: ServerSettings) -> list[Middleware]:
     if settings.api_keys:
         stack.append(Middleware(KeyCheck, settings.api_keys))
     elif is_loopback(settings.host):
-        stack.append(Middleware(HostCheck))
+        stack.append(Middleware(HostCheck, settings.allowed_hosts))
     stack.append(Middleware(BodyCheck, settings.max_body_bytes))
     return stack

@@ -168,4 +168,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            routes = ", ".join(sorted(request.app.openapi()["paths"]))
+            return ApiError(404, f"there is no such route; there are {routes}").response()
         return ApiError(error.status_code, str(error.detail), headers=error.headers).response()

@@ -18,6 +18,7 @@ _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stre
 
 
 @router.post("/v1/chat/completions", responses=_STREAMED)
+@router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request, body: ChatCompletionRequest) -> Response:
     """Answer a conversation."""
     host: Host = request.app.state.host
@@ -27,6 +28,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
 
 
 @router.post("/v1/completions", responses=_STREAMED)
+@router.post("/completions", include_in_schema=False)
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continue a prompt, or several."""
     host: Host = request.app.state.host
@@ -36,6 +38,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
 
 
 @router.get("/v1/models")
+@router.get("/models", include_in_schema=False)
 async def models(request: Request) -> dict[str, Any]:
     """The model."""
     return {"object": "list", "data": [_describe(request.app.state.host.ready)]}
@@ -48,6 +51,13 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     if name != ready.name:
         raise ApiError(404, f"this server has the model {ready.name}", param="model")
     return _describe(ready)
+
+
+@router.post("/v1/embeddings", include_in_schema=False)
+@router.post("/embeddings", include_in_schema=False)
+async def embeddings(request: Request) -> Response:
+    """None: the model is made to write."""
+    raise ApiError(501, "this model makes no embeddings: it writes text, at /v1/chat/completions and /v1/completions")
 
 
 def _weight(request: Request, body: GenerationFields, *, template: bool = False) -> dict[str, bool]:

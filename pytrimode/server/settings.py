@@ -42,6 +42,8 @@ class ServerSettings:
     """The model's name in answers; None: the file's name without its suffix."""
     api_keys: tuple[str, ...] = ()
     """Any of them opens every route; none: no key is asked for."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names beside those of this machine that the Host header may have where no key is asked for."""
     cors_origins: tuple[str, ...] = ()
     """Web origins that may call the server from a browser; empty: none but its own."""
     max_choices: int = 16

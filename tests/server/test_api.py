@@ -286,7 +286,13 @@ def test_what_is_no_json_is_explained(server: Served) -> None:
 
 
 def test_unknown_routes_and_methods(server: Served) -> None:
-    assert error_of(server.get("/v1/nothing"))["type"] == "not_found_error"
+    error = error_of(server.get("/v1/nothing"))
+    assert error["type"] == "not_found_error" and "/v1/chat/completions" in error["message"]
+    assert error_of(server.post("/v1/embeddings", {"input": "a"}))["code"] == 501
+    for path, body in ((CHAT, {"messages": MESSAGES}), (COMPLETIONS, {"prompt": PROMPT})):
+        short, long = (server.post(p, body | {"max_tokens": 4}).json()["choices"] for p in (path[3:], path))
+        assert short == long
+    assert server.get("/models").json() == server.get("/v1/models").json()
     assert error_of(server.get(CHAT))["code"] == 405
     for path in ("/docs", "/redoc"):
         assert server.get(path).status_code == 404, "these pages load scripts from the network"

@@ -23,6 +23,7 @@ from pytrimode.async_run import CAPACITY
 from pytrimode.jobs import Wanted
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import AUTO, MODES
+from pytrimode.server import answers
 from pytrimode.vision.prompt import Prompt
 
 COMPLETIONS = "/v1/completions"
@@ -217,6 +218,23 @@ def test_a_client_that_stops_reading_is_given_up(q8_gguf: Path) -> None:
         assert reader.recv(12) == b"HTTP/1.1 200"
         until(lambda: ended(running, "cancelled") == 1)
         assert running.post(COMPLETIONS, SHORT).status_code == 200, "the slot is free"
+
+
+def test_a_stream_that_waits_says_so(q8_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "PATIENCE", 0.1)
+    monkeypatch.setattr(answers, "SILENCE", 0.1)
+    with (
+        served(loader(q8_gguf, LONG_CONTEXT)) as running,
+        running.client.stream("POST", COMPLETIONS, json=LONG | {"stream": True}) as first,
+    ):
+        lines_of_first = first.iter_lines()
+        parse(next(lines_of_first))
+        with running.client.stream("POST", COMPLETIONS, json=SHORT | {"stream": True}) as waiting:
+            lines = waiting.iter_lines()
+            assert [next(lines) for _ in range(3)] == [": waiting", "", ": waiting"]
+            first.close()
+            *_, last = (line for line in lines if line.startswith("data"))
+        assert last == "data: [DONE]"
 
 
 # --- Beginning and end -----------------------------------------------------------------------------------------------

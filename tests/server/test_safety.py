@@ -74,6 +74,13 @@ def test_without_a_key_only_this_machines_names_are_served(server: Served) -> No
         assert error_of(server.get("/health", headers={"Host": name}))["code"] == 403
 
 
+def test_names_may_be_allowed(q8_gguf: Path) -> None:
+    with served(loader(q8_gguf, 256), allowed_hosts=("host.docker.internal",)) as running:
+        assert running.get("/health", headers={"Host": "Host.docker.internal:8080"}).status_code == 200
+        error = error_of(running.get("/health", headers={"Host": "docker.internal"}))
+        assert error["code"] == 403 and "--allowed-hosts" in error["message"]
+
+
 def test_long_bodies_and_prompts_are_refused(guarded: Served) -> None:
     key = bearer(KEYS[0])
     long = json.dumps({"prompt": "x" * 3000}).encode()
