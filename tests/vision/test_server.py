@@ -239,4 +239,4 @@ def test_long_bodies_share_a_limit(vlm_gguf: Path) -> None:
         assert running.post(CHAT, text).status_code == 200
         for connection in slow:
             connection.close()
-        until(lambda: running.post(CHAT, text | {"junk": "x" * (3 << 20)}).status_code == 200)
+        until(lambda: running.post(CHAT, text | {"user": "x" * (3 << 20)}).status_code == 200)
