@@ -107,7 +107,7 @@ class Soak:
         if not stream:
             return str(json.load(response)["choices"][0]["message"]["content"])
         text, done = "", False
-        for n, line in enumerate(line for line in response if line != b"\n"):
+        for n, line in enumerate(line for line in response if line.startswith(b"data: ")):
             if n == leave_after:
                 return None
             data = line.removeprefix(b"data: ").strip()

@@ -446,6 +446,8 @@ class Engine:
         """End a request with the current pass; an event says so."""
     def release(self, request_id: int) -> None:
         """Forget a request, at once; one that runs is cancelled. Its cells stay for prompts that begin alike."""
+    def hold(self, request_id: int, held: bool) -> None:
+        """Its reader is behind, or no longer: it pauses meanwhile, unless nothing else could go on."""
     def close(self) -> None:
         """From now on `submit` and `wait` raise."""
     def clear_cache(self) -> None:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from pytrimode.answers.completion import Chunk, Job, Result, Step, StepMaker
-from pytrimode.engine_loop import Cancellation
-from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions
+from pytrimode.answers.answer import Chunk, Result
+from pytrimode.answers.job import AnyJob, Job
+from pytrimode.answers.results import ResultWriter
+from pytrimode.answers.step import Step
+from pytrimode.jobs import Wanted
+from pytrimode.options.generation_options import GenerationOptions
+from pytrimode.options.methods import check_names
 from pytrimode.options.option import switch
 from pytrimode.trimode import TriMode
+from pytrimode.vision.prompt import Prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from typing_extensions import Unpack
 
-    from pytrimode._native import Event
     from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments
@@ -31,7 +34,8 @@ class AsyncTriMode:
     """Requests as coroutines and `async for`, over a loaded model, whose `n_parallel` says how many run side by side.
 
     Arguments and results are those of `TriMode`'s methods of the same names. A request whose task is cancelled, or
-    whose stream is closed, ends with the current pass. QueueFullError comes when a request begins: from `await`, of a
+    whose stream is closed, ends with the current pass; one whose stream is read slowly pauses when it is 64 passes
+    ahead. QueueFullError comes when a request begins: from `await`, of a
     stream from its first `async for`.
 
         async with await AsyncTriMode.load("nld-8b.gguf", n_parallel=8) as model:
@@ -99,7 +103,8 @@ class AsyncTriMode:
     ) -> Completion | AsyncIterator[Completion]:
         """As `TriMode.create_completion`; with `stream` an asynchronous iterator."""
         streaming = switch("stream", stream)
-        job = await asyncio.to_thread(self.model._completion_job, prompt, suffix, **options)
+        check_names(TriMode.create_completion, options)
+        job = await asyncio.to_thread(self.model.jobs.asked_completion, prompt, suffix, **options)
         return self._stream(job) if streaming else await self._run(job)
 
     @overload
@@ -122,57 +127,35 @@ class AsyncTriMode:
     ) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
         """As `TriMode.create_chat_completion`; with `stream` an asynchronous iterator."""
         streaming = switch("stream", stream)
-        job = await asyncio.to_thread(self.model._chat_job, messages, **options)
+        check_names(TriMode.create_chat_completion, options)
+        job = await asyncio.to_thread(self.model.jobs.asked_chat, messages, **options)
         return self._stream(job) if streaming else await self._run(job)
 
     def steps(
         self, tokens: Sequence[int], options: GenerationOptions, *, pictures: Pictures | None = None
     ) -> AsyncGenerator[Step, None]:
         """As `TriMode.steps`."""
-        resolved = self.model.resolve(options, len(tokens), pictures)
-        return self._steps(tokens, resolved, self.model._step_maker(resolved))
+        prompt = Prompt(list(tokens), pictures)
+        return self._steps(self.model.jobs.completion(prompt, options, Wanted(ResultWriter(self.model.model_path))))
+
+    async def _steps(self, job: AnyJob) -> AsyncGenerator[Step, None]:
+        async with self.model.run_async([job]) as run:
+            while pieces := await run.pieces():
+                for piece in pieces:
+                    yield piece.step
 
     async def _run(self, job: Job[Result, Chunk]) -> Result:
-        async with contextlib.aclosing(self._steps(job.tokens, job.options, job.maker)) as steps:
-            return job.finish([step async for step in steps])
+        async with self.model.run_async([job]) as run:
+            while pieces := await run.pieces():
+                for piece in pieces:
+                    job.answer.keep(piece.step)
+        return job.answer.whole()
 
     async def _stream(self, job: Job[Result, Chunk]) -> AsyncIterator[Chunk]:
-        async with contextlib.aclosing(self._steps(job.tokens, job.options, job.maker)) as steps:
-            for chunk in job.chunks.first():
+        async with self.model.run_async([job]) as run:
+            for chunk in job.answer.opening():
                 yield chunk
-            async for step in steps:
-                for chunk in job.chunks.of(step):
-                    yield chunk
-
-    async def _images(self, options: ResolvedOptions) -> dict[str, Any]:
-        """Encode the pictures on another thread; a task that is cancelled ends that."""
-        cancellation = Cancellation()
-        try:
-            return await asyncio.to_thread(self.model._loop.images, options, cancellation)
-        except asyncio.CancelledError:
-            cancellation()
-            raise
-
-    async def _steps(
-        self, tokens: Sequence[int], options: ResolvedOptions, maker: StepMaker
-    ) -> AsyncGenerator[Step, None]:
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
-
-        def deliver(event: Event | BaseException) -> None:
-            with contextlib.suppress(RuntimeError):  # a loop that is closed has no reader
-                loop.call_soon_threadsafe(events.put_nowait, event)
-
-        images = await self._images(options) if options.pictures else {}
-        request = self.model._loop.subscribe(tokens, options, deliver, images)
-        try:
-            while True:
-                event = await events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                step = maker.step(event)
-                yield step
-                if step.ending:
-                    return
-        finally:
-            self.model._loop.release(request)
+            while pieces := await run.pieces():
+                for piece in pieces:
+                    for chunk in job.answer.chunks(piece.step):
+                        yield chunk

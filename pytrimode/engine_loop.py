@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytrimode._native import QueueFullError
 from pytrimode.options.generation_options import ResolvedOptions
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ class Cancellation:
 class EngineLoop:
     """One engine, any number of requests, from any thread."""
 
-    def __init__(self, engine: Engine, vision: Vision | None = None) -> None:
-        """`vision`: what encodes the pictures of prompts."""
+    def __init__(self, engine: Engine, vision: Vision | None = None, limit: int | None = None) -> None:
+        """`vision`: what encodes the pictures of prompts. `limit`: see `reserve`."""
         self._engine: Engine | None = engine
+        self._limit = limit
+        self._reserved = 0
         self._vision = vision
         self._lock = threading.Lock()
         self._callbacks: dict[int, Deliver] = {}
@@ -142,6 +145,23 @@ class EngineLoop:
         images = self.images(options, cancellation)
         return self.engine.submit(tokens, channel=channel, **options.engine, **images)
 
+    def reserve(self, n: int) -> None:
+        """Take places for requests with callbacks, before their pictures are encoded; `free` gives them back.
+
+        Raises QueueFullError, and takes none, when there are not so many: `limit` requests may run and wait.
+        """
+        with self._lock:
+            if self._limit is not None and self._reserved + n > self._limit:
+                raise QueueFullError(
+                    f"the queue is full: {self._reserved} requests run or wait, and {self._limit} may; try again later"
+                )
+            self._reserved += n
+
+    def free(self, n: int) -> None:
+        """Give places back."""
+        with self._lock:
+            self._reserved -= n
+
     def subscribe(
         self, tokens: Sequence[int], options: ResolvedOptions, deliver: Deliver, images: Mapping[str, Any]
     ) -> int:
@@ -162,6 +182,12 @@ class EngineLoop:
         with contextlib.suppress(ValueError):
             if self._engine is not None:
                 self._engine.cancel(request)
+
+    def hold(self, request: int, held: bool) -> None:
+        """Its reader is behind, or no longer: meanwhile it pauses, unless nothing else could go on."""
+        with contextlib.suppress(ValueError):
+            if self._engine is not None:
+                self._engine.hold(request, held)
 
     def release(self, request: int) -> None:
         """Forget a request; one that still runs is cancelled. Does not wait for the pass that is under way."""

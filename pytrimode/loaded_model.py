@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from pytrimode.formats.deep_stack import call_deep
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
 from pytrimode.formats.special_text import MARK, SpecialText
 from pytrimode.formats.tool_calls import TAGS
+from pytrimode.formats.tool_choice import Tools
 from pytrimode.gguf import keys
 from pytrimode.options.option import checked
 
@@ -114,15 +115,23 @@ class LoadedModel:
         messages = checked("messages", "Sequence[Mapping[str, Any]]", messages)
         return self.rendered_tokens(self.render_chat(messages, enable_thinking=enable_thinking, **template_variables))
 
-    def render_chat(self, messages: Sequence[Message], **template_variables: Any) -> str:
+    def tools(
+        self, offered: Sequence[Mapping[str, Any]] | None, choice: str | Mapping[str, Any] | None = None
+    ) -> Tools:
+        """OpenAI's `tools` and `tool_choice`, for this model's template. Raises ValueError for what cannot be kept."""
+        return Tools.of(offered, choice, self.chat_template) if offered or choice is not None else Tools()
+
+    def render_chat(self, messages: Sequence[Message], *, tools: Tools | None = None, **template_variables: Any) -> str:
         """Return the prompt of a conversation for `rendered_tokens`: what looks like special tokens in the texts of
         users, tools and system messages is marked, and stays text, unless `parse_special` is set.
 
         Raises ValueError for messages that the template refuses.
         """
+        tools = tools or Tools()
+        messages = tools.messages(messages, self.chat_template)
         if not self.parse_special:
             messages = [self._special_texts.guarded(message) for message in messages]
-        return self.chat_template.render(messages, **template_variables)
+        return self.chat_template.render(messages, **template_variables, **tools.variables)
 
     def rendered_tokens(self, text: str) -> list[int]:
         """Token ids of what `render_chat` gives."""

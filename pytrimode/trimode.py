@@ -10,40 +10,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from pytrimode import _native
-from pytrimode.answers import completion
-from pytrimode.answers.completion import ChatChunks, CompletionChunks, Job, Step, StepMaker
-from pytrimode.answers.logprobs import LogprobWriter
-from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
+from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
+from pytrimode.answers.step import Step, steps
+from pytrimode.async_run import AsyncRun
 from pytrimode.engine_loop import Cancellation, EngineLoop
-from pytrimode.files import model_file
-from pytrimode.formats.image_part import IMAGE_START
-from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
-from pytrimode.formats.response_format import grammar_of
-from pytrimode.loaded_model import LoadedModel
-from pytrimode.options.defaults import (
-    DEFAULT_CHAT_TEMPERATURE,
-    DEFAULT_MAX_TOKENS,
-    DEFAULT_N_CTX,
-    DEFAULT_TEMPERATURE,
-)
-from pytrimode.options.generation_options import (
-    GenerationOptions,
-    Limits,
-    ResolvedOptions,
-    option_table,
-    with_options,
-)
-from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
+from pytrimode.jobs import Jobs
+from pytrimode.loading import open_files
+from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE
+from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions, option_table
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.methods import check_names, takes
-from pytrimode.options.modes import AR, DIFFUSION
-from pytrimode.options.option import checked, mapping, rows, switch
-from pytrimode.options.threads import default_threads
+from pytrimode.options.modes import AR
+from pytrimode.options.option import checked, rows, switch
+from pytrimode.prompted_model import PromptedModel
 from pytrimode.vision.load import load_vision, tower_device
-from pytrimode.vision.memory import reserved_for
-from pytrimode.vision.picture import open_picture
-from pytrimode.vision.prompt import NO_VISION, Prompt, count_images, expand, take_pictures, too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,17 +31,17 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pytrimode._native import DraftLength, Engine, Event
+    from pytrimode.answers.job import AnyJob
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments, RequestArguments
     from pytrimode.options.method_arguments import ChatArguments, CompletionArguments
-    from pytrimode.vision.picture import Picture
     from pytrimode.vision.prompt import Pictures
 
 _SHARED_OPTIONS = [row for row in option_table().values() if not row.about.varies]
 
 
-class TriMode(LoadedModel):
+class TriMode(PromptedModel):
     """A GGUF model ready to decode in every mode.
 
     `n_ctx` 0 takes the model's own context, at most 4096 tokens. `n_parallel` requests run side by side, one pass over
@@ -96,72 +76,32 @@ class TriMode(LoadedModel):
         check_names(TriMode.__init__, options)
         asked = LoadOptions(**options)  # type: ignore[arg-type]
         path = checked("path", "str | Path", path)
-        file = model_file.check_model_file(path)
-        lora = model_file.find_drafter_lora(file, asked.lora_path)
-        tower = model_file.find_mmproj(file, asked.mmproj)
-        model_file.preflight(file, lora, tower)
-        _native.set_log_verbose(asked.verbose)
-        self.lora_path = str(lora) if lora else None
-        self.seed = asked.seed
-        self.n_threads = asked.n_threads or default_threads()
-        self.n_threads_batch = asked.n_threads_batch or self.n_threads
-        devices: dict[str, Any] = {
-            "split_mode": asked.split_mode, "main_gpu": asked.main_gpu, "tensor_split": list(asked.tensor_split or [])
-        }  # fmt: skip
-        sizes: dict[str, Any] = {
-            "n_batch": asked.n_batch, "n_parallel": asked.n_parallel, "type_k": asked.type_k, "type_v": asked.type_v,
-            "flash_attn": asked.flash_attn,
-        }  # fmt: skip
-        needs = {"n_ctx": asked.n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": self.lora_path, **sizes, **devices}
-        needs["reserved"] = reserved_for(tower, tower_device(-1, asked.main_gpu), asked.image_max_side)
-        self.n_gpu_layers = resolve_gpu_layers(asked.n_gpu_layers, file, **needs)
+        opened = open_files(path, asked)
+        engine = opened.engine
+        super().__init__(opened.model, str(path), n_ctx=engine.n_ctx, n_batch=asked.n_batch, seed=asked.seed)
+        self.lora_path = opened.lora_path
+        self.n_threads, self.n_threads_batch = opened.n_threads, opened.n_threads_batch
+        self.n_gpu_layers = opened.n_gpu_layers
         """As loaded; -1: all."""
-        with telling_what_fits(self.n_gpu_layers, file, **needs):
-            model = _native.Model(
-                str(file),
-                lora_path=self.lora_path,
-                n_gpu_layers=self.n_gpu_layers,
-                use_mmap=asked.use_mmap,
-                repack=asked.repack,
-                **devices,
-            )
-            engine = _native.Engine(
-                model,
-                n_ctx=asked.n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
-                n_ubatch=asked.n_ubatch,
-                max_queue=-1 if asked.max_queue is None else asked.max_queue,
-                n_threads=self.n_threads,
-                n_threads_batch=self.n_threads_batch,
-                fewer_threads=not asked.n_threads and self.n_gpu_layers == 0,
-                images=tower is not None,
-                **sizes,
-            )
-        warn_of_slow_operations(engine)
-        super().__init__(model, str(path))
-        self.vision = None
-        """The vision tower; None: the model takes no images."""
-        if tower:
+        if opened.tower:
             from pytrimode.files.cache_state import weights_digest
 
             self.vision = load_vision(
-                tower, n_embd=model.n_embd, model=self, device=tower_device(self.n_gpu_layers, asked.main_gpu),
-                n_threads=self.n_threads, max_side=asked.image_max_side, digest=weights_digest(tower),
+                opened.tower, n_embd=opened.model.n_embd, model=self, n_threads=self.n_threads,
+                device=tower_device(self.n_gpu_layers, asked.main_gpu), max_side=asked.image_max_side,
+                digest=weights_digest(opened.tower),
             )  # fmt: skip
         self.memory = engine.memory | ({"vision": self.vision.tower.weight_bytes} if self.vision else {})
         """Bytes of the `kv_cache` and of the `compute` buffers, and of a `vision` tower."""
-        self._limits = Limits(
-            engine.n_ctx,
-            asked.n_batch,
-            self.n_vocab,
-            self.mask_token_id,
-            self._think_begin,
-            self._think_end,
-            self._metadata,
-            self.special_token,
-        )
-        self._loop = EngineLoop(engine, self.vision)
-        self._n_parallel = asked.n_parallel
-        self._file = file.absolute()
+        self.n_parallel = asked.n_parallel
+        """Requests that run side by side."""
+        self.max_queue = asked.max_queue
+        """Requests that may wait; None: any number."""
+        self.jobs = Jobs(self, opened.model, self._visible_specials)
+        """What makes jobs of requests, for `AsyncTriMode` and the server."""
+        limit = None if asked.max_queue is None else asked.n_parallel + asked.max_queue
+        self._loop = EngineLoop(engine, self.vision, limit)
+        self._file = opened.file.absolute()
         self._cache_types = (asked.type_k, asked.type_v)
 
     # --- The model -------------------------------------------------------------------------------------------------
@@ -179,11 +119,6 @@ class TriMode(LoadedModel):
         self._loop.close()
 
     @property
-    def n_ctx(self) -> int:
-        """Tokens that prompt and completion may have together."""
-        return self._limits.n_ctx
-
-    @property
     def engine(self) -> Engine:
         """Return the engine beneath, for its counters and for requests pass by pass (`pytrimode._native.Engine`).
 
@@ -191,66 +126,7 @@ class TriMode(LoadedModel):
         """
         return self._loop.engine
 
-    @property
-    def n_parallel(self) -> int:
-        """Requests that run side by side."""
-        return self._n_parallel
-
-    def _options(self, arguments: Mapping[str, Any], **defaults: Any) -> GenerationOptions:
-        """Return the options of a request from keyword arguments; None is the method's default, then the model's."""
-        given = {name: value for name, value in arguments.items() if value is not None}
-        if "max_tokens" in arguments:  # to the end of the context, as in llama-cpp-python
-            given["max_tokens"] = arguments["max_tokens"]
-        return with_options(GenerationOptions(), {"seed": self.seed, **defaults, **given})
-
-    def logprob_writer(self, options: GenerationOptions, offset: int = 0) -> LogprobWriter | None:
-        """Return what writes the log-probabilities of a request that asks for them; `offset`: see `LogprobWriter`."""
-        if options.logprobs is None:
-            return None
-        return LogprobWriter(self._model, self._visible_specials, offset)
-
     # --- Decoding --------------------------------------------------------------------------------------------------
-
-    def chat_prompt(
-        self, messages: Sequence[Message], *, enable_thinking: bool = False, local: bool = True, **variables: Any
-    ) -> Prompt:
-        """Return the prompt of a conversation and its images, up to where the assistant begins to answer.
-
-        Messages of the user may have parts {"type": "image_url", "image_url": {"url": "data:image/...", "detail": ...}}
-        and, with `local`, {"type": "image", "image": a path, bytes, a Pillow image or an array}.
-
-        Raises ValueError for messages that the template refuses, images that cannot be read, and texts that contain the
-        tokens of images; OSError for a file that cannot be read.
-        """
-        messages = checked("messages", "Sequence[Mapping[str, Any]]", messages)
-        if self.vision is None:
-            if count_images(messages):
-                raise ValueError(NO_VISION.format(self.model_path))
-            return Prompt(self.chat_tokens(messages, enable_thinking=enable_thinking, **variables), None)
-        taken, pictures = take_pictures(messages, local=local)
-        text = self.render_chat(taken, enable_thinking=enable_thinking, **variables)
-        return self.vision_prompt(self.rendered_tokens(text), pictures)
-
-    def vision_prompt(self, tokens: Sequence[int], pictures: Sequence[Picture] = ()) -> Prompt:
-        """Tokens with a place for each picture, the token that begins it, as a prompt with the pictures in it.
-
-        Raises ValueError for pictures that a model without vision is given, and tokens that are not those of so many.
-        """
-        if self.vision is None:
-            if pictures:
-                raise ValueError(NO_VISION.format(self.model_path))
-            return Prompt(list(tokens), None)
-        return expand(tokens, pictures, self.vision.ids, self.vision.max_side)
-
-    def image_prompt(self, prompt: str | Sequence[int], images: Sequence[Any] | None) -> Prompt:
-        """Return a prompt with images: where the text has `<|image_start|>` for each, else in front of it."""
-        pictures = [
-            open_picture(image) for image in checked("images", "Sequence[Any]", () if images is None else images)
-        ]
-        if isinstance(prompt, str) and pictures and IMAGE_START not in prompt:
-            prompt = IMAGE_START * len(pictures) + prompt
-        tokens = self.prompt_tokens(prompt)
-        return self.vision_prompt(tokens, pictures) if pictures else Prompt(tokens, None)
 
     def steps(
         self,
@@ -269,13 +145,7 @@ class TriMode(LoadedModel):
         """
         tokens = checked("tokens", "Sequence[int]", tokens)
         resolved = self.resolve(options, len(tokens), pictures)
-        return completion.steps(self._loop, tokens, resolved, self._step_maker(resolved), cancellation)
-
-    def resolve(self, options: GenerationOptions, n_prompt: int, pictures: Pictures | None = None) -> ResolvedOptions:
-        """See `GenerationOptions.resolve`. Raises ValueError also for images that do not fit the context."""
-        if pictures and n_prompt >= self.n_ctx:
-            raise ValueError(too_long(n_prompt, self.n_ctx, pictures))
-        return replace(options.resolve(n_prompt, self._limits), pictures=pictures)
+        return steps(self._loop, tokens, resolved, self.jobs.step_maker(resolved), cancellation)
 
     def run_many(
         self, jobs: Sequence[tuple[Sequence[int], ResolvedOptions]], parallel: int
@@ -284,14 +154,14 @@ class TriMode(LoadedModel):
         event with the number of its job. Leaving the iterator early cancels what still runs."""
         return self._loop.run_many(jobs, parallel)
 
+    def run_async(self, jobs: Sequence[AnyJob]) -> AsyncRun:
+        """Jobs of one task of asyncio; for `AsyncTriMode` and the server."""
+        return AsyncRun(self._loop, jobs)
+
     @property
     def draft_length(self) -> DraftLength:
         """What mode auto has measured: time by rows, acceptance by position. To look at while no request runs."""
         return self._loop.draft_length
-
-    def _step_maker(self, resolved: ResolvedOptions) -> StepMaker:
-        """Return what makes the steps of one request from its events."""
-        return StepMaker(self._model, resolved, self._visible_specials)
 
     @takes(_SHARED_OPTIONS, temperature=DEFAULT_TEMPERATURE)
     def generate(self, tokens: Sequence[int], **options: Unpack[RequestArguments]) -> Iterator[int]:
@@ -299,7 +169,7 @@ class TriMode(LoadedModel):
         `max_tokens` is given. Options as `create_completion`'s."""
         check_names(TriMode.generate, options)
         tokens = checked("tokens", "Sequence[int]", tokens)
-        chosen = self._options(options, temperature=DEFAULT_TEMPERATURE)
+        chosen = self.request_options(options, temperature=DEFAULT_TEMPERATURE)
         resolved = self.resolve(chosen, len(tokens))
 
         def token_ids() -> Iterator[int]:
@@ -368,45 +238,11 @@ class TriMode(LoadedModel):
         Raises TypeError for an unknown argument and for a wrong type, ValueError for impossible options and for a
         prompt that does not fit the context, QueueFullError when `max_queue` requests wait already.
         """
-        job = self._completion_job(prompt, suffix, logprobs=logprobs, echo=echo, images=images, **options)
+        check_names(TriMode.create_completion, options)
+        job = self.jobs.asked_completion(prompt, suffix, logprobs=logprobs, echo=echo, images=images, **options)
         return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
 
     __call__ = create_completion
-
-    def _completion_job(
-        self,
-        prompt: str | bytes | Sequence[int],
-        suffix: str | bytes | Sequence[int] | None = None,
-        *,
-        logprobs: int | None = None,
-        echo: bool | None = None,
-        images: Sequence[Any] | None = None,
-        **options: Any,
-    ) -> Job[Completion, Completion]:
-        """Return what `create_completion` runs."""
-        check_names(TriMode.create_completion, options)
-        prompt = checked("prompt", "str | Sequence[int]", prompt)
-        tokens, pictures = self.image_prompt(prompt, images)
-        infill: dict[str, Any] = {}
-        if suffix is not None and (suffix := checked("suffix", "str | Sequence[int]", suffix)):
-            ids = self.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
-            infill = {"suffix": ids, "mode": DIFFUSION}
-        usual = {"temperature": DEFAULT_TEMPERATURE, "max_tokens": DEFAULT_MAX_TOKENS, **infill}
-        chosen = self._options(options, **usual, logprobs=logprobs)
-        resolved = self.resolve(chosen, len(tokens), pictures)
-        writer = ResultWriter(self.model_path)
-        shown = ""
-        if switch("echo", echo):
-            shown = prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace")
-        logprob_writer = self.logprob_writer(chosen, len(shown))
-        return Job(
-            tokens,
-            resolved,
-            self._step_maker(resolved),
-            CompletionChunks(writer, shown, logprob_writer),
-            lambda outcome: completion.completion_result(outcome, writer, shown, logprob_writer),
-            chosen.trim_loop,
-        )
 
     @overload
     def create_chat_completion(
@@ -439,6 +275,8 @@ class TriMode(LoadedModel):
         reasoning_format: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         response_format: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
@@ -448,13 +286,14 @@ class TriMode(LoadedModel):
         `reasoning_format` "deepseek" (default) returns that as `reasoning_content`, "none" inline.
         `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
         optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and holds
-        for the answer behind the reasoning.
+        for the answer behind the reasoning. `tools` and `tool_choice` are OpenAI's; calls come as `tool_calls`.
 
         Messages of the user may have images, for a model with vision: see `chat_prompt`.
 
         Raises ValueError also for messages that the template refuses, and for a file without one.
         """
-        job = self._chat_job(
+        check_names(TriMode.create_chat_completion, options)
+        job = self.jobs.asked_chat(
             messages,
             logprobs=logprobs,
             top_logprobs=top_logprobs,
@@ -462,50 +301,11 @@ class TriMode(LoadedModel):
             reasoning_format=reasoning_format,
             chat_template_kwargs=chat_template_kwargs,
             response_format=response_format,
+            tools=tools,
+            tool_choice=tool_choice,
             **options,
         )
         return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
-
-    def _chat_job(
-        self,
-        messages: Sequence[Message],
-        *,
-        logprobs: bool | None = None,
-        top_logprobs: int | None = None,
-        enable_thinking: bool | None = None,
-        reasoning_format: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        response_format: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Job[ChatCompletion, ChatCompletionChunk]:
-        """Return what `create_chat_completion` runs."""
-        check_names(TriMode.create_chat_completion, options)
-        reasoning_format = REASONING_DEEPSEEK if reasoning_format is None else reasoning_format
-        check_reasoning_format(checked("reasoning_format", "str", reasoning_format))
-        wanted = switch("logprobs", logprobs)
-        if top_logprobs is not None and not wanted:
-            raise ValueError("top_logprobs needs logprobs=True")
-        n_top = 0 if top_logprobs is None else checked("top_logprobs", "int", top_logprobs)
-        variables = mapping("chat_template_kwargs", chat_template_kwargs)
-        thinking = switch("enable_thinking", enable_thinking)
-        tokens, pictures = self.chat_prompt(messages, enable_thinking=thinking, **variables)
-        split = self.reasoning_split(tokens)
-        if grammar := grammar_of(mapping("response_format", response_format) or None, reasoning_open=split.open):
-            options["grammar"] = grammar
-        usual = {"temperature": DEFAULT_CHAT_TEMPERATURE, "logprobs": n_top if wanted else None}
-        chosen = self._options(options, **usual)
-        resolved = self.resolve(chosen, len(tokens), pictures)
-        writer = ResultWriter(self.model_path)
-        apart = self.reasoning_split(tokens) if reasoning_format == REASONING_DEEPSEEK else None
-        logprob_writer = self.logprob_writer(chosen)
-        return Job(
-            tokens,
-            resolved,
-            self._step_maker(resolved),
-            ChatChunks(writer, apart, logprob_writer),
-            lambda outcome: completion.chat_result(outcome, writer, apart, logprob_writer),
-            chosen.trim_loop,
-        )
 
     def keep(self, prompt: str | bytes | Sequence[int], images: Sequence[Any] | None = None) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.

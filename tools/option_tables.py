@@ -3,8 +3,8 @@
 
     python -m tools.option_tables
 
-The table of docs/requests.md, and `pytrimode/options/arguments.py`, the keyword arguments for type checkers. A test
-holds both.
+The table of docs/requests.md, that of fields in docs/server.md, and `pytrimode/options/arguments.py`, the keyword
+arguments for type checkers. Tests hold them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pytrimode.bench.report import markdown_table
 from pytrimode.options.generation_options import option_table
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.option import Row, rows
+from pytrimode.server.fields import table
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/requests.md"
 ARGUMENTS = ROOT / "pytrimode/options/arguments.py"
-BEGIN, END = "<!-- options -->\n", "<!-- /options -->\n"
+SERVER = ROOT / "docs/server.md"
 
 _HEAD = '''"""The keyword arguments of a request, for type checkers; `tools/option_tables.py` writes this file.
 
@@ -100,19 +101,26 @@ def _values(row: Row) -> str:
     return row.range_text or {"bool": "True, False"}.get(row.kind, "")
 
 
-def replaced(document: str) -> str:
+def fields_table() -> str:
+    """Return the Markdown table of docs/server.md."""
+    return markdown_table(["field", "of", "what becomes of it"], table())
+
+
+def replaced(document: str, name: str = "options", text: str | None = None) -> str:
     """Return the document with the table of now. Raises ValueError for one without a place for it."""
-    before, _, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    begin, end_mark = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    before, _, rest = document.partition(begin)
+    _, end, after = rest.partition(end_mark)
     if not end:
-        raise ValueError(f"no place for the table: {BEGIN.strip()} and {END.strip()} are needed")
-    return f"{before}{BEGIN}{options_table().strip()}\n{END}{after}"
+        raise ValueError(f"no place for the table: {begin.strip()} and {end_mark.strip()} are needed")
+    return f"{before}{begin}{(text or options_table()).strip()}\n{end_mark}{after}"
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     ARGUMENTS.write_text(arguments_text())
     DOCUMENT.write_text(replaced(DOCUMENT.read_text()))
+    SERVER.write_text(replaced(SERVER.read_text(), "fields", fields_table()))
 
 
 if __name__ == "__main__":

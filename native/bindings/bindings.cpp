@@ -350,6 +350,7 @@ void bind_engine(nb::module_ & m) {
         .def("step", &Engine::step, released())
         .def("cancel", &Engine::cancel, "request_id"_a, released())
         .def("release", &Engine::release, "request_id"_a, released())
+        .def("hold", &Engine::hold, "request_id"_a, "held"_a, released())
         .def("close", &Engine::close, released())
         .def("clear_cache", &Engine::clear_cache, released())
         .def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0,

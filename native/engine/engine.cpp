@@ -308,6 +308,8 @@ void Engine::release(int64_t id) {
     }
 }
 
+void Engine::hold(int64_t id, bool held) { mailbox_.hold(id, held); }
+
 void Engine::close() { mailbox_.close(); }
 
 void Engine::clear_cache() {

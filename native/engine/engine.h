@@ -84,10 +84,11 @@ class Engine {
     // them (a grammar that allows no token) fails that one alone.
     std::vector<Event> step();
 
-    void cancel(int64_t id);   // it ends with the current pass, with an event
-    void release(int64_t id);  // forgets a request; one that still runs ends without a word
-    void close();              // wait() and submit() throw from now on
-    void clear_cache();        // drops the cells of finished requests
+    void cancel(int64_t id);           // it ends with the current pass, with an event
+    void release(int64_t id);          // forgets a request; one that still runs ends without a word
+    void hold(int64_t id, bool held);  // its reader is behind: it pauses unless nothing else could go on
+    void close();                      // wait() and submit() throw from now on
+    void clear_cache();                // drops the cells of finished requests
 
     EngineState state();
     ForwardTimes times();

@@ -79,7 +79,16 @@ std::vector<Event> Mailbox::take_all() {
 bool Mailbox::is_behind(int64_t id) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto ticket = tickets_.find(id);
-    return ticket != tickets_.end() && channels_[ticket->second.channel].events.size() >= MAX_WAITING;
+    return ticket != tickets_.end() &&
+           (ticket->second.held || channels_[ticket->second.channel].events.size() >= MAX_WAITING);
+}
+
+void Mailbox::hold(int64_t id, bool held) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    find(id).held = held;
+    if (!held) {
+        change();
+    }
 }
 
 Mailbox::Ticket & Mailbox::find(int64_t id) {

@@ -44,6 +44,9 @@ class Mailbox {
     // So many events of a stream wait for their reader that its request had better pause.
     bool is_behind(int64_t id);
 
+    // Its reader, who keeps events elsewhere, is behind, or no longer. std::invalid_argument for an unknown request.
+    void hold(int64_t id, bool held);
+
     // Wishes: kept for whoever steps next. std::invalid_argument for an unknown request.
     void cancel(int64_t id);
     void forget(int64_t id);
@@ -63,6 +66,7 @@ class Mailbox {
     struct Ticket {
         int64_t channel;
         bool ended = false;
+        bool held = false;
     };
     struct Channel {
         std::vector<Event> events;

@@ -160,7 +160,7 @@ void multiply_panel(const Job & job, int64_t tile, const Record * x, int64_t n_r
             n_rows -= R;
         }
     };
-    constexpr int ROWS = V::template ROWS < T::IS_INDEX ? 8 : T::BITS > ;
+    constexpr int ROWS = V::template rows<T::IS_INDEX ? 8 : T::BITS>();
     if constexpr (ROWS >= 8) {
         take(Index<8>());
     }

@@ -19,7 +19,9 @@ struct Plain {
     };
     static constexpr bool HOLDS_BLOCK = true;
     template <int Bits>
-    static constexpr int ROWS = 2;
+    static constexpr int rows() {
+        return 2;
+    }
     static constexpr int FLOAT_ROWS = 2, FLOAT_TILES = 1;
     static constexpr int PREFETCH = 0;
 

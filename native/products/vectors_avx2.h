@@ -28,7 +28,9 @@ struct Avx2 {
 #endif
     // Rows at a time: their sums and what a group of four columns needs fit the 16 registers.
     template <int Bits>
-    static constexpr int ROWS = Bits == 8 && !VNNI ? 4 : 6;
+    static constexpr int rows() {
+        return Bits == 8 && !VNNI ? 4 : 6;
+    }
 
     static PYTRIMODE_INLINE __m256i load32(const void * p) {
         return _mm256_loadu_si256(static_cast<const __m256i *>(p));

@@ -15,7 +15,9 @@ struct Avx512 {
     using Table = __m512i;
     static constexpr bool HOLDS_BLOCK = true;
     template <int Bits>
-    static constexpr int ROWS = 8;
+    static constexpr int rows() {
+        return 8;
+    }
     static constexpr int FLOAT_ROWS = 6, FLOAT_TILES = 4;
     static constexpr int PREFETCH = 4096;
 

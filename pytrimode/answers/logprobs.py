@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from pytrimode._native import Model, PositionLogprobs, TokenLogprob
+    from pytrimode.answers.prompt_logprobs import Position, Scored
 
 IMPOSSIBLE = -9999.0
 """OpenAI's number for a probability of zero: JSON has no infinity."""
 
 
 class CompletionLogprobs(TypedDict):
-    """`logprobs` of a completion. Natural logarithms; `text_offset` in characters of the completion's text."""
+    """`logprobs` of a completion. Natural logarithms; `text_offset` in characters of the text. The first token of an
+    echoed prompt has no log-probability: None."""
 
     text_offset: list[int]
-    token_logprobs: list[float]
+    token_logprobs: list[float | None]
     tokens: list[str]
-    top_logprobs: list[dict[str, float]]
+    top_logprobs: list[dict[str, float] | None]
 
 
 class TopLogprob(TypedDict):
@@ -53,14 +55,22 @@ class LogprobWriter:
         self._offset = offset
         self._bytes = b""
 
-    def completion(self, positions: Sequence[PositionLogprobs]) -> CompletionLogprobs:
+    def prompt(self, positions: Sequence[Position]) -> CompletionLogprobs:
+        """Return a prompt that is echoed: tokens in front of the first one."""
+        self._offset = 0
+        result = self.completion(positions)
+        result["token_logprobs"][0] = result["top_logprobs"][0] = None
+        return result
+
+    def completion(self, positions: Sequence[PositionLogprobs | Position]) -> CompletionLogprobs:
         """Return the next tokens."""
         result: CompletionLogprobs = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
         for position in positions:
             result["text_offset"].append(self._offset + len(self._bytes.decode("utf-8", "ignore")))
             result["token_logprobs"].append(_finite(position.chosen.logprob))
             result["tokens"].append(self._text(position.chosen.token))
-            top = {self._text(t.token): _finite(t.logprob) for t in reversed(position.top)}
+            others: Sequence[TokenLogprob | Scored] = position.top
+            top = {self._text(t.token): _finite(t.logprob) for t in reversed(others)}
             result["top_logprobs"].append(dict(reversed(top.items())))
             self._bytes += self._piece(position.chosen.token)
         return result

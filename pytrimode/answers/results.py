@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pytrimode.answers.logprobs import ChatLogprobs, CompletionLogprobs
+from pytrimode.formats.tool_calls import CalledFunction, ToolCall
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired, Required
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pytrimode._native import Stats
     from pytrimode.vision.prompt import Pictures
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 """OpenAI's. A loop counts as "stop" there: `finish_details` tells."""
 
 
@@ -49,18 +50,21 @@ class Usage(TypedDict):
 class Timings(TypedDict):
     """Speed of one request; names as llama-server's where they mean the same.
 
-    `prompt_n`: prompt tokens computed (those found in the cache are not). `predicted_n`: tokens emitted, an
+    `cache_n`: prompt tokens found in the cache; `prompt_n`: those computed. `predicted_n`: tokens emitted, an
     end-of-generation token included. `forward_passes`: passes after the prefill; `fused_passes`: of these, those that
     verified a draft and made the next one. `draft_n`, `draft_n_accepted`: tokens drafted and accepted (self-spec).
     `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per block (diffusion); 0 in ar.
     `image_n`, `image_ms`: images in the prompt, and what encoding those took that were not held; only where it has any.
     """
 
+    cache_n: int
     prompt_n: int
     prompt_ms: float
+    prompt_per_token_ms: float
     prompt_per_second: float
     predicted_n: int
     predicted_ms: float
+    predicted_per_token_ms: float
     predicted_per_second: float
     tokens_per_forward: float
     forward_passes: int
@@ -70,6 +74,28 @@ class Timings(TypedDict):
     acceptance_length: float
     image_n: NotRequired[int]
     image_ms: NotRequired[float]
+
+
+class BlockToken(TypedDict):
+    """A decided token of a block; `p`: its probability; `end`: it ends the generation."""
+
+    text: str
+    p: float
+    end: bool
+
+
+class LivePass(TypedDict, total=False):
+    """One pass, with the fields that say something.
+
+    `tokens`: what it made final. `block` (diffusion): the whole block as it stands, None where masked; its first token
+    is the last one of what came before. `draft` (self-spec): what it proposed. `accepted`: how many of the draft of the
+    pass before it kept; the rest was rejected. A fused pass has both.
+    """
+
+    tokens: list[str]
+    block: list[BlockToken | None]
+    draft: list[str]
+    accepted: int
 
 
 class CompletionChoice(TypedDict):
@@ -100,14 +126,19 @@ class Completion(_Head, Measured):
 
     object: Literal["text_completion"]
     choices: list[CompletionChoice]
+    live: NotRequired[LivePass]
 
 
 class ChatMessage(TypedDict):
-    """The assistant's answer; `reasoning_content` where it reasoned and `reasoning_format` keeps that apart."""
+    """The assistant's answer; `reasoning_content` where it reasoned and `reasoning_format` keeps that apart.
+
+    `content` is None where there are nothing but `tool_calls`.
+    """
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
 
 
 class ChatChoice(TypedDict):
@@ -127,12 +158,22 @@ class ChatCompletion(_Head, Measured):
     choices: list[ChatChoice]
 
 
+class ToolCallDelta(TypedDict):
+    """A call in a chunk; `index`: its number in the answer."""
+
+    index: int
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class ChatDelta(TypedDict, total=False):
     """What a chunk adds to the answer."""
 
     role: Literal["assistant"]
     content: str
     reasoning_content: str
+    tool_calls: list[ToolCallDelta]
 
 
 class ChatChunkChoice(TypedDict):
@@ -150,6 +191,7 @@ class ChatCompletionChunk(_Head, Measured):
 
     object: Literal["chat.completion.chunk"]
     choices: list[ChatChunkChoice]
+    live: NotRequired[LivePass]
 
 
 def ratio(a: float, b: float) -> float:
@@ -168,11 +210,14 @@ def timings_of(stats: Stats, pictures: Pictures | None = None) -> Timings:
     """Return the `timings` object of one request."""
     computed = stats.prompt_tokens - stats.cached_tokens
     timings: Timings = {
+        "cache_n": stats.cached_tokens,
         "prompt_n": computed,
         "prompt_ms": stats.prompt_seconds * 1e3,
+        "prompt_per_token_ms": ratio(stats.prompt_seconds * 1e3, computed),
         "prompt_per_second": ratio(computed, stats.prompt_seconds),
         "predicted_n": stats.completion_tokens,
         "predicted_ms": stats.generation_seconds * 1e3,
+        "predicted_per_token_ms": ratio(stats.generation_seconds * 1e3, stats.completion_tokens),
         "predicted_per_second": ratio(stats.completion_tokens, stats.generation_seconds),
         "tokens_per_forward": ratio(stats.completion_tokens, stats.forward_passes),
         "forward_passes": stats.forward_passes,
@@ -215,9 +260,13 @@ class Ending:
 
 @dataclass(frozen=True)
 class ResultWriter:
-    """Writes the dictionaries of one request: same id, time and model name in all of them."""
+    """Writes the dictionaries of one answer: same id, time and model name in all of them.
+
+    `index`: number of the answer among those to one request.
+    """
 
     model: str
+    index: int = 0
     request: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4()}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -225,7 +274,7 @@ class ResultWriter:
         self, text: str, ending: Ending | None = None, logprobs: CompletionLogprobs | None = None
     ) -> Completion:
         """Return a whole completion, or a chunk of one; the last chunk has the ending."""
-        choice: CompletionChoice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": None}
+        choice: CompletionChoice = {"text": text, "index": self.index, "logprobs": logprobs, "finish_reason": None}
         result: Completion = {
             "id": self.request,
             "object": "text_completion",
@@ -247,10 +296,10 @@ class ResultWriter:
             "model": self.model,
             "choices": [
                 {
-                    "index": 0,
+                    "index": self.index,
                     "message": message,
                     "logprobs": logprobs,
-                    "finish_reason": ending.reason,
+                    "finish_reason": _reason(ending, called="tool_calls" in message),
                     "finish_details": ending.details,
                 }
             ],
@@ -258,10 +307,15 @@ class ResultWriter:
         }
 
     def chat_chunk(
-        self, delta: ChatDelta, ending: Ending | None = None, logprobs: ChatLogprobs | None = None
+        self,
+        delta: ChatDelta,
+        ending: Ending | None = None,
+        logprobs: ChatLogprobs | None = None,
+        *,
+        called: bool = False,
     ) -> ChatCompletionChunk:
-        """Return a chunk of a chat completion; the last one has the ending."""
-        choice: ChatChunkChoice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+        """Return a chunk of a chat completion; the last one has the ending. `called`: the answer has tool calls."""
+        choice: ChatChunkChoice = {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
         result: ChatCompletionChunk = {
             "id": "chat" + self.request,
             "object": "chat.completion.chunk",
@@ -270,6 +324,11 @@ class ResultWriter:
             "choices": [choice],
         }
         if ending:
-            choice["finish_reason"], choice["finish_details"] = ending.reason, ending.details
+            choice["finish_reason"], choice["finish_details"] = _reason(ending, called=called), ending.details
             result.update(ending.measured)  # type: ignore[typeddict-item]
         return result
+
+
+def _reason(ending: Ending, *, called: bool) -> FinishReason:
+    """OpenAI's, which tells of calls where an answer ends with them."""
+    return "tool_calls" if called and ending.reason == "stop" else ending.reason

@@ -6,10 +6,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pytrimode.answers.completion import Step
-from pytrimode.answers.results import FinishDetails, Timings
+from pytrimode.answers.live_pass import LivePasses
+from pytrimode.answers.results import BlockToken, FinishDetails, Timings
+from pytrimode.answers.step import Step
 from pytrimode.conversation.chat_session import ChatSession
-from pytrimode.conversation.live_pass import BlockToken, LivePasses
 from pytrimode.options.modes import MODE_NAMES, check_mode
 from pytrimode.trimode import TriMode
 from pytrimode.vision.picture import Picture, open_picture

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
-from pytrimode.answers import completion
-from pytrimode.answers.completion import Step
 from pytrimode.answers.results import ChatCompletion, Completion, ResultWriter
 from pytrimode.cli.conversation import parts_of
 from pytrimode.cli.interrupt import Interrupt
@@ -28,6 +25,7 @@ from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
 from pytrimode.conversation.chat_session import with_images
 from pytrimode.formats.chat_template import Message
+from pytrimode.jobs import Wanted
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.modes import DIFFUSION, resolve_mode
@@ -64,15 +62,13 @@ def _given(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-def _result(
-    model: TriMode, tokens: list[int], options: GenerationOptions, run: Generator[Step, None, None], chat: bool
-) -> Completion | ChatCompletion:
+def _result(model: TriMode, prompt: Prompt, options: GenerationOptions, chat: bool) -> Completion | ChatCompletion:
     """Return the dictionary that the API returns."""
-    writer, logprobs = ResultWriter(model.model_path), model.logprob_writer(options)
-    outcome = completion.join(run)
+    wanted = Wanted(ResultWriter(model.model_path))
+    run = model.steps(prompt.tokens, options, pictures=prompt.pictures)
     if chat:
-        return completion.chat_result(outcome, writer, model.reasoning_split(tokens), logprobs)
-    return completion.completion_result(outcome, writer, "", logprobs)
+        return model.jobs.chat(prompt, options, wanted).finish(run)
+    return model.jobs.completion(prompt, options, wanted).finish(run)
 
 
 @click.command(name="generate")
@@ -121,10 +117,10 @@ def command(
             mode = options.mode if _given("mode") else DIFFUSION
             options = replace(options, mode=mode, suffix=loaded.tokenize(suffix, add_bos=False, special=True))
         asked = _prompt(loaded, text, images, chat, system, enable_thinking)
-        run = loaded.steps(asked.tokens, options, pictures=asked.pictures)
         if as_json:
-            print(json.dumps(_result(loaded, asked.tokens, options, run, chat), ensure_ascii=False, indent=2))
+            print(json.dumps(_result(loaded, asked, options, chat), ensure_ascii=False, indent=2))
             return
+        run = loaded.steps(asked.tokens, options, pictures=asked.pictures)
         with Interrupt() as interrupt:
             mode = resolve_mode(options.mode, has_mask=loaded.mask_token_id >= 0)
             reply = show_reply(parts_of(run, loaded), writer_for(sys.stdout, mode), interrupt)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pytrimode.answers.results import BlockToken
 from pytrimode.cli.conversation import Part
 from pytrimode.cli.terminal_text import for_terminal
-from pytrimode.conversation.live_pass import BlockToken
 
 MASK = "▒"
 FRESH = "bold green"

@@ -12,9 +12,9 @@ from pytrimode.options.load_options import LoadOptions
 from pytrimode.trimode import TriMode
 
 
-def load(model: str | None, loading: LoadOptions, *, n_parallel: int = 1) -> TriMode:
+def load(model: str | None, loading: LoadOptions, *, n_parallel: int = 1, max_queue: int | None = None) -> TriMode:
     """Return the model that the user named, or the shipped one; raises as `TriMode` does."""
     console = Console(stderr=True)
     path = Path(model) if model else shipped_gguf(notice=lambda text: print(text, file=sys.stderr))
     with console.status(f"loading {path.name}"):
-        return TriMode(path, **{**vars(loading), "n_parallel": n_parallel})
+        return TriMode(path, **{**vars(loading), "n_parallel": n_parallel, "max_queue": max_queue})

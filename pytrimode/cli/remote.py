@@ -172,6 +172,8 @@ def _chunks(response: http.client.HTTPResponse) -> Generator[dict[str, Any], Non
     """Yield the events of a stream. Raises ValueError for an error among them, and when it ends early."""
     try:
         for line in response:
+            if line.startswith(b":"):  # a comment: the answer waits
+                continue
             data = line.removeprefix(b"data: ").strip()
             if data == b"[DONE]":
                 return

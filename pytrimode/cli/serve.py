@@ -20,7 +20,7 @@ from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.threads import thread_default
 from pytrimode.server import check_installed
-from pytrimode.server.settings import VISION_BODY_BYTES, ServerSettings
+from pytrimode.server.settings import DEFAULT_MAX_QUEUE, VISION_BODY_BYTES, ServerSettings
 
 _DEFAULT = ServerSettings()
 
@@ -58,6 +58,12 @@ _DEFAULT = ServerSettings()
     help="File with a key per line.",
 )
 @click.option(
+    "--allowed-hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name that clients without a key may reach this machine by, such as host.docker.internal; repeatable.",
+)
+@click.option(
     "--cors-origins",
     multiple=True,
     metavar="ORIGIN",
@@ -67,7 +73,7 @@ _DEFAULT = ServerSettings()
     "-np",
     "--parallel",
     type=click.IntRange(min=1),
-    default=_DEFAULT.n_parallel,
+    default=1,
     show_default=True,
     metavar="N",
     help="Slots: answers made side by side. They share the context (-c).",
@@ -75,7 +81,7 @@ _DEFAULT = ServerSettings()
 @click.option(
     "--max-queue",
     type=click.IntRange(min=0),
-    default=_DEFAULT.max_queue,
+    default=DEFAULT_MAX_QUEUE,
     show_default=True,
     metavar="N",
     help="Answers that may wait for a slot; more are refused with 429.",
@@ -133,6 +139,7 @@ def command(
     alias: str | None,
     api_keys: tuple[str, ...],
     api_key_file: Path | None,
+    allowed_hosts: tuple[str, ...],
     cors_origins: tuple[str, ...],
     parallel: int,
     max_queue: int,
@@ -165,9 +172,8 @@ def command(
         port=port,
         alias=alias,
         api_keys=(*api_keys, *_keys_in(api_key_file)),
+        allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
-        n_parallel=parallel,
-        max_queue=max_queue,
         max_body_bytes=max_body or (VISION_BODY_BYTES if tower else _DEFAULT.max_body_bytes),
         max_prompt_tokens=max_prompt,
         timeout=timeout,
@@ -182,7 +188,7 @@ def command(
         click.echo(f"listening on {url_of(listening)} (threads: {threads})", err=True)
         if settings.open_to_others:
             click.echo(f"warning: everybody who reaches {host} can use this server: it has no API key", err=True)
-        serve(settings, lambda: load(model, loading, n_parallel=parallel), listening)
+        serve(settings, lambda: load(model, loading, n_parallel=parallel, max_queue=max_queue), listening)
 
 
 def _keys_in(file: Path | None) -> list[str]:

@@ -12,7 +12,7 @@ from pytrimode.vision.picture import DEFAULT_LIMITS, open_picture
 from pytrimode.vision.prompt import LOCAL, count_images
 
 if TYPE_CHECKING:
-    from pytrimode.answers.completion import Step
+    from pytrimode.answers.step import Step
     from pytrimode.trimode import TriMode
     from pytrimode.vision.prompt import Prompt
 

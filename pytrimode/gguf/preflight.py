@@ -103,8 +103,9 @@ def check_mmproj(path: Path) -> GgufHeader:
     header = read_gguf_header(path)
     found = header.metadata.get(keys.GENERAL_ARCHITECTURE)
     if found != vision_keys.ARCHITECTURE:
+        name = shown(found).strip("'")
         raise Values(header).error(
-            f"{keys.GENERAL_ARCHITECTURE}: expected {vision_keys.ARCHITECTURE}, found {shown(found).strip(chr(39))}: not a vision tower"
+            f"{keys.GENERAL_ARCHITECTURE}: expected {vision_keys.ARCHITECTURE}, found {name}: not a vision tower"
         )
     return header
 

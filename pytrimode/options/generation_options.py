@@ -127,8 +127,6 @@ class GenerationOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        if self.max_tokens == 0:
-            raise ValueError("max_tokens 0: must be positive, or None or -1 for the rest of the context")
         modes.fusing(self.fused, modes.MEASURED_BLOCK_LENGTH)
         if self.reveal not in modes.REVEAL_ORDERS:
             raise ValueError(f"unknown reveal order {self.reveal!r}: use one of {', '.join(modes.REVEAL_ORDERS)}")

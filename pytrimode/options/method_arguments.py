@@ -25,3 +25,5 @@ class ChatArguments(RequestArguments, total=False):
     reasoning_format: str | None
     chat_template_kwargs: Mapping[str, Any] | None
     response_format: Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any] | None

@@ -11,40 +11,56 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
+from pytrimode.answers.sums import sum_timings, sum_usage
+from pytrimode.async_run import Piece
+from pytrimode.server.desk import Generation
 from pytrimode.server.errors import from_exception
 from pytrimode.server.event_stream import EventStream
-from pytrimode.server.generation import Generation, Piece
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import log_fields
-from pytrimode.server.prompts import Prepared
-from pytrimode.server.shapes import Answer, Object
-from pytrimode.server.timings import sum_timings, sum_usage
+from pytrimode.server.prompts import Object, Prepared
+from pytrimode.server.time_limit import within
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _log = logging.getLogger(__name__)
 
+PATIENCE = 2.0
+"""Seconds in which what goes wrong is a response of its own; then a stream begins, whose errors are events."""
+SILENCE = 5.0
+"""Seconds after which a stream has a comment: clients and proxies give up on one that says nothing."""
+COMMENT = b": waiting\n\n"
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-async def answer(
-    request: Request, host: Host, prepared: Prepared, answers: Sequence[Answer], *, stream: bool, include_usage: bool
-) -> Response:
-    """Run the answers and send them. Errors before the first token are a response of their own, also with `stream`."""
+
+async def answer(request: Request, host: Host, prepared: Prepared, *, stream: bool, include_usage: bool) -> Response:
+    """Run the answers and send them. Errors of the first seconds, before the first token, are a response of
+    their own, also with `stream`."""
     log = log_fields(request.scope)
-    log["mode"] = prepared.runs[0].options.mode
+    log["mode"] = prepared.asked[0].options.mode
     log["stream"] = stream
-    generation = host.runner.submit(prepared.runs, host.settings.timeout)
+    generation = host.desk.open(prepared)
     watch = asyncio.create_task(_abort_when_gone(request, generation))
+    begun = asyncio.create_task(_begin(generation))
     streaming = False
     try:
         if not stream:
-            return JSONResponse(await _collect(generation, answers, prepared.choices_per_prompt, log))
-        first = await generation.pieces()
-        events = _events(generation, first, answers, prepared.choices_per_prompt, include_usage, log)
+            return JSONResponse(await _collect(generation, await begun, prepared, log))
+        await asyncio.wait({begun}, timeout=PATIENCE)
+        if begun.done():
+            begun.result()
+        events = _events(generation, begun, prepared, include_usage, log)
         streaming = True
-        return EventStream(events, host, generation, watch, log)
+        return EventStream(events, host.settings.write_timeout, generation, watch, log)
     finally:
         if not streaming:
             watch.cancel()
-            host.runner.release(generation)
+            generation.close()
+            begun.cancel()
+
+
+async def _begin(generation: Generation) -> list[Piece]:
+    """Queue the answers; their first steps."""
+    await generation.begin()
+    return await generation.pieces()
 
 
 async def _abort_when_gone(request: Request, generation: Generation) -> None:
@@ -54,37 +70,49 @@ async def _abort_when_gone(request: Request, generation: Generation) -> None:
     generation.abort(ClientDisconnect())
 
 
-async def _collect(generation: Generation, answers: Sequence[Answer], per_prompt: int, log: Object) -> Object:
-    while pieces := await generation.pieces():
-        for piece in pieces:
-            answers[piece.index].keep(piece.step)
+async def _collect(generation: Generation, pieces: list[Piece], prepared: Prepared, log: Object) -> Object:
+    answers = prepared.answers
+    while pieces:
+        for index, step in pieces:
+            answers[index].keep(step)
+        pieces = await generation.pieces()
     wholes = [answer.whole() for answer in answers]
-    _log_answers(log, answers, per_prompt)
-    return wholes[0] | {"choices": [whole["choices"][0] for whole in wholes]} | _summed(answers, per_prompt)
+    _log_answers(log, prepared)
+    whole: Object = wholes[0] | {"choices": [whole["choices"][0] for whole in wholes]} | _summed(prepared)
+    return whole
 
 
 async def _events(
     generation: Generation,
-    pieces: list[Piece],
-    answers: Sequence[Answer],
-    per_prompt: int,
+    begun: asyncio.Task[list[Piece]],
+    prepared: Prepared,
     include_usage: bool,
     log: Object,
 ) -> AsyncIterator[bytes]:
-    """Yield the events, all that wait in one go. An error ends the stream with its own event and without [DONE]."""
-    begun: set[int] = set()
+    """Yield the events, all that wait in one go, and comments while there are none. An error ends the stream with an
+    event of its own and without [DONE].
+    """
+    answers, opened = prepared.answers, set[int]()
     usage: Object = {"usage": None} if include_usage else {}
     try:
+        while not begun.done():
+            yield COMMENT
+            await asyncio.wait({begun}, timeout=SILENCE)
+        pieces = begun.result()
         while pieces:
             chunks: list[Object] = []
-            for index, step in ((piece.index, piece.step) for piece in pieces):
-                if index not in begun:
-                    begun.add(index)
-                    chunks += answers[index].opening()
+            for index, step in pieces:
+                if index not in opened:
+                    opened.add(index)
+                    chunks += _openings(answers[index].opening())
                 chunks += answers[index].chunks(step)
+                if step.ending:  # usage comes in a chunk of its own, for those who ask for it
+                    chunks[-1].pop("usage", None)
             if chunks:
                 yield b"".join([_event(chunk | usage) for chunk in chunks])
-            pieces = await generation.pieces()
+            while (more := await _within(SILENCE, generation)) is None:
+                yield COMMENT
+            pieces = more
     except ClientDisconnect:
         raise
     except Exception as error:
@@ -94,21 +122,37 @@ async def _events(
         log["outcome"] = failure.body["error"]["type"]
         yield _event(failure.body)
         return
-    _log_answers(log, answers, per_prompt)
+    _log_answers(log, prepared)
     if include_usage:
-        yield _event(answers[0].envelope() | _summed(answers, per_prompt))
+        yield _event(answers[0].empty() | {"choices": []} | _summed(prepared))
     yield b"data: [DONE]\n\n"
 
 
-def _summed(answers: Sequence[Answer], per_prompt: int) -> Object:
-    parts = [answer.measured for answer in answers]
-    return {"usage": sum_usage(parts, per_prompt), "timings": sum_timings(parts)}
+async def _within(seconds: float, generation: Generation) -> list[Piece] | None:
+    """Return the next steps; None when none has come in time."""
+    try:
+        return await within(seconds, generation.pieces())
+    except TimeoutError:
+        return None
+
+
+def _openings(chunks: Sequence[Object]) -> Sequence[Object]:
+    """With empty content beside the role, as OpenAI has it."""
+    for chunk in chunks:
+        if "delta" in chunk["choices"][0]:
+            chunk["choices"][0]["delta"].setdefault("content", "")
+    return chunks
+
+
+def _summed(prepared: Prepared) -> Object:
+    parts = [answer.measured for answer in prepared.answers]
+    return {"usage": sum_usage(parts, prepared.choices_per_prompt), "timings": sum_timings(parts)}
 
 
 def _event(data: Object) -> bytes:
     return b"data: " + _encode(data).encode() + b"\n\n"
 
 
-def _log_answers(log: Object, answers: Sequence[Answer], per_prompt: int) -> None:
-    usage = sum_usage([answer.measured for answer in answers], per_prompt)
+def _log_answers(log: Object, prepared: Prepared) -> None:
+    usage = sum_usage([answer.measured for answer in prepared.answers], prepared.choices_per_prompt)
     log.update({name: usage[name] for name in ("prompt_tokens", "completion_tokens", "forward_passes")})

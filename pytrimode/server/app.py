@@ -26,6 +26,7 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         host.start()
         yield
+        host.cancel_all()
         await run_in_threadpool(host.close)
 
     # The pages of FastAPI's documentation load scripts from the network: only the schema is served.
@@ -61,6 +62,6 @@ def _middleware(settings: ServerSettings) -> list[Middleware]:
     if settings.api_keys:
         stack.append(Middleware(KeyCheck, settings.api_keys))
     elif is_loopback(settings.host):
-        stack.append(Middleware(HostCheck))
+        stack.append(Middleware(HostCheck, settings.allowed_hosts))
     stack.append(Middleware(BodyCheck, settings.max_body_bytes))
     return stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+
+from pytrimode.server.fields import FieldError
+from pytrimode.server.schema import FIELDS
 
 # llama-server's `format_error_response` names those of its codes; the others are OpenAI's.
 _TYPES = {
@@ -73,11 +77,6 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, self.headers)
 
 
-def not_supported(name: str) -> ApiError:
-    """Return a field of the API that the server knows and cannot honour."""
-    return ApiError(400, f"{name} is not supported yet", param=name)
-
-
 def from_exception(error: Exception) -> ApiError:
     """Return what a client is told of an exception; a ValueError is about the request, its text is for the client."""
     if isinstance(error, ApiError):
@@ -86,24 +85,70 @@ def from_exception(error: Exception) -> ApiError:
         return ApiError(400, "the request has text that is not Unicode (a lone surrogate)")
     # The sampler finds out only while it runs that a grammar leaves no token.
     if isinstance(error, ValueError) or (isinstance(error, RuntimeError) and str(error).startswith("grammar")):
-        return ApiError(400, str(error))
+        return ApiError(400, str(error), param=_field_of(str(error)))
     return ApiError(500, "internal error; the server's log has more under this request's id")
 
 
+def _field_of(message: str) -> str | None:
+    """Return the field that a message begins with."""
+    name = re.split(r"[^a-z_]", message, maxsplit=1)[0]
+    return name if name in FIELDS else None
+
+
+_MEANT: dict[str, str] = {
+    "stop": "text or a list of at most 16 texts, each of at most 512 characters",
+    "prompt": "text, a list of texts, a list of token ids, or a list of such lists",
+    "content": "text or a list of parts",
+    "tool_choice": "a name or an object",
+    "fused": 'true, false or "auto"',
+}
+"""What fields of several types take."""
+_WORDS: dict[str, str] = {
+    "missing": "is missing",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+}
+"""By pydantic's type of an error."""
+
+
 def _of_validation(error: RequestValidationError) -> ApiError:
-    """Without the values, which may be long."""
+    """In words of the API, without the values, which may be long."""
     found = error.errors()
     if found and found[0]["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {found[0].get('ctx', {}).get('error', 'invalid')}")
-    lines = []
-    for detail in found[:_DETAILS_SHOWN]:
-        name = ".".join(str(part) for part in detail["loc"] if part != "body")
-        lines.append(f"{name}: {detail['msg']}" if name else detail["msg"])
-    if len(found) > _DETAILS_SHOWN:
-        lines.append(f"and {len(found) - _DETAILS_SHOWN} more")
+    lines = list(dict.fromkeys(map(_line, found)))
+    if len(lines) > _DETAILS_SHOWN:
+        lines[_DETAILS_SHOWN:] = [f"and {len(lines) - _DETAILS_SHOWN} more"]
     location = list(found[0]["loc"]) if found else []
     param = location[1] if len(location) > 1 and isinstance(location[1], str) else None
     return ApiError(400, "; ".join(lines), param=param)
+
+
+def _line(detail: Mapping[str, Any]) -> str:
+    path: list[str] = []
+    for part in detail["loc"][1:]:
+        path.append(str(part))
+        if part in _MEANT and detail["type"] != "missing":
+            return f"{'.'.join(path)} must be {_MEANT[part]}"
+    words = _WORDS.get(detail["type"])
+    said = words.format(**detail.get("ctx", {})) if words else f"is wrong: {detail['msg']}"
+    return f"{'.'.join(path) or 'the body'} {said}"
 
 
 def install(app: FastAPI) -> None:
@@ -117,6 +162,13 @@ def install(app: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return _of_validation(error).response()
 
+    @app.exception_handler(FieldError)
+    async def _field_error(request: Request, error: FieldError) -> JSONResponse:
+        return ApiError(400, str(error), param=error.param).response()
+
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            routes = ", ".join(sorted(request.app.openapi()["paths"]))
+            return ApiError(404, f"there is no such route; there are {routes}").response()
         return ApiError(error.status_code, str(error.detail), headers=error.headers).response()

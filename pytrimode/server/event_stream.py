@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from pytrimode.server.generation import Generation
-from pytrimode.server.host import Host
-from pytrimode.server.shapes import Object
+from pytrimode.server.desk import Generation
+from pytrimode.server.prompts import Object
 from pytrimode.server.time_limit import within
 
 
@@ -21,11 +20,16 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], host: Host, generation: Generation, watch: asyncio.Task[None], log: Object
+        self,
+        events: AsyncIterator[bytes],
+        write_timeout: float,
+        generation: Generation,
+        watch: asyncio.Task[None],
+        log: Object,
     ) -> None:
         # nginx holds an answer back unless told not to.
         super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-        self._host = host
+        self._write_timeout = write_timeout
         self._generation = generation
         self._watch = watch
         self._log = log
@@ -36,13 +40,13 @@ class EventStream(StreamingResponse):
             await self.stream_response(send)
         finally:
             self._watch.cancel()
-            self._host.runner.release(self._generation)
+            self._generation.close()
 
     async def stream_response(self, send: Send) -> None:
         """Send with a limit on the time that the client may take. An end without the last chunk cuts the connection."""
 
         async def send_in_time(message: Message) -> None:
-            await within(self._host.settings.write_timeout, send(message))
+            await within(self._write_timeout, send(message))
 
         try:
             await super().stream_response(send_in_time)

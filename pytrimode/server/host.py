@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from pytrimode.server.desk import Desk
 from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.metrics import Metrics
 from pytrimode.server.prompts import Prompts
-from pytrimode.server.runner import Runner
 from pytrimode.server.settings import ServerSettings
 from pytrimode.server.threads import deep_pool
 from pytrimode.trimode import TriMode
@@ -30,6 +31,7 @@ class Ready:
 
     model: TriMode
     prompts: Prompts
+    desk: Desk
     name: str
     created: int
     """Unix time of the end of loading."""
@@ -41,7 +43,6 @@ class Host:
     def __init__(self, settings: ServerSettings, load: Callable[[], TriMode]) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.runner = Runner(settings.n_parallel, settings.max_queue, self.metrics)
         self.failure: Exception | None = None
         """Why the model could not be loaded."""
         self._load = load
@@ -49,10 +50,11 @@ class Host:
         self._text_thread: ThreadPoolExecutor = deep_pool(1, "text")
         self._grammar_threads: ThreadPoolExecutor = deep_pool(2, "grammars")
         self._closed = threading.Event()
-        self.metrics.watch(
-            "llamacpp:requests_processing", "Number of requests processing.", lambda: self.runner.processing
-        )
-        self.metrics.watch("llamacpp:requests_deferred", "Number of requests deferred.", lambda: self.runner.waiting)
+        for name, text in (
+            ("processing", "Number of requests processing."),
+            ("deferred", "Number of requests deferred."),
+        ):
+            self.metrics.watch(f"llamacpp:requests_{name}", text, partial(self._count, name))
 
     @property
     def ready(self) -> Ready:
@@ -60,6 +62,30 @@ class Host:
         if self._ready is None:
             raise ApiError(503, "Loading model", headers={"Retry-After": "1"})
         return self._ready
+
+    @property
+    def desk(self) -> Desk:
+        """Raises as `ready`."""
+        return self.ready.desk
+
+    def _count(self, name: str) -> int:
+        desk = self._ready.desk if self._ready else None
+        return 0 if desk is None else desk.processing if name == "processing" else desk.waiting
+
+    def refuse_new(self) -> None:
+        """Refuse requests that come from now on: the server is to stop."""
+        if self._ready:
+            self._ready.desk.refuse_new()
+
+    def end_all(self) -> None:
+        """End every answer."""
+        if self._ready:
+            self._ready.desk.end_all()
+
+    def cancel_all(self) -> None:
+        """Cancel what still runs."""
+        if self._ready:
+            self._ready.desk.close()
 
     def start(self) -> None:
         """Begin to load."""
@@ -81,9 +107,8 @@ class Host:
             raise from_exception(error) from None
 
     def close(self) -> None:
-        """End all answers and free the model."""
+        """Free the model."""
         self._closed.set()
-        self.runner.close()
         for threads in (self._text_thread, self._grammar_threads):
             threads.shutdown(wait=True, cancel_futures=True)
         if self._ready:
@@ -96,7 +121,13 @@ class Host:
             # What no request could have is an error of the start.
             model.resolve(self.settings.defaults, n_prompt=1)
             name = self.settings.alias or Path(model.model_path).stem
-            ready = Ready(model, Prompts(model, self.settings), name, int(time.time()))
+            ready = Ready(
+                model,
+                Prompts(model, self.settings, name),
+                Desk(model, self.metrics, self.settings.timeout),
+                name,
+                int(time.time()),
+            )
         except Exception as error:
             self.failure = error
             return

@@ -99,17 +99,19 @@ class RequestLog:
 class HostCheck:
     """Refuses names that are not this machine's: a web page whose name was made to point here (DNS rebinding)."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
+        """Wrap an application. `allowed`: further names."""
         self._app = app
+        self._allowed = frozenset(name.lower() for name in allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http":
             host = Headers(scope=scope).get("host", "").rsplit("]", 1)
             name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":", 1)[0]
-            if not is_loopback(name.lower()):
+            if not is_loopback(name.lower()) and name.lower() not in self._allowed:
                 error = ApiError(403, "the Host header names another machine: a server that others shall reach by name "
-                                 "needs an API key")  # fmt: skip
+                                 "needs an API key, or the name in --allowed-hosts")  # fmt: skip
                 return await error.response()(scope, receive, send)
         return await self._app(scope, receive, send)
 

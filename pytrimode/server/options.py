@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
-from pytrimode.formats.constraint import Constraint
+from pytrimode.formats.constraint import Constraint, of_choices, of_regex, of_schema
 from pytrimode.formats.response_format import grammar_of
 from pytrimode.options.generation_options import GenerationOptions, with_options
-from pytrimode.server.errors import ApiError, not_supported
+from pytrimode.server.errors import ApiError
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
 from pytrimode.server.threads import CHARS_HELD
-
-# Fields that would change the answer, and the values that ask for nothing.
-_NOT_SUPPORTED: dict[str, tuple[object, ...]] = {
-    "best_of": (None, 1),
-    "mirostat": (None, 0),
-    "xtc_probability": (None, 0.0),
-    "functions": (None, []),
-    "function_call": (None, "none"),
-    "modalities": (None, ["text"]),
-}
 
 
 def generation_options(
@@ -32,15 +23,9 @@ def generation_options(
     Translates a JSON schema, which may take a while. Raises ApiError for what is not supported, ValueError for
     impossible values.
     """
-    for name, idle in _NOT_SUPPORTED.items():
-        value = getattr(fields, name, None)
-        if value not in idle:
-            raise not_supported(name)
     given = fields.given_options()
     if "threshold" in given:
         given.setdefault("steps", None)
-    if isinstance(fields, ChatCompletionRequest) and fields.max_completion_tokens is not None:
-        given["max_tokens"] = fields.max_completion_tokens
     given.setdefault("max_tokens", max_tokens)
     given["logprobs"] = _logprobs(fields)
     if grammar := _grammar(fields, given.get("grammar", ""), reasoning_open=reasoning_open):
@@ -68,9 +53,27 @@ def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
 
 def _grammar(fields: GenerationFields, grammar: str, *, reasoning_open: bool) -> str | Constraint | None:
     wanted = fields.response_format.model_dump(by_alias=True, exclude_none=True) if fields.response_format else None
-    if grammar and wanted and wanted["type"] != "text":
-        raise ApiError(400, "give grammar or response_format, not both", param="grammar")
-    for name, text in (("grammar", grammar), ("response_format", json.dumps(wanted or ""))):
-        if len(text) > CHARS_HELD:
-            raise ApiError(400, f"{name} has {len(text)} characters: at most {CHARS_HELD}", param=name)
-    return grammar or grammar_of(wanted, reasoning_open=reasoning_open)
+    asked: dict[str, Any] = dict(fields.constraint or {})
+    if grammar:
+        asked["grammar"] = grammar
+    if wanted and wanted["type"] != "text":
+        asked["response_format"] = wanted
+    if not asked:
+        return None
+    if len(asked) > 1:
+        raise ApiError(400, f"give {' or '.join(asked)}, not both", param="grammar")
+    ((name, value),) = asked.items()
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) > CHARS_HELD:
+        raise ApiError(400, f"{name} has {len(text)} characters: at most {CHARS_HELD}", param=name)
+    if name == "json":
+        return of_schema(value, "json_schema", after_reasoning=reasoning_open)
+    if name == "response_format":
+        return grammar_of(value, reasoning_open=reasoning_open)
+    if name == "choice":
+        if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
+            raise ApiError(400, "guided_choice must be a list of texts", param="guided_choice")
+        return replace(of_choices(value, "guided_choice"), after_reasoning=reasoning_open)
+    if not isinstance(value, str):
+        raise ApiError(400, f"guided_{name} must be text", param=f"guided_{name}")
+    return replace(of_regex(value, "guided_regex"), after_reasoning=reasoning_open) if name == "regex" else value

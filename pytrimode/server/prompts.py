@@ -1,23 +1,24 @@
-"""Makes prompts and options of request bodies. All of it runs on a thread of `deep_pool` (`server/threads.py`)."""
+"""From request bodies to jobs. All of it runs on a thread of `threads.deep_pool`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from pytrimode.conversation.live_pass import LivePasses
-from pytrimode.engine_loop import Cancellation
-from pytrimode.formats.generic_tools import knows_tools, spelled_out
-from pytrimode.formats.reasoning import REASONING_NONE, check_reasoning_format
+from pytrimode.answers.answer import AnyAnswer
+from pytrimode.answers.job import AnyJob
+from pytrimode.answers.results import ResultWriter
+from pytrimode.formats.reasoning import check_reasoning_format
 from pytrimode.formats.special_text import MARK
+from pytrimode.formats.tool_choice import Tools
+from pytrimode.jobs import Wanted
 from pytrimode.options.defaults import DEFAULT_MAX_TOKENS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import DIFFUSION
 from pytrimode.server.errors import ApiError
 from pytrimode.server.options import generation_options, of_choice
-from pytrimode.server.runner import Run
 from pytrimode.server.schema import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -27,12 +28,10 @@ from pytrimode.server.schema import (
     TokenizeRequest,
 )
 from pytrimode.server.settings import ServerSettings
-from pytrimode.server.shapes import Reading
 from pytrimode.server.threads import CHARS_HELD
-from pytrimode.server.tools import Tools, template_message
 from pytrimode.trimode import TriMode
 from pytrimode.vision.picture import Picture
-from pytrimode.vision.prompt import NO_VISION, Pictures, Prompt, count_images, take_pictures, too_long
+from pytrimode.vision.prompt import Pictures, Prompt, too_long
 
 _SET_BY_SERVER = {
     "messages", "tools", "tool_choice", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token",
@@ -41,23 +40,40 @@ _SET_BY_SERVER = {
 """Template variables that `chat_template_kwargs` must not name."""
 
 
+Object = dict[str, Any]
+"""A JSON object on its way out."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer that a request asks for, not begun yet."""
+
+    job: AnyJob
+    options: GenerationOptions
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """The answers that a request asks for, not started yet."""
+    """The answers that a request asks for."""
 
-    runs: list[Run]
+    asked: list[Asked]
     """Those of one prompt together."""
-    readings: list[Reading]
-    """How each answer is read."""
     choices_per_prompt: int
+
+    @property
+    def answers(self) -> list[AnyAnswer]:
+        """What writes each of them."""
+        return [asked.job.answer for asked in self.asked]
 
 
 class Prompts:
-    """Everything between JSON and tokens. Raises ApiError or ValueError for what the client got wrong."""
+    """Everything between JSON and jobs. Raises ApiError or ValueError for what the client got wrong."""
 
-    def __init__(self, model: TriMode, settings: ServerSettings) -> None:
+    def __init__(self, model: TriMode, settings: ServerSettings, name: str) -> None:
+        """`name`: the model's, in answers."""
         self._model = model
         self._settings = settings
+        self._name = name
         self._max_tokens = min(settings.max_prompt_tokens or model.n_ctx, model.n_ctx)
         self._longest_token = max(len(model.detokenize([token], special=True)) for token in range(model.n_vocab))
 
@@ -65,25 +81,13 @@ class Prompts:
         """Prepare a chat's answers; they go to the end of the context unless told otherwise."""
         reasoning_format = body.reasoning_format or self._settings.reasoning_format
         check_reasoning_format(reasoning_format)
-        template = self._model.chat_template
-        tools = Tools.of(body, template)
-        prompt = self._chat_prompt(body)
-        tokens = prompt.tokens
-        reasoning_open = self._model.reasoning_split(tokens).open
+        tools = self._tools(body)
+        text, pictures = self._rendered(body, tools)
+        prompt = self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
+        reasoning_open = self._model.reasoning_split(prompt.tokens).open
         options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
-        options = tools.constrain(options, self._model.special_token, reasoning_open=reasoning_open)
-
-        def reading() -> Reading:
-            apart = reasoning_format != REASONING_NONE
-            return Reading(
-                logprobs=self._model.logprob_writer(options),
-                split=self._model.reasoning_split(tokens) if apart else None,
-                tools=tools.parser(),
-                live=self._live(body),
-                trim_loop=options.trim_loop,
-            )
-
-        return self._prepare(body, options, [(prompt, reading)])
+        wanted = Wanted(self._writer(), tools=tools, reasoning_format=reasoning_format, live=_live(body))
+        return self._prepare(body, options, self._model.jobs.chat, [(prompt, wanted)])
 
     def completion(self, body: CompletionRequest) -> Prepared:
         """One prompt or several, each as text or as token ids."""
@@ -95,40 +99,26 @@ class Prompts:
             suffix = self._model.tokenize(body.suffix, add_bos=False, special=True)
             mode = options.mode if "mode" in body.given_options() else DIFFUSION
             options = replace(options, suffix=suffix, mode=mode)
-
-        def reading(echo: str) -> Reading:
-            return Reading(
-                echo,
-                self._model.logprob_writer(options, len(echo)),
-                live=self._live(body),
-                trim_loop=options.trim_loop,
-            )
-
-        asked: list[tuple[Prompt, Callable[[], Reading]]] = []
+        writer = self._writer()
+        asked = []
         for prompt in prompts:
             tokens = self._prompt_tokens(prompt)
             echo = (prompt if isinstance(prompt, str) else self._text(tokens)) if body.echo else ""
-            asked.append((self._model.vision_prompt(tokens), partial(reading, echo)))
-        return self._prepare(body, options, asked)
+            asked.append((self._model.vision_prompt(tokens), Wanted(writer, echo, live=_live(body))))
+        return self._prepare(body, options, self._model.jobs.completion, asked)
 
     def apply_template(self, body: TemplateFields) -> str:
         """Return the prompt of a conversation, an image in it as the token that begins it."""
-        return self._rendered(body)[0].replace(MARK, "")
+        return self._rendered(body, self._tools(body))[0].replace(MARK, "")
 
-    def _chat_prompt(self, body: TemplateFields) -> Prompt:
-        text, pictures = self._rendered(body)
-        return self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
+    def _tools(self, body: TemplateFields) -> Tools:
+        offered = [tool.model_dump(exclude_unset=True) for tool in body.tools or []]
+        if body.tool_choice not in (None, "auto", "none") and (n := len(json.dumps(offered))) > CHARS_HELD:
+            raise ApiError(400, f"tools has {n} characters: at most {CHARS_HELD} where a call is required")
+        return self._model.tools(offered, body.tool_choice)
 
-    def _rendered(self, body: TemplateFields) -> tuple[str, list[Picture]]:
-        messages: list[Any] = [template_message(message.model_dump(exclude_unset=True)) for message in body.messages]
-        pictures: list[Picture] = []
-        if self._model.vision:
-            messages, pictures = take_pictures(messages, local=False)
-        elif count_images(messages):
-            raise ApiError(400, NO_VISION.format("the model"))
-        template = self._model.chat_template
-        if not knows_tools(template.source, template.variables):
-            messages = spelled_out(messages, Tools.of(body, template).offered)
+    def _rendered(self, body: TemplateFields, tools: Tools) -> tuple[str, list[Picture]]:
+        messages = [message.model_dump(exclude_unset=True) for message in body.messages]
         goes_on = body.continue_final_message or messages[-1].get("prefix") is True
         if goes_on and body.add_generation_prompt:
             raise ApiError(
@@ -136,13 +126,14 @@ class Prompts:
                 "continue_final_message does not go with add_generation_prompt: true",
                 param="add_generation_prompt",
             )
-        text = self._model.render_chat(
+        return self._model.rendered(
             messages,
+            local=False,
+            tools=tools,
             add_generation_prompt=body.add_generation_prompt is not False,
             continue_final_message=goes_on,
             **self._template_variables(body),
         )
-        return text, pictures
 
     def tokenize(self, body: TokenizeRequest) -> list[int] | list[dict[str, Any]]:
         """Token ids of a text, or with `with_pieces` objects of id and piece."""
@@ -170,24 +161,22 @@ class Prompts:
         self,
         body: GenerationFields,
         options: GenerationOptions,
-        asked: Sequence[tuple[Prompt, Callable[[], Reading]]],
+        make: Callable[[Prompt, GenerationOptions, Wanted], AnyJob],
+        asked: Sequence[tuple[Prompt, Wanted]],
     ) -> Prepared:
         n = body.n or 1
         self._check_count(len(asked) * n)
-        runs, readings = [], []
-        for prompt, reading in asked:
+        made: list[Asked] = []
+        for prompt, wanted in asked:
             self._check_tokens(len(prompt.tokens), pictures=prompt.pictures)
-            runs += [self._run(prompt, of_choice(options, index)) for index in range(n)]
-            readings += [reading() for _ in range(n)]
-        return Prepared(runs, readings, n)
+            for choice in range(n):
+                chosen = of_choice(options, choice)
+                writer = replace(wanted.writer, index=len(made))
+                made.append(Asked(make(prompt, chosen, replace(wanted, writer=writer)), chosen))
+        return Prepared(made, n)
 
-    def _live(self, body: GenerationFields) -> LivePasses | None:
-        return LivePasses(self._model) if body.live and body.stream else None
-
-    def _run(self, prompt: Prompt, options: GenerationOptions) -> Run:
-        cancellation = Cancellation()
-        steps = self._model.steps(prompt.tokens, options, cancellation, pictures=prompt.pictures)
-        return Run(steps, options, len(prompt.tokens), cancellation)
+    def _writer(self) -> ResultWriter:
+        return ResultWriter(self._name)
 
     def _template_variables(self, body: TemplateFields) -> dict[str, Any]:
         variables = dict(body.chat_template_kwargs or {})
@@ -198,7 +187,7 @@ class Prompts:
             thinking = body.reasoning_effort != "none"
             variables.setdefault("reasoning_effort", body.reasoning_effort)
         variables.setdefault("enable_thinking", thinking)
-        return variables | Tools.of(body, self._model.chat_template).variables
+        return variables
 
     def _prompt_tokens(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):
@@ -242,6 +231,10 @@ class Prompts:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self._model.detokenize(tokens, special=True).decode("utf-8", "replace")
+
+
+def _live(body: GenerationFields) -> bool:
+    return bool(body.live and body.stream)
 
 
 def _prompts_of(body: CompletionRequest) -> list[str | list[int]]:

@@ -11,10 +11,10 @@ from fastapi.responses import PlainTextResponse, Response
 from pytrimode.gguf import keys
 from pytrimode.options.generation_options import GenerationOptions, option_table
 from pytrimode.options.modes import AR, AUTO, MODES, resolve_mode
+from pytrimode.server.desk import Task
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
 from pytrimode.server.metrics import CONTENT_TYPE
-from pytrimode.server.runner import Slot
 
 router = APIRouter()
 
@@ -35,7 +35,7 @@ async def props(request: Request) -> dict[str, Any]:
     model = ready.model
     return {
         "default_generation_settings": {"n_ctx": model.n_ctx, "params": _params(host.settings.defaults)},
-        "total_slots": host.settings.n_parallel,
+        "total_slots": model.n_parallel,
         "model_path": model.model_path,
         "model_alias": ready.name,
         "chat_template": model.metadata.get(keys.CHAT_TEMPLATE, ""),
@@ -53,9 +53,10 @@ async def slots(request: Request, fail_on_no_slot: bool = False) -> list[dict[st
     """Return what each slot does; 503 with `?fail_on_no_slot=1` when none is free."""
     host: Host = request.app.state.host
     model = host.ready.model
-    if fail_on_no_slot and host.runner.processing == host.settings.n_parallel:
+    slots = host.desk.slots
+    if fail_on_no_slot and None not in slots:
         raise ApiError(503, "no slot available")
-    return [_describe(slot, model.n_ctx, has_mask=model.mask_token_id >= 0) for slot in host.runner.slots]
+    return [_describe(i, task, model.n_ctx, has_mask=model.mask_token_id >= 0) for i, task in enumerate(slots)]
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -65,19 +66,18 @@ async def metrics(request: Request) -> Response:
     return Response(host.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def _describe(slot: Slot, n_ctx: int, *, has_mask: bool) -> dict[str, Any]:
-    run = slot.run
+def _describe(slot: int, task: Task | None, n_ctx: int, *, has_mask: bool) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "id": slot.id,
-        "id_task": slot.task,
+        "id": slot,
+        "id_task": task.number if task else -1,
         "n_ctx": n_ctx,
-        "is_processing": run is not None,
+        "is_processing": task is not None,
     }
-    if run:
-        described["speculative"] = resolve_mode(run.options.mode, has_mask=has_mask) != AR
-        described["n_prompt_tokens"] = run.n_prompt
-        described["params"] = _params(run.options)
-        described["next_token"] = {"has_next_token": True, "n_decoded": slot.n_decoded}
+    if task:
+        described["speculative"] = resolve_mode(task.options.mode, has_mask=has_mask) != AR
+        described["n_prompt_tokens"] = task.n_prompt
+        described["params"] = _params(task.options)
+        described["next_token"] = {"has_next_token": True, "n_decoded": task.n_decoded}
     return described
 
 

@@ -48,8 +48,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down, after a signal."""
-        self.host.runner.refuse_new()
-        timer = asyncio.get_running_loop().call_later(self._settings.shutdown_timeout, self.host.runner.end_all)
+        self.host.refuse_new()
+        timer = asyncio.get_running_loop().call_later(self._settings.shutdown_timeout, self.host.end_all)
         await super().shutdown(sockets)
         timer.cancel()
 

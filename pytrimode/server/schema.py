@@ -6,12 +6,14 @@ this module is imported; their ranges are checked where `GenerationOptions` are 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from pytrimode.options.generation_options import option_table
 from pytrimode.options.option import Row
+from pytrimode.server.fields import MAPPED, translated
 
 B = TypeVar("B", bound="type[BaseModel]")
 
@@ -26,7 +28,7 @@ StopString = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class Body(BaseModel):
-    """Strict types; fields that nobody knows are ignored, as llama-server does."""
+    """Strict types."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -87,6 +89,16 @@ def _with_options(body: B) -> B:
     return create_model(body.__name__, **about, **fields)  # type: ignore[no-any-return,call-overload]
 
 
+@cache
+def _names(body: type[BaseModel]) -> frozenset[str]:
+    """Return the fields that a client may send, by their names in JSON."""
+    found = set[str]()
+    for name, field in body.model_fields.items():
+        alias = field.validation_alias
+        found |= {str(choice) for choice in alias.choices} if isinstance(alias, AliasChoices) else {field.alias or name}
+    return frozenset(found - {"constraint"})
+
+
 @_with_options
 class GenerationFields(Body):
     """What `/v1/completions` and `/v1/chat/completions` have in common; null: the server's default."""
@@ -98,10 +110,14 @@ class GenerationFields(Body):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     live: bool | None = None
-    """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.conversation.live_pass`)."""
-    best_of: Int32 | None = None
-    mirostat: Int32 | None = None
-    xtc_probability: float | None = None
+    """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.answers.live_pass`)."""
+    constraint: dict[str, Any] | None = None
+    """What a field of another API asks an answer to be: `json`, `regex`, `choice` or `grammar`; see `fields`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, body: Any) -> Any:
+        return translated(body, _names(cls)) if isinstance(body, dict) else body
 
     def given_options(self) -> dict[str, Any]:
         """Return the options that the client named, by their names in Python."""
@@ -166,13 +182,13 @@ class TemplateFields(Body):
 class ChatCompletionRequest(GenerationFields, TemplateFields):
     """`POST /v1/chat/completions`."""
 
-    max_completion_tokens: Int32 | None = None
     logprobs: bool | None = None
     top_logprobs: NTop | None = None
     reasoning_format: str | None = None
-    functions: list[dict[str, Any]] | None = None
-    function_call: str | dict[str, Any] | None = None
-    modalities: list[str] | None = None
+
+
+FIELDS = _names(ChatCompletionRequest) | _names(CompletionRequest) | MAPPED.keys()
+"""Names of fields, for errors about them."""
 
 
 class ApplyTemplateRequest(TemplateFields):

@@ -12,6 +12,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 """llama-server's."""
 
+DEFAULT_MAX_QUEUE = 32
+"""Answers that may wait for a slot."""
 VISION_BODY_BYTES = 32 << 20
 """Of a model with vision: the largest picture, in base64."""
 
@@ -40,12 +42,10 @@ class ServerSettings:
     """The model's name in answers; None: the file's name without its suffix."""
     api_keys: tuple[str, ...] = ()
     """Any of them opens every route; none: no key is asked for."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names beside those of this machine that the Host header may have where no key is asked for."""
     cors_origins: tuple[str, ...] = ()
     """Web origins that may call the server from a browser; empty: none but its own."""
-    n_parallel: int = 1
-    """Slots: answers that are made side by side."""
-    max_queue: int = 32
-    """Answers that may wait for a slot; more are refused with 429."""
     max_choices: int = 16
     """Answers that one request may ask for (`n` times the number of prompts)."""
     max_body_bytes: int = 4 << 20
@@ -66,8 +66,6 @@ class ServerSettings:
     def __post_init__(self) -> None:
         check_reasoning_format(self.reasoning_format)
         for name, least in (
-            ("n_parallel", 1),
-            ("max_queue", 0),
             ("max_choices", 1),
             ("max_body_bytes", 1),
             ("port", 0),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
 import pytest
 
 import pytrimode
@@ -254,7 +255,6 @@ def test_impossible_options_are_refused_at_the_call(model: TriMode) -> None:
     for options, message in (
         ({"mode": "quick"}, "unknown mode 'quick': use one of ar, diffusion, self-spec"),
         ({"temperature": -0.7}, "temperature -0.7"),
-        ({"max_tokens": 0}, "max_tokens 0"),
         ({"max_tokens": -2}, "max_tokens -2"),
         ({"block_length": 0}, "block_length 0"),
         ({"block_length": 100_000}, "block_length 100000"),
@@ -401,6 +401,33 @@ def test_import_is_light() -> None:
     heavy = {"torch", "transformers", "llama_cpp", "jinja2"}
     code = "import pytrimode, sys; print(*sys.modules)"
     assert not heavy & set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+def test_log_probabilities_of_an_echoed_prompt(model: TriMode) -> None:
+    tokens = model.prompt_tokens("def add(a, b):\n    return a + b\n" * 8)
+    rows = model.logits(tokens).astype("float64")
+    rows -= rows.max(axis=1, keepdims=True)
+    expected = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    for n in (0, 3):
+        result: Any = model.create_completion(
+            tokens, max_tokens=n, logprobs=2, echo=True, temperature=0.0, ignore_eos=True
+        )
+        found = result["choices"][0]["logprobs"]
+        assert len(found["tokens"]) == len(tokens) + n == len(found["text_offset"])
+        assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
+        for i, token in enumerate(tokens[1:]):
+            assert found["token_logprobs"][i + 1] == pytest.approx(expected[i, token], abs=1e-4)
+            assert sorted(found["top_logprobs"][i + 1].values(), reverse=True) == pytest.approx(
+                sorted(expected[i], reverse=True)[:2], abs=1e-4
+            )
+        assert result["usage"]["completion_tokens"] == n
+        chunks: Any = list(
+            model.create_completion(
+                tokens, max_tokens=n, logprobs=2, echo=True, temperature=0.0, ignore_eos=True, stream=True
+            )
+        )
+        streamed = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+        assert [p for part in streamed if part for p in part["token_logprobs"]] == found["token_logprobs"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -129,30 +129,22 @@ def test_none_means_the_default_of_the_method(model: TriMode) -> None:
         chosen = dict(nothing, temperature=0.0, max_tokens=12)
         assert text_of(method(prompt, **chosen)) == text_of(method(prompt, **GREEDY))
     # The methods' own defaults, not those of the dataclass.
-    for method, prompt, default in (
-        (model.create_completion, PROMPT, 0.8),
-        (model.create_chat_completion, QUESTION, 0.2),
-    ):
-        method: Any
-        seeded: dict[str, Any] = {"max_tokens": 24, "seed": 1}
-        assert text_of(method(prompt, temperature=None, **seeded)) == text_of(
-            method(prompt, temperature=default, **seeded)
-        )
+    hot, cold = (
+        model.jobs.asked_completion(PROMPT, temperature=None, max_tokens=4).options.engine,
+        model.jobs.asked_chat(QUESTION, temperature=None).options.engine,
+    )
+    assert (hot["temperature"], cold["temperature"]) == (0.8, 0.2)
 
 
 def test_seed_minus_one_and_none(q8_gguf: Path) -> None:
     with TriMode(q8_gguf, n_ctx=128, n_threads=1, seed=7) as seeded:
-        hot = {"temperature": 5.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 24}
-        texts = [
-            text_of(seeded.create_completion(PROMPT, **hot, **options))
-            for options in (
-                {}, {"seed": None}, {"seed": 7}, {"seed": 3}, {"seed": -1}, {"seed": -1}, {"seed": 2**64 - 1},
-                {"seed": -2}, {"seed": 2**64 - 2},
-            )
-        ]  # fmt: skip
-    assert texts[0] == texts[1] == texts[2]
-    assert len({texts[0], *texts[3:8]}) == 6, "other seeds, other texts; -1 draws one each time"
-    assert texts[7] == texts[8], "a negative seed is the unsigned number of its bits"
+        seeds = [
+            seeded.jobs.asked_completion(PROMPT, **options).options.engine["seed"]
+            for options in ({}, {"seed": None}, {"seed": 3}, {"seed": -1}, {"seed": -1}, {"seed": -2})
+        ]
+    assert seeds[:3] == [7, 7, 3]
+    assert seeds[3] != seeds[4] and 2**64 - 1 not in seeds
+    assert seeds[5] == 2**64 - 2
 
 
 def test_bytes_are_text_and_numpy_numbers_are_numbers(model: TriMode) -> None:

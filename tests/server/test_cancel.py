@@ -18,7 +18,7 @@ from support.synthetic import make_checkpoint
 
 from pytrimode.convert import convert
 from pytrimode.options.modes import AUTO, MODES
-from pytrimode.server.runner import Slot
+from pytrimode.server.desk import Task
 
 pytestmark = pytest.mark.slow
 
@@ -37,13 +37,13 @@ def slow_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow(slow_gguf: Path) -> Iterator[Served]:
-    with served(loader(slow_gguf, LONG_CONTEXT, n_parallel=3), n_parallel=3) as running:
+    with served(loader(slow_gguf, LONG_CONTEXT, n_parallel=3)) as running:
         yield running
 
 
 @contextmanager
-def neighbour(server: Served, mode: str) -> Iterator[Slot]:
-    """The slot of an answer that goes on until the end of the block, read by a client of its own."""
+def neighbour(server: Served, mode: str) -> Iterator[Task]:
+    """An answer that goes on until the end of the block, read by a client of its own."""
     ended = threading.Event()
 
     def read() -> None:
@@ -56,17 +56,17 @@ def neighbour(server: Served, mode: str) -> Iterator[Slot]:
     thread = threading.Thread(target=read)
     thread.start()
     until(lambda: len(busy(server)) > len(before))
-    (slot,) = (slot for slot in busy(server) if slot not in before)
+    (task,) = (task for task in busy(server) if task not in before)
     try:
-        yield slot
+        yield task
     finally:
         ended.set()
         thread.join(PATIENCE)
-        until(lambda: slot.run is None)
+        until(lambda: task not in busy(server))
 
 
-def busy(server: Served) -> list[Slot]:
-    return [slot for slot in server.host.runner.slots if slot.run]
+def busy(server: Served) -> list[Task]:
+    return [task for task in server.host.desk.slots if task]
 
 
 def on_a_busy_machine(test: Callable[..., int]) -> Callable[..., None]:
@@ -82,11 +82,11 @@ def on_a_busy_machine(test: Callable[..., int]) -> Callable[..., None]:
     return best_of_three
 
 
-def passes_until_free(witness: Slot, left: Slot) -> int:
+def passes_until_free(server: Served, witness: Task, left: Task) -> int:
     """Forward passes from now on; the witness is in mode ar: a token is a pass."""
     before = witness.n_decoded
     end = time.monotonic() + PATIENCE
-    while left.run is not None:
+    while left in busy(server):
         assert time.monotonic() < end
         time.sleep(0.001)
     return witness.n_decoded - before
@@ -101,25 +101,25 @@ def test_a_client_that_leaves_a_stream(slow: Served, mode: str) -> int:
             lines = response.iter_lines()
             for _ in range(6):
                 next(lines)
-            (left,) = (slot for slot in busy(slow) if slot not in (witness, other))
-        passes = passes_until_free(witness, left)
-        assert busy(slow) == [slot for slot in slow.host.runner.slots if slot in (witness, other)]
+            (left,) = (task for task in busy(slow) if task not in (witness, other))
+        passes = passes_until_free(slow, witness, left)
+        assert all(task in (witness, other) for task in busy(slow)) and len(busy(slow)) == 2
         described = {slot["id"]: slot for slot in slow.get("/slots").json()}
-        assert not described[left.id]["is_processing"] and described[witness.id]["is_processing"]
+        assert not described[left.slot]["is_processing"] and described[witness.slot]["is_processing"]
     return passes
 
 
 @contextmanager
-def waiting_client(server: Served, body: dict[str, Any]) -> Iterator[Slot]:
-    """The slot of a request whose client has sent it, and waits for the first byte until the end of the block."""
+def waiting_client(server: Served, body: dict[str, Any]) -> Iterator[Task]:
+    """A request whose client has sent it, and waits for the first byte until the end of the block."""
     before = busy(server)
     data = json.dumps(body).encode()
     head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as connection:
         connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         until(lambda: len(busy(server)) > len(before))
-        (slot,) = (slot for slot in busy(server) if slot not in before)
-        yield slot
+        (task,) = (task for task in busy(server) if task not in before)
+        yield task
 
 
 @pytest.mark.parametrize("mode", (*MODES, AUTO))
@@ -130,18 +130,18 @@ def test_a_client_that_leaves_while_its_prompt_is_read(slow: Served, mode: str) 
         with waiting_client(slow, body) as left:
             begun = witness.n_decoded
             until(lambda: witness.n_decoded > begun + 1)
-        passes = passes_until_free(witness, left)
+        passes = passes_until_free(slow, witness, left)
         assert left.n_decoded == 0
     return passes
 
 
 @on_a_busy_machine
 def test_a_client_that_leaves_while_its_answer_pauses_for_lack_of_cells(slow_gguf: Path) -> int:
-    with served(loader(slow_gguf, 512, n_parallel=2), n_parallel=2) as small:
+    with served(loader(slow_gguf, 512, n_parallel=2)) as small:
         engine = small.host.ready.model.engine
         with neighbour(small, "ar") as witness:
             with waiting_client(small, {**ENDLESS, "stream": False, "prompt": [20] * 400}) as left:
                 until(lambda: engine.state["n_suspended"] == 1)
-            passes = passes_until_free(witness, left)
-            assert witness.run, "the other goes on"
+            passes = passes_until_free(small, witness, left)
+            assert witness in busy(small), "the other goes on"
     return passes

@@ -16,14 +16,15 @@ import httpx
 import pytest
 from support.serving import LONG, LONG_CONTEXT, Served, error_of, events, loader, parse, served, until
 
-from pytrimode import TriMode
-from pytrimode.engine_loop import Cancellation
+from pytrimode import QueueFullError, TriMode
+from pytrimode.answers.job import AnyJob
+from pytrimode.answers.results import ResultWriter
+from pytrimode.async_run import CAPACITY
+from pytrimode.jobs import Wanted
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import AUTO, MODES
-from pytrimode.server.errors import ApiError
-from pytrimode.server.generation import CAPACITY
-from pytrimode.server.metrics import Metrics
-from pytrimode.server.runner import Run, Runner
+from pytrimode.server import answers
+from pytrimode.vision.prompt import Prompt
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ ALL_MODES = (*MODES, AUTO)
 @pytest.fixture(scope="module")
 def busy(q8_gguf: Path) -> Iterator[Served]:
     """A server whose slot a LONG request can hold, with one place in the queue."""
-    with served(loader(q8_gguf, LONG_CONTEXT), max_queue=1) as running:
+    with served(loader(q8_gguf, LONG_CONTEXT, max_queue=1)) as running:
         yield running
 
 
@@ -51,76 +52,56 @@ def ended(server: Served, outcome: str) -> float:
 # --- The bounded queue between engine and reader ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def runner() -> Iterator[Runner]:
-    made = Runner(1, 4, Metrics())
-    yield made
-    made.close()
-
-
 @pytest.fixture(scope="module")
 def long_model(q8_gguf: Path) -> Iterator[TriMode]:
-    with TriMode(q8_gguf, n_ctx=LONG_CONTEXT, n_threads=1) as loaded:
+    with TriMode(q8_gguf, n_ctx=LONG_CONTEXT, n_threads=1, max_queue=4) as loaded:
         yield loaded
 
 
-def long_run(model: TriMode, max_tokens: int = -1) -> Run:
-    options = GenerationOptions(mode="ar", ignore_eos=True, max_tokens=max_tokens)
-    tokens = model.prompt_tokens("Hello")
-    cancellation = Cancellation()
-    return Run(model.steps(tokens, options, cancellation), options, len(tokens), cancellation)
+def long_job(model: TriMode, max_tokens: int = -1) -> AnyJob:
+    options = GenerationOptions(mode="ar", ignore_eos=True, max_tokens=max_tokens, loop_window=0)
+    return model.jobs.completion(Prompt(model.prompt_tokens("Hello"), None), options, Wanted(ResultWriter("any")))
 
 
-def test_a_worker_waits_for_a_slow_reader(runner: Runner, long_model: TriMode) -> None:
+def test_the_engine_waits_for_a_slow_reader(long_model: TriMode) -> None:
+    """None of its passes runs on while nobody reads, and another request goes on beside it."""
+
+    def passes() -> float:
+        return long_model.engine.times["passes"]
+
     async def go() -> None:
-        generation = runner.submit([long_run(long_model)], timeout=100)
-        (slot,) = runner.slots
-        for read in (0, 1):
-            # One step is in the worker's hands, CAPACITY wait: no more is made, however long nobody reads.
-            expected = CAPACITY + 1 + read * CAPACITY
-            while slot.n_decoded < expected:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.3)
-            assert slot.n_decoded == expected
-            assert len(await generation.pieces()) == CAPACITY
-        runner.release(generation)
-        while runner.processing:
-            await asyncio.sleep(0.01)
+        async with long_model.run_async([long_job(long_model)]) as run:
+            for _ in range(2):
+                before = -1.0
+                while passes() != before:
+                    before = passes()
+                    await asyncio.sleep(0.3)
+                pieces = await run.pieces()
+                assert CAPACITY <= len(pieces) <= CAPACITY + 2, "what was under way when it was told to wait"
+        assert passes() <= before + 3
 
     asyncio.run(go())
 
 
-def test_a_cancelled_answer_ends_within_two_passes(runner: Runner, long_model: TriMode) -> None:
+def test_places_in_the_queue(long_model: TriMode) -> None:
     async def go() -> None:
-        generation = runner.submit([long_run(long_model)], timeout=100)
-        for _ in range(20):
-            await generation.pieces()
-        runner.release(generation)
-        (slot,) = runner.slots
-        before = slot.n_decoded
-        while runner.processing:
-            await asyncio.sleep(0.001)
-        assert slot.n_decoded <= before + 2, "one token per pass"
-
-    asyncio.run(go())
-
-
-def test_answers_that_wait_are_cancelled_too(runner: Runner, long_model: TriMode) -> None:
-    async def go() -> None:
-        first = runner.submit([long_run(long_model)], timeout=100)
-        await first.pieces()
-        waiting = [runner.submit([long_run(long_model, 4)], timeout=100) for _ in range(4)]
-        with pytest.raises(ApiError, match="queue is full"):
-            runner.submit([long_run(long_model, 4)], timeout=100)
-        assert runner.waiting == 4
-        for generation in waiting[:3]:
-            runner.release(generation)
-        assert runner.waiting == 1, "their places are free at once"
-        runner.release(first)
+        async with long_model.run_async([long_job(long_model)]) as first:
+            await first.pieces()
+            waiting = [long_model.run_async([long_job(long_model, 4)]) for _ in range(4)]
+            with pytest.raises(QueueFullError, match="queue is full"):
+                long_model.run_async([long_job(long_model, 4)])
+            for run in waiting:
+                await run.begin()
+            for run in waiting[:3]:
+                run.close()
+            with pytest.raises(QueueFullError):
+                long_model.run_async([long_job(long_model, 4)] * 4)
+            long_model.run_async([long_job(long_model, 4)] * 3).close()
         steps = []
         while pieces := await waiting[3].pieces():
             steps += pieces
         assert sum(len(piece.step.tokens) for piece in steps) == 4
+        long_model.run_async([long_job(long_model)] * 5).close()
 
     asyncio.run(go())
 
@@ -163,7 +144,7 @@ def test_a_client_that_waits_without_a_stream_may_leave_too(busy: Served) -> Non
 
 @pytest.fixture(scope="module")
 def four_slots(q8_gguf: Path) -> Iterator[Served]:
-    with served(loader(q8_gguf, LONG_CONTEXT, n_parallel=4), n_parallel=4) as running:
+    with served(loader(q8_gguf, LONG_CONTEXT, n_parallel=4)) as running:
         yield running
 
 
@@ -241,6 +222,23 @@ def test_a_client_that_stops_reading_is_given_up(q8_gguf: Path) -> None:
         assert running.post(COMPLETIONS, SHORT).status_code == 200, "the slot is free"
 
 
+def test_a_stream_that_waits_says_so(q8_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "PATIENCE", 0.1)
+    monkeypatch.setattr(answers, "SILENCE", 0.1)
+    with (
+        served(loader(q8_gguf, LONG_CONTEXT)) as running,
+        running.client.stream("POST", COMPLETIONS, json=LONG | {"stream": True}) as first,
+    ):
+        lines_of_first = first.iter_lines()
+        parse(next(lines_of_first))
+        with running.client.stream("POST", COMPLETIONS, json=SHORT | {"stream": True}) as waiting:
+            lines = waiting.iter_lines()
+            assert [next(lines) for _ in range(3)] == [": waiting", "", ": waiting"]
+            first.close()
+            *_, last = (line for line in lines if line.startswith("data"))
+        assert last == "data: [DONE]"
+
+
 # --- Beginning and end -----------------------------------------------------------------------------------------------
 
 
@@ -279,7 +277,7 @@ def test_answers_that_take_longer_are_ended_with_an_error(q8_gguf: Path) -> None
             lines = (line for line in response.iter_lines() if line)
             parse(next(lines))
             waiting = pool.submit(running.post, COMPLETIONS, SHORT)
-            until(lambda: running.host.runner.waiting == 1)
+            until(lambda: running.host.desk.waiting == 1)
             running.stop()
             *_, last = map(parse, lines)
         assert last["error"]["type"] == "unavailable_error" and "stopping" in last["error"]["message"]

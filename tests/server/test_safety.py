@@ -74,6 +74,13 @@ def test_without_a_key_only_this_machines_names_are_served(server: Served) -> No
         assert error_of(server.get("/health", headers={"Host": name}))["code"] == 403
 
 
+def test_names_may_be_allowed(q8_gguf: Path) -> None:
+    with served(loader(q8_gguf, 256), allowed_hosts=("host.docker.internal",)) as running:
+        assert running.get("/health", headers={"Host": "Host.docker.internal:8080"}).status_code == 200
+        error = error_of(running.get("/health", headers={"Host": "docker.internal"}))
+        assert error["code"] == 403 and "--allowed-hosts" in error["message"]
+
+
 def test_long_bodies_and_prompts_are_refused(guarded: Served) -> None:
     key = bearer(KEYS[0])
     long = json.dumps({"prompt": "x" * 3000}).encode()
@@ -130,7 +137,7 @@ def test_failures_tell_clients_nothing_and_logs_no_prompts(q8_gguf: Path, caplog
 
 def test_settings_that_make_no_server_are_refused() -> None:
     for wrong in (
-        {"max_queue": -1},
+        {"max_body_bytes": 0},
         {"timeout": 0},
         {"api_keys": ("",)},
         {"api_keys": ("schlüssel",)},

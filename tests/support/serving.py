@@ -17,7 +17,7 @@ import httpx
 from pytrimode import TriMode
 from pytrimode.server.host import Host
 from pytrimode.server.run import Server, listen, url_of
-from pytrimode.server.settings import ServerSettings
+from pytrimode.server.settings import DEFAULT_MAX_QUEUE, ServerSettings
 
 LONG_CONTEXT = 16384
 LONG: dict[str, Any] = {"prompt": "Hello", "mode": "ar", "max_tokens": -1, "ignore_eos": True}
@@ -73,9 +73,9 @@ def served(
             assert not thread.is_alive(), "the server did not end"
 
 
-def loader(gguf: Path, n_ctx: int, n_parallel: int = 1) -> Callable[[], TriMode]:
+def loader(gguf: Path, n_ctx: int, n_parallel: int = 1, max_queue: int = DEFAULT_MAX_QUEUE) -> Callable[[], TriMode]:
     """How to load a model for `served`."""
-    return lambda: TriMode(gguf, n_ctx=n_ctx, n_threads=1, n_parallel=n_parallel)
+    return lambda: TriMode(gguf, n_ctx=n_ctx, n_threads=1, n_parallel=n_parallel, max_queue=max_queue)
 
 
 def until(condition: Callable[[], bool]) -> None:

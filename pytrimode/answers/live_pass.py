@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Sequence
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pytrimode.answers.completion import Step
-    from pytrimode.trimode import TriMode
-
-
-class BlockToken(TypedDict):
-    """A decided token of a block; `p`: its probability; `end`: it ends the generation."""
-
-    text: str
-    p: float
-    end: bool
+from pytrimode.answers.results import BlockToken, LivePass
+from pytrimode.answers.step import Step
 
 
-class LivePass(TypedDict, total=False):
-    """One pass, with the fields that say something.
+class Vocabulary(Protocol):
+    """What is asked of a model."""
 
-    `tokens`: what it made final. `block` (diffusion): the whole block as it stands, None where masked; its first token
-    is the last one of what came before. `draft` (self-spec): what it proposed. `accepted`: how many of the draft of the
-    pass before it kept; the rest was rejected. A fused pass has both.
-    """
+    @property
+    def mask_token_id(self) -> int:
+        """-1 when there is none."""
 
-    tokens: list[str]
-    block: list[BlockToken | None]
-    draft: list[str]
-    accepted: int
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+
+    def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
+        """Return the bytes of tokens."""
 
 
 class LivePasses:
     """Describes one answer, step after step."""
 
-    def __init__(self, model: TriMode) -> None:
+    def __init__(self, model: Vocabulary) -> None:
         self._model = model
         self._draft: list[int] = []
 

@@ -1,45 +1,22 @@
-"""`usage` and `timings` of a response: llama-server's fields, and sums over several answers."""
+"""`usage` and `timings` of several answers together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from pytrimode.answers.results import Measured, PromptTokensDetails, Timings, Usage, ratio
 
 
-class ServerTimings(Timings):
-    """`Timings` with the fields that llama-server has besides. `cache_n`: prompt tokens found in the cache."""
-
-    cache_n: int
-    prompt_per_token_ms: float
-    predicted_per_token_ms: float
-
-
-def server_timings(measured: Measured) -> ServerTimings:
-    """Return the `timings` object of one answer."""
-    timings = measured["timings"]
-    return cast(
-        "ServerTimings",
-        {
-            "cache_n": measured["usage"]["prompt_tokens_details"]["cached_tokens"],
-            **timings,
-            "prompt_per_token_ms": ratio(timings["prompt_ms"], timings["prompt_n"]),
-            "predicted_per_token_ms": ratio(timings["predicted_ms"], timings["predicted_n"]),
-        },
-    )
-
-
-def sum_timings(parts: Sequence[Measured]) -> ServerTimings:
+def sum_timings(parts: Sequence[Measured]) -> Timings:
     """Return the `timings` of a response with several answers: sums, and the ratios of the sums."""
     if len(parts) == 1:
-        return server_timings(parts[0])
-    each = [server_timings(part) for part in parts]
+        return parts[0]["timings"]
+    each = [part["timings"] for part in parts]
     cycles = sum(ratio(t["predicted_n"], t["acceptance_length"]) for t in each)
     prompt_n, prompt_ms = sum(t["prompt_n"] for t in each), sum(t["prompt_ms"] for t in each)
     predicted_n, predicted_ms = sum(t["predicted_n"] for t in each), sum(t["predicted_ms"] for t in each)
     passes = sum(t["forward_passes"] for t in each)
-    summed: ServerTimings = {
+    summed: Timings = {
         "cache_n": sum(t["cache_n"] for t in each),
         "prompt_n": prompt_n,
         "prompt_ms": prompt_ms,

@@ -1,0 +1,147 @@
+"""From the arguments of requests to jobs, for the Python API and for the server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytrimode.answers.answer import ChatAnswer, CompletionAnswer, Reading
+from pytrimode.answers.job import Job
+from pytrimode.answers.live_pass import LivePasses
+from pytrimode.answers.logprobs import LogprobWriter
+from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
+from pytrimode.answers.step import StepMaker
+from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
+from pytrimode.formats.response_format import grammar_of
+from pytrimode.formats.tool_choice import Tools
+from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE
+from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions, with_options
+from pytrimode.options.modes import DIFFUSION
+from pytrimode.options.option import checked, mapping, switch
+
+if TYPE_CHECKING:
+    from pytrimode import _native
+    from pytrimode.formats.chat_template import Message
+    from pytrimode.prompted_model import PromptedModel
+    from pytrimode.vision.prompt import Prompt
+
+_NO_TOOLS = Tools()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How an answer is to be read and written, beside what its `GenerationOptions` say."""
+
+    writer: ResultWriter
+    echo: str = ""
+    """What a completion begins with."""
+    tools: Tools = _NO_TOOLS
+    reasoning_format: str = REASONING_DEEPSEEK
+    live: bool = False
+    """Whether the chunks tell what each forward pass did."""
+
+
+class Jobs:
+    """Makes the jobs of one model."""
+
+    def __init__(self, model: PromptedModel, native: _native.Model, visible: Collection[int]) -> None:
+        """`visible`: special tokens that are part of the text."""
+        self._model = model
+        self._native = native
+        self._visible = visible
+
+    def step_maker(self, resolved: ResolvedOptions) -> StepMaker:
+        """Return what makes the steps of one request from its events."""
+        return StepMaker(self._native, resolved, self._visible)
+
+    def completion(self, prompt: Prompt, options: GenerationOptions, wanted: Wanted) -> Job[Completion, Completion]:
+        """Return a prompt to be continued. Raises ValueError for options that the model or the context cannot keep."""
+        resolved = self._model.resolve(options, len(prompt.tokens), prompt.pictures)
+        reading = self._reading(options, wanted, offset=len(wanted.echo))
+        answer = CompletionAnswer(wanted.writer, replace(reading, echo=wanted.echo))
+        scored = bool(wanted.echo) and options.logprobs is not None and not prompt.pictures
+        return Job(prompt.tokens, resolved, self.step_maker(resolved), answer, scored)
+
+    def chat(
+        self, prompt: Prompt, options: GenerationOptions, wanted: Wanted
+    ) -> Job[ChatCompletion, ChatCompletionChunk]:
+        """Return a conversation to be answered. Raises ValueError also for a required call beside another grammar."""
+        check_reasoning_format(wanted.reasoning_format)
+        split = self._model.reasoning_split(prompt.tokens)
+        if constraint := wanted.tools.constraint(self._model.special_token, reasoning_open=split.open):
+            if options.sampling.grammar:
+                raise ValueError("tools: give a required tool_choice, or grammar or response_format, not both")
+            options = with_options(options, {"grammar": constraint})
+        resolved = self._model.resolve(options, len(prompt.tokens), prompt.pictures)
+        apart = split if wanted.reasoning_format == REASONING_DEEPSEEK else None
+        reading = replace(self._reading(options, wanted), split=apart, tools=wanted.tools.parser())
+        return Job(prompt.tokens, resolved, self.step_maker(resolved), ChatAnswer(wanted.writer, reading))
+
+    def _reading(self, options: GenerationOptions, wanted: Wanted, offset: int = 0) -> Reading:
+        wants_logprobs = options.logprobs is not None
+        return Reading(
+            logprobs=LogprobWriter(self._native, self._visible, offset) if wants_logprobs else None,
+            live=LivePasses(self._model) if wanted.live else None,
+            trim_loop=options.trim_loop,
+        )
+
+    def asked_completion(
+        self,
+        prompt: str | bytes | Sequence[int],
+        suffix: str | bytes | Sequence[int] | None = None,
+        *,
+        logprobs: int | None = None,
+        echo: bool | None = None,
+        images: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> Job[Completion, Completion]:
+        """Return what `TriMode.create_completion` runs; its arguments and errors."""
+        prompt = checked("prompt", "str | Sequence[int]", prompt)
+        whole = self._model.image_prompt(prompt, images)
+        infill: dict[str, Any] = {}
+        if suffix is not None and (suffix := checked("suffix", "str | Sequence[int]", suffix)):
+            ids = self._model.tokenize(suffix, add_bos=False, special=True) if isinstance(suffix, str) else suffix
+            infill = {"suffix": ids, "mode": DIFFUSION}
+        usual = {"temperature": DEFAULT_TEMPERATURE, "max_tokens": DEFAULT_MAX_TOKENS, **infill}
+        shown = ""
+        if switch("echo", echo):
+            shown = (
+                prompt if isinstance(prompt, str) else self._model.detokenize(whole.tokens).decode("utf-8", "replace")
+            )
+        wanted = Wanted(ResultWriter(self._model.model_path), shown)
+        return self.completion(whole, self._model.request_options(options, **usual, logprobs=logprobs), wanted)
+
+    def asked_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        enable_thinking: bool | None = None,
+        reasoning_format: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Job[ChatCompletion, ChatCompletionChunk]:
+        """Return what `TriMode.create_chat_completion` runs; its arguments and errors."""
+        reasoning_format = REASONING_DEEPSEEK if reasoning_format is None else reasoning_format
+        check_reasoning_format(checked("reasoning_format", "str", reasoning_format))
+        with_logprobs = switch("logprobs", logprobs)
+        if top_logprobs is not None and not with_logprobs:
+            raise ValueError("top_logprobs needs logprobs=True")
+        n_top = 0 if top_logprobs is None else checked("top_logprobs", "int", top_logprobs)
+        variables = mapping("chat_template_kwargs", chat_template_kwargs)
+        chosen = self._model.tools(
+            None if tools is None else checked("tools", "Sequence[Mapping[str, Any]]", tools), tool_choice
+        )
+        thinking = switch("enable_thinking", enable_thinking)
+        prompt = self._model.chat_prompt(messages, enable_thinking=thinking, tools=chosen, **variables)
+        reasoning_open = self._model.reasoning_split(prompt.tokens).open
+        if grammar := grammar_of(mapping("response_format", response_format) or None, reasoning_open=reasoning_open):
+            options["grammar"] = grammar
+        usual = {"temperature": DEFAULT_CHAT_TEMPERATURE, "logprobs": n_top if with_logprobs else None}
+        wanted = Wanted(ResultWriter(self._model.model_path), tools=chosen, reasoning_format=reasoning_format)
+        return self.chat(prompt, self._model.request_options(options, **usual), wanted)

@@ -1,0 +1,76 @@
+"""Files on disk to a native model and its engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytrimode import _native
+from pytrimode.files import model_file
+from pytrimode.options.defaults import DEFAULT_N_CTX
+from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.threads import default_threads
+from pytrimode.vision.load import tower_device
+from pytrimode.vision.memory import reserved_for
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What was loaded, and how."""
+
+    file: Path
+    model: _native.Model
+    engine: _native.Engine
+    lora_path: str | None
+    tower: Path | None
+    """The file of the vision tower, which is not loaded yet."""
+    n_gpu_layers: int
+    """-1: all."""
+    n_threads: int
+    n_threads_batch: int
+
+
+def open_files(path: str | Path, asked: LoadOptions) -> Opened:
+    """Load a model, its drafter LoRA and an engine. Raises as `TriMode`."""
+    file = model_file.check_model_file(path)
+    lora = model_file.find_drafter_lora(file, asked.lora_path)
+    tower = model_file.find_mmproj(file, asked.mmproj)
+    model_file.preflight(file, lora, tower)
+    _native.set_log_verbose(asked.verbose)
+    lora_path = str(lora) if lora else None
+    n_threads = asked.n_threads or default_threads()
+    n_threads_batch = asked.n_threads_batch or n_threads
+    devices: dict[str, Any] = {
+        "split_mode": asked.split_mode, "main_gpu": asked.main_gpu, "tensor_split": list(asked.tensor_split or [])
+    }  # fmt: skip
+    sizes: dict[str, Any] = {
+        "n_batch": asked.n_batch, "n_parallel": asked.n_parallel, "type_k": asked.type_k, "type_v": asked.type_v,
+        "flash_attn": asked.flash_attn,
+    }  # fmt: skip
+    needs = {"n_ctx": asked.n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": lora_path, **sizes, **devices}
+    needs["reserved"] = reserved_for(tower, tower_device(-1, asked.main_gpu), asked.image_max_side)
+    n_gpu_layers = resolve_gpu_layers(asked.n_gpu_layers, file, **needs)
+    with telling_what_fits(n_gpu_layers, file, **needs):
+        model = _native.Model(
+            str(file),
+            lora_path=lora_path,
+            n_gpu_layers=n_gpu_layers,
+            use_mmap=asked.use_mmap,
+            repack=asked.repack,
+            **devices,
+        )
+        engine = _native.Engine(
+            model,
+            n_ctx=asked.n_ctx or min(model.n_ctx_train, DEFAULT_N_CTX),
+            n_ubatch=asked.n_ubatch,
+            max_queue=-1 if asked.max_queue is None else asked.max_queue,
+            n_threads=n_threads,
+            n_threads_batch=n_threads_batch,
+            fewer_threads=not asked.n_threads and n_gpu_layers == 0,
+            images=tower is not None,
+            **sizes,
+        )
+    warn_of_slow_operations(engine)
+    return Opened(file, model, engine, lora_path, tower, n_gpu_layers, n_threads, n_threads_batch)
