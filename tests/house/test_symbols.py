@@ -65,12 +65,13 @@ def is_member(owner: str, member: str) -> bool:
 
 
 @cache
-def base_names(owner: str) -> set[str]:
-    """The classes that a class of the package derives from, by name."""
+def base_names(owner: str) -> frozenset[str]:
+    """The classes above a class of the package, by name."""
     for path in PYTHON:
         for found in re.findall(rf"^class {owner}\(([^)]*)\):", path.read_text(encoding="utf-8"), re.MULTILINE):
-            return set(re.findall(r"[A-Za-z_]+", found))
-    return set()
+            bases = frozenset(re.findall(r"[A-Za-z_]+", found))
+            return bases.union(*map(base_names, bases))
+    return frozenset()
 
 
 def symbols(text: str) -> list[str]:
