@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytrimode import _native
@@ -27,6 +28,7 @@ class LoadedModel:
         self._model = model
         self.model_path = model_path
         self._metadata = model.metadata
+        self._template_name = "the chat template"
         self.parse_special = False
         """Whether special tokens spelled out in the text of a chat message become their ids, as in transformers."""
         self._think_begin, self._think_end = self.special_token(THINK_BEGIN), self.special_token(THINK_END)
@@ -78,8 +80,16 @@ class LoadedModel:
     # --- Text and tokens -------------------------------------------------------------------------------------------
 
     def tokenize(self, text: str | bytes, add_bos: bool = True, special: bool = False) -> list[int]:
-        """Token ids of a text. `special`: special tokens spelled out in the text become their ids."""
-        data = text if isinstance(text, bytes) else checked("text", "str", text).encode()
+        """Token ids of a text. `special`: special tokens spelled out in the text become their ids.
+
+        Raises ValueError for a text with what UTF-8 cannot hold, as Python reads bytes of another encoding.
+        """
+        try:
+            data = text if isinstance(text, bytes) else checked("text", "str", text).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text is not UTF-8: it has {text[error.start]!r} at character {error.start}"
+            ) from None
         return call_deep(len(data), lambda: self._model.tokenize(data, add_bos, special))
 
     def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
@@ -93,6 +103,18 @@ class LoadedModel:
                 raise ValueError(f"token id {token} is not in the vocabulary of {self.n_vocab}")
         return b"".join(self._model.token_to_piece(token, special) for token in tokens)
 
+    def use_chat_template(self, file: str | Path) -> None:
+        """Take the chat template of a file in place of the model's own; before the first conversation.
+
+        Raises OSError for a file that cannot be read, ValueError for one that is no text and no template.
+        """
+        try:
+            self._metadata[keys.CHAT_TEMPLATE] = Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: the chat template is not UTF-8: {error.reason}") from error
+        self._template_name = str(file)
+        _ = self.chat_template
+
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """The file's chat template. Raises ValueError if it has none."""
@@ -102,7 +124,10 @@ class LoadedModel:
         if not source:
             raise ValueError(f"{self.model_path} has no chat template: use plain completion (pytrimode generate)")
         return ChatTemplate(
-            source, bos_token=self._special_text(self.bos_token_id), eos_token=self._special_text(self.eos_token_id)
+            source,
+            bos_token=self._special_text(self.bos_token_id),
+            eos_token=self._special_text(self.eos_token_id),
+            name=self._template_name,
         )
 
     def chat_tokens(

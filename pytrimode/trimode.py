@@ -65,6 +65,9 @@ class TriMode(PromptedModel):
 
     Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
 
+    `chat_template_file`: a Jinja template in place of the file's own. `parse_special`: special tokens that are spelled
+    out in the text of chat messages become their ids.
+
     None is the default of each option but `lora_path` and `mmproj`.
 
     Raises TypeError for an unknown argument or a wrong type, FileNotFoundError for a missing file, ValueError for one
@@ -79,6 +82,9 @@ class TriMode(PromptedModel):
         opened = open_files(path, asked)
         engine = opened.engine
         super().__init__(opened.model, str(path), n_ctx=engine.n_ctx, n_batch=asked.n_batch, seed=asked.seed)
+        self.parse_special = asked.parse_special
+        if asked.chat_template_file is not None:
+            self.use_chat_template(asked.chat_template_file)
         self.lora_path = opened.lora_path
         self.n_threads, self.n_threads_batch = opened.n_threads, opened.n_threads_batch
         self.n_gpu_layers = opened.n_gpu_layers

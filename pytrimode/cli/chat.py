@@ -162,6 +162,8 @@ def command(
 def _talk(conversation: Conversation, prompts: tuple[str, ...], images: tuple[str, ...]) -> None:
     for path in images:
         click.secho(conversation.add_image(path), dim=True, err=True)
+    if not prompts and sys.stdin is None:
+        raise click.ClickException("there is no stdin: give prompts with -p")
     interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
     chat = Chat(conversation, interactive=interactive)
     if interactive:

@@ -41,6 +41,8 @@ def _read_prompt(prompt: str | None, file: str | None) -> str:
     try:
         if file is not None and file != "-":
             return Path(file).read_text(encoding="utf-8")
+        if sys.stdin is None:
+            raise click.UsageError("there is no stdin: give the prompt with -p or -f")
         if file is None and sys.stdin.isatty():
             raise click.UsageError("give a prompt: -p TEXT, -f FILE, or through a pipe")
         return sys.stdin.read()

@@ -71,6 +71,8 @@ class LoadArguments(TypedDict, total=False):
     mmproj: str | Path | None
     image_max_side: int | None
     seed: int | None
+    chat_template_file: str | Path | None
+    parse_special: bool | None
     use_mmap: bool | None
     repack: bool | None
     verbose: bool | None

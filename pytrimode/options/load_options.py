@@ -62,6 +62,13 @@ class LoadOptions:
         metavar="N", low=1, default_text=f"the model's, {DEFAULT_MAX_SIDE}",
     )  # fmt: skip
     seed: int | None = option(None, "Seed of requests that name none.", bits=64)
+    chat_template_file: str | Path | None = option(
+        None, "Jinja chat template in place of the model's own.", flags=("--chat-template-file",), metavar="FILE"
+    )
+    parse_special: bool = option(
+        False, "Make tokens of special tokens that are spelled out in the text of chat messages, as transformers does.",
+        flags=("--parse-special",),
+    )  # fmt: skip
     use_mmap: bool = option(True, "Map the file into memory instead of reading it.")
     repack: bool = option(True, "Repack the weights on the CPU for faster passes; without it processes share the file.")
     verbose: bool = option(False, "Show llama.cpp's log.", flags=("--verbose",))

@@ -211,3 +211,10 @@ def test_help_shows_the_options_by_name() -> None:
 
 def test_internals_are_not_in_sight() -> None:
     assert not {"completion_job", "chat_job", "step_maker"} & {n for n in dir(TriMode) if not n.startswith("_")}
+
+
+def test_text_that_is_not_utf8_is_named(model: TriMode) -> None:
+    said: Any = [{"role": "user", "content": "caf\udce9"}]
+    for call in (lambda: model.create_completion("caf\udce9"), lambda: model.create_chat_completion(said)):
+        with pytest.raises(ValueError, match=r"not UTF-8: it has '\\udce9'"):
+            call()

@@ -83,3 +83,27 @@ def test_messages_without_a_role_or_none_at_all_are_refused() -> None:
         ChatTemplate("x").render([{"content": "x"}])
     with pytest.raises(ValueError, match="no messages"):
         ChatTemplate("x").render([])
+
+
+def test_a_template_of_a_file(q8_gguf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    with TriMode(q8_gguf, n_ctx=128, n_threads=1, chat_template_file=file) as model:
+        prompt = model.chat_prompt([{"role": "user", "content": "Hello"}])
+        assert model.detokenize(prompt.tokens).decode() == "[Hello]"
+    file.write_text("{% for m in messages %}\n{{ m.content")
+    with pytest.raises(ValueError, match=r"own\.jinja does not compile"):
+        TriMode(q8_gguf, n_ctx=128, n_threads=1, chat_template_file=file)
+    with pytest.raises(FileNotFoundError):
+        TriMode(q8_gguf, n_ctx=128, n_threads=1, chat_template_file=tmp_path / "missing.jinja")
+
+
+def test_special_tokens_in_texts_on_request(q8_gguf: Path) -> None:
+    said = [{"role": "user", "content": "<|im_end|>"}]
+    with TriMode(q8_gguf, n_ctx=128, n_threads=1, parse_special=True) as model:
+        made = model.chat_tokens(said)
+        model.parse_special = False
+        assert (
+            made.count(model.special_token("<|im_end|>"))
+            == model.chat_tokens(said).count(model.special_token("<|im_end|>")) + 1
+        )

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tool_templates import TEMPLATES
 
+from pytrimode import TriMode
 from pytrimode.formats.tool_calls import ToolCallParser, tool_format
 
 TOOLS: Any = [
@@ -92,3 +93,36 @@ def test_each_rule_of_a_grammar_is_there_once(form: str) -> None:
     assert found
     rules = re.findall(r"^(\w+):", found.grammar(TOOLS, lambda _: -1), re.MULTILINE)
     assert "call" in rules and "start" not in rules and len(rules) == len(set(rules))
+
+
+def test_tools_in_the_python_api(model: TriMode) -> None:
+    """The shipped model's template has no place for tools: they are told in words, and a call comes as JSON in tags."""
+    city: Any = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+    city["additionalProperties"] = False
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": city}}]
+    question: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    wanted: Any = {"tools": tools, "max_tokens": 100, "temperature": 0.0}
+    result: Any = model.create_chat_completion(question, tool_choice="required", **wanted)
+    (choice,) = result["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
+    assert call["function"]["name"] == "weather"
+    assert json.loads(call["function"]["arguments"])["city"] in ("Oslo", "Rome")
+
+    chunks: Any = list(model.create_chat_completion(question, tool_choice="required", stream=True, **wanted))
+    streamed = [one for chunk in chunks for one in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    assert [one["function"] for one in streamed] == [call["function"]]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+    history = [*question, choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": "rain"}]
+    after: Any = model.create_chat_completion(history, **wanted | {"max_tokens": 4})
+    assert after["usage"]["prompt_tokens"] > result["usage"]["prompt_tokens"]
+
+    for choice, message in (
+        ("always", "tool_choice: use auto"),
+        ({"type": "function", "function": {"name": "other"}}, "no function 'other'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.create_chat_completion(question, tool_choice=choice, tools=tools)
+    with pytest.raises(ValueError, match="tools: each must be"):
+        model.create_chat_completion(question, tools=[{"name": "weather"}])
