@@ -59,19 +59,21 @@ def is_native(owner: str, member: str) -> bool:
 
 def is_member(owner: str, member: str) -> bool:
     """Whether a class of the package, or one above it, has the member."""
-    return any(
-        member in names for known, names in python_names().items() if known == owner or owner in base_names(known)
-    ) or any(member in python_names().get(base, ()) for base in base_names(owner))
+    return any(member in python_names().get(known, ()) for known in {owner, *base_names(owner)})
 
 
 @cache
+def classes() -> dict[str, frozenset[str]]:
+    """The classes of the package, and the names of those that each derives from."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in PYTHON)
+    found = re.findall(r"^class (\w+)\(([^)]*)\):", text, re.MULTILINE)
+    return {owner: frozenset(re.findall(r"[A-Za-z_]+", bases)) for owner, bases in found}
+
+
 def base_names(owner: str) -> frozenset[str]:
     """The classes above a class of the package, by name."""
-    for path in PYTHON:
-        for found in re.findall(rf"^class {owner}\(([^)]*)\):", path.read_text(encoding="utf-8"), re.MULTILINE):
-            bases = frozenset(re.findall(r"[A-Za-z_]+", found))
-            return bases.union(*map(base_names, bases))
-    return frozenset()
+    bases = classes().get(owner, frozenset())
+    return bases.union(*map(base_names, bases - {owner}))
 
 
 def symbols(text: str) -> list[str]:
