@@ -43,12 +43,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     load(arguments.model, "plain")
+    size = Path(arguments.model).stat().st_size
     rounds = [(load(arguments.model, "repack"), load(arguments.model, "plain")) for _ in range(arguments.rounds)]
     for name, values in {
         "repacked, s": [repacked[0] for repacked, _ in rounds],
         "plain, all pages touched, s": [plain[0] for _, plain in rounds],
         "ratio": [repacked[0] / plain[0] for repacked, plain in rounds],
-        "resident memory of file": [repacked[1] / Path(arguments.model).stat().st_size for repacked, _ in rounds],
+        "resident memory of file": [repacked[1] / size for repacked, _ in rounds],
     }.items():
         print(f"{name}: {median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from typing import Any
@@ -13,10 +14,13 @@ from rich.table import Table
 from pytrimode import _native
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.gguf.sizes import memory_text
+from pytrimode.options.threads import default_threads
 from pytrimode.plan import Option, Plan, plan
 from pytrimode.plan.cards import find_card
-from pytrimode.plan.model_shape import BUILT_IN
-from pytrimode.plan.planner import ESTIMATE_CONTEXT, GIB, CardSpeed
+from pytrimode.plan.cpu import cpu_speeds
+from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
+from pytrimode.plan.planner import ESTIMATE_CONTEXT, GIB, CardSpeed, size_of
+from pytrimode.plan.speed import Speeds
 
 FITS = {True: "yes", False: "no", None: ""}
 FORMULA = (
@@ -69,27 +73,36 @@ FORMULA = (
 )
 @click.option("--margin", default="1GiB", show_default=True, metavar="SIZE", help="Leave so much free.")
 @click.option("--card", metavar="NAME", help='Only this card in the table of speeds, "3090" or "M4 Max".')
+@click.option("--cpu", "on_cpu", is_flag=True, help="Measure this CPU for MODEL, a few seconds a type of weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")  # fmt: skip
-def command(model: str | None, vram: str | None, card: str | None, as_json: bool, **options: Any) -> None:
+def command(model: str | None, vram: str | None, card: str | None, on_cpu: bool, as_json: bool, **options: Any) -> None:
     """Plan the memory of MODEL, and estimate its speed.
 
     MODEL is 3B, 8B or 14B, a GGUF file, or a checkpoint directory of which config.json is enough; without it, what to
     choose for each of the three. Nothing is loaded: compute buffers are asked from the backend for the engine's graph.
     """
     options["flash_attn"] = options["flash_attn"] == "on"
+    if on_cpu and model is None:
+        raise click.UsageError("--cpu: give a MODEL: 3B, 8B, 14B, a file or a checkpoint")
     size = vram if vram is not None else _memory_of(card)
     plans = [plan(name, vram=size, **options) for name in ([model] if model else BUILT_IN)]
     if card is not None:
         wanted = find_card(card)
         for found in plans:
             found.cards[:] = [entry for entry in found.cards if entry.card == wanted]
+    cpu = _cpu_table(model_shape(model), plans[0]) if on_cpu and model is not None else {}
+    if as_json and on_cpu:
+        print(json.dumps({**asdict(plans[0]), "cpu": {name: asdict(found) for name, found in cpu.items()}}, indent=2))
+        return
     if as_json:
         print(json.dumps([asdict(found) for found in plans] if model is None else asdict(plans[0]), indent=2))
         return
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     for found in plans:
         _print_memory(console, found, whole=model is not None)
-    if model is not None:
+    if on_cpu:
+        _print_cpu(console, cpu)
+    elif model is not None:
         _print_cards(console, plans[0])
 
 
@@ -154,6 +167,32 @@ def _option_text(option: Option) -> str:
     if option.fits is None:
         return text
     return f"{text} fits" if option.fits else f"{text} -ngl {option.gpu_layers}"
+
+
+def _cpu_table(shape: ModelShape, found: Plan) -> dict[str, Speeds]:
+    """Speeds on this CPU by quantization; those with types that cannot be measured are left out."""
+    speeds: dict[str, Speeds] = {}
+    for name in dict.fromkeys(option.quantization for option in found.options):
+        with contextlib.suppress(ValueError):
+            speeds[name] = cpu_speeds(shape, name, default_threads(), size=size_of(shape), lora=shape.lora_rank > 0)
+    return speeds
+
+
+def _print_cpu(console: Console, speeds: dict[str, Speeds]) -> None:
+    if not speeds:
+        console.print("\nThis CPU has no kernels of pytrimode's own (pytrimode doctor): nothing was measured.")
+        return
+    console.print(
+        f"\nTokens per second on this CPU, {default_threads()} threads, short texts: products measured just now, "
+        "drafts accepted as published. An ESTIMATE: pytrimode bench --shape measures a whole model of random weights."
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("weights", "ar", "diffusion", "self-spec", "block"):
+        table.add_column(heading, justify="left" if heading == "weights" else "right")
+    for name, each in speeds.items():
+        rates = (f"~{rate:.3g}" for rate in (each.ar, each.diffusion, each.self_spec))
+        table.add_row(name, *rates, str(each.block_length))
+    console.print(table)
 
 
 def _print_cards(console: Console, found: Plan) -> None:

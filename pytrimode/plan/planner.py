@@ -232,13 +232,18 @@ def _choose(options: list[Option]) -> Option | None:
     return None
 
 
+def size_of(shape: ModelShape) -> str | None:
+    """The name of a shape among those of the family; None for others."""
+    return next((name for name, known in BUILT_IN.items() if known.hparams.hidden == shape.hparams.hidden), None)
+
+
 def _cards(
     shape: ModelShape, option: Option, weights: WeightBytes, kv_per_token: int, n_ctx: int, margin: int
 ) -> list[CardSpeed]:
     embedding_params = shape.hparams.vocab_size * shape.hparams.hidden
     read = weights.read_per_pass + kv_per_token * min(n_ctx, ESTIMATE_CONTEXT)
     load = Load(shape.hparams.n_layers, weights.params - embedding_params, read)
-    size = next((name for name, known in BUILT_IN.items() if known.hparams.hidden == shape.hparams.hidden), None)
+    size = size_of(shape)
 
     def fits(card: Card) -> bool | None:
         return None if card.memory_gib is None else option.on_device + margin <= card.memory_gib * GIB

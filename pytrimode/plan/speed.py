@@ -18,6 +18,7 @@ The five constants were fitted to the published measurements in `published.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -117,16 +118,25 @@ def speeds(
     card: Card, load: Load, *, size: str | None = None, lora: bool = True, launch: Launch = Launch.GRAPH,
     block_lengths: tuple[int, ...] = BLOCK_LENGTHS,
 ) -> Speeds:  # fmt: skip
-    """Return the estimate for a card."""
+    """The estimate for a card."""
+    return speeds_of(
+        lambda rows: pass_seconds(card, load, rows, launch), size=size, lora=lora, block_lengths=block_lengths
+    )
+
+
+def speeds_of(
+    seconds: Callable[[int], float], *, size: str | None, lora: bool, block_lengths: tuple[int, ...] = BLOCK_LENGTHS
+) -> Speeds:
+    """What follows from the time of a pass by its rows; `size` ("3B", "8B", "14B") says whose acceptance is taken."""
     acceptance = acceptance_from(self_spec_tokens_per_forward(size, lora=lora))
 
     def self_spec(block_length: int) -> float:
-        return tokens_per_cycle(acceptance, block_length) / (2 * pass_seconds(card, load, block_length, launch))
+        return tokens_per_cycle(acceptance, block_length) / (2 * seconds(block_length))
 
     best = max(block_lengths, key=self_spec)
     return Speeds(
-        ar=1 / pass_seconds(card, load, 1, launch),
-        diffusion=diffusion_tokens_per_forward() / pass_seconds(card, load, PUBLISHED_BLOCK, launch),
+        ar=1 / seconds(1),
+        diffusion=diffusion_tokens_per_forward() / seconds(PUBLISHED_BLOCK),
         self_spec=self_spec(best),
         block_length=best,
     )

@@ -22,7 +22,7 @@ from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.sizes import memory_text, parse_size, size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
 from pytrimode.options.gpu_layers import most_that_fit, parse_gpu_layers
-from pytrimode.plan import plan
+from pytrimode.plan import cpu, plan
 from pytrimode.plan.cards import CARDS, find_card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, model_shape
@@ -349,3 +349,38 @@ def test_commands_take_llama_cpps_names(
 def test_a_wrong_value_names_the_option(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", option, value]) == 2
     assert f"'{option}'" in (err := capsys.readouterr().err) and value in err
+
+
+# --- This CPU --------------------------------------------------------------------------------------------------------
+
+
+def test_the_weights_of_a_pass_are_all_but_the_embedding() -> None:
+    shape = BUILT_IN["3B"]
+    for quantization in ("q8_0", "q4_k_m"):
+        matrices = cpu.params_by_type(shape, quantization)
+        assert sum(matrices.values()) == pytest.approx(
+            weight_bytes(shape, quantization).params - shape.hparams.vocab_size * shape.hparams.hidden, rel=1e-3
+        )
+    assert len(cpu.params_by_type(shape, "q4_k_m")) > 1
+
+
+def test_this_cpu_is_measured(
+    q8_gguf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "COLUMNS", 1024)
+    monkeypatch.setattr(cpu, "OUTPUTS", 512)
+    cpu.seconds_per_weight.cache_clear()
+    try:
+        assert run(["plan", str(q8_gguf), "--cpu", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["cpu"]
+        assert {"q8_0", "q4_k_m", AS_STORED} <= set(found)
+        for speeds_here in found.values():
+            assert speeds_here["ar"] > 0
+            # A pass of 32 rows takes longer than one of a row, and a block is a pass and gives so many tokens at most.
+            assert speeds_here["diffusion"] < speeds_here["ar"] * 32
+        assert run(["plan", str(q8_gguf), "--cpu"]) == 0
+        assert "measured just now" in capsys.readouterr().out
+        assert run(["plan", "--cpu"]) == 2
+        assert "give a MODEL" in capsys.readouterr().err
+    finally:
+        cpu.seconds_per_weight.cache_clear()
