@@ -44,7 +44,7 @@ def params_by_type(shape: ModelShape, quantization: str) -> Counter[str]:
 
 @cache
 def seconds_per_weight(name: str, n_threads: int) -> dict[int, float]:
-    """What a weight of a type adds to a pass, by the pass's rows: median of a few rounds, all threads at work.
+    """Return what a weight of a type adds to a pass, by the pass's rows: median of a few rounds, all threads at work.
 
     Raises ValueError for a type that has no product of ours here.
     """
@@ -73,7 +73,7 @@ def seconds_per_weight(name: str, n_threads: int) -> dict[int, float]:
 
 
 def cpu_speeds(shape: ModelShape, quantization: str, n_threads: int, *, size: str | None, lora: bool) -> Speeds:
-    """The estimate for this CPU. Raises ValueError where a type of the model cannot be measured."""
+    """Return the estimate for this CPU. Raises ValueError where a type of the model cannot be measured."""
     types = params_by_type(shape, quantization)
     measured = {name: seconds_per_weight(name, n_threads) for name in types}
 

@@ -233,7 +233,7 @@ def _choose(options: list[Option]) -> Option | None:
 
 
 def size_of(shape: ModelShape) -> str | None:
-    """The name of a shape among those of the family; None for others."""
+    """Return the name of a shape among those of the family; None for others."""
     return next((name for name, known in BUILT_IN.items() if known.hparams.hidden == shape.hparams.hidden), None)
 
 

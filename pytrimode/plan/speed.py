@@ -118,7 +118,7 @@ def speeds(
     card: Card, load: Load, *, size: str | None = None, lora: bool = True, launch: Launch = Launch.GRAPH,
     block_lengths: tuple[int, ...] = BLOCK_LENGTHS,
 ) -> Speeds:  # fmt: skip
-    """The estimate for a card."""
+    """Return the estimate for a card."""
     return speeds_of(
         lambda rows: pass_seconds(card, load, rows, launch), size=size, lora=lora, block_lengths=block_lengths
     )
@@ -127,7 +127,9 @@ def speeds(
 def speeds_of(
     seconds: Callable[[int], float], *, size: str | None, lora: bool, block_lengths: tuple[int, ...] = BLOCK_LENGTHS
 ) -> Speeds:
-    """What follows from the time of a pass by its rows; `size` ("3B", "8B", "14B") says whose acceptance is taken."""
+    """Return what follows from the time of a pass by its rows; `size` ("3B", "8B", "14B") says whose acceptance is
+    taken.
+    """
     acceptance = acceptance_from(self_spec_tokens_per_forward(size, lora=lora))
 
     def self_spec(block_length: int) -> float:
