@@ -1,6 +1,6 @@
 # make run    sets up .venv, converts the shipped checkpoint and chats with it
 # make test   sets up .venv with the test tools, runs linters, type checks and all tests
-# make test-quick   the tests that are not marked slow: under 3 minutes on two cores
+# make test-quick   the tests that are not marked slow
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   litellm, LangChain, llm and openai, in an environment of their own, against the server
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
