@@ -14,7 +14,8 @@ BIN := $(abspath $(VENV))/bin
 CHECKPOINT ?= models/trimode-tiny
 MODEL := build/$(notdir $(CHECKPOINT))-Q8_0.gguf
 CXX_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
-SOURCES := pyproject.toml native/CMakeLists.txt $(CXX_SOURCES)
+SOURCES := pyproject.toml native/CMakeLists.txt $(wildcard native/*/*.cmake) $(CXX_SOURCES)
+CXX_CHECKS := $(wildcard tests/kernels/*.cpp tests/kernels/*.h)
 VENDORING := pytrimode/server/page/vendoring
 PYTHON_SOURCES := $(shell find pytrimode convert quantize -name '*.py')
 
@@ -65,7 +66,7 @@ vendor:
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES) $(CXX_CHECKS)
 	@# convert/ and quantize/ install as subpackages of pytrimode: show mypy the tree as it will be.
 	@rm -rf build/types && mkdir -p build/types/pytrimode
 	@ln -s $(CURDIR)/pytrimode/* $(CURDIR)/convert $(CURDIR)/quantize build/types/pytrimode/
@@ -77,7 +78,7 @@ lint: $(VENV)/.test-installed
 format: $(VENV)/.test-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX_SOURCES)
+	$(BIN)/clang-format -i $(CXX_SOURCES) $(CXX_CHECKS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .import_linter_cache .pytest_cache .ruff_cache

@@ -24,6 +24,9 @@ std::vector<const AttentionKernel *> runnable() {
         found.push_back(&ATTENTION_UNFUSED);
     }
 #endif
+#ifdef TRIMODE_ARM
+    found.push_back(&ATTENTION_NEON);
+#endif
     found.push_back(&ATTENTION_PLAIN);
     return found;
 }

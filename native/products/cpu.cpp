@@ -43,3 +43,45 @@ bool has_amx_int8() {
 
 }  // namespace trimode::products
 #endif
+
+#if defined(PYTRIMODE_ARM_SETS)
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace trimode::products {
+
+#if defined(__APPLE__)
+namespace {
+
+bool has_feature(const char * name) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+
+}  // namespace
+
+bool has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+
+bool has_neon_i8mm() { return has_neon_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(__linux__)
+bool has_neon_dotprod() {
+    constexpr unsigned long ASIMDDP = 1ul << 20;  // Linux: Documentation/arch/arm64/elf_hwcaps.rst
+    return getauxval(AT_HWCAP) & ASIMDDP;
+}
+
+bool has_neon_i8mm() {
+    constexpr unsigned long I8MM = 1ul << 13;  // of the second word
+    return has_neon_dotprod() && (getauxval(AT_HWCAP2) & I8MM);
+}
+#else
+bool has_neon_dotprod() { return false; }
+
+bool has_neon_i8mm() { return false; }
+#endif
+
+}  // namespace trimode::products
+#endif
