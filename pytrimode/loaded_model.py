@@ -39,6 +39,11 @@ class LoadedModel:
         return self._model.n_vocab
 
     @property
+    def n_embd(self) -> int:
+        """Width of the model: numbers per row between its layers."""
+        return self._model.n_embd
+
+    @property
     def n_ctx_train(self) -> int:
         """The context that the model was made for."""
         return self._model.n_ctx_train
