@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,16 @@ from pytrimode.trimode import TriMode
 class Evaluation(Missing):
     """A model, the tokens that it was given last, and what follows them."""
 
-    def __init__(self, model: TriMode, *, mode: str, last_n_tokens_size: int, logits_all: bool) -> None:
+    def __init__(
+        self, model: TriMode, *, mode: str, seed: int | None, last_n_tokens_size: int, logits_all: bool
+    ) -> None:
         self.trimode = model
         """The model as pytrimode's own class."""
         self.model_path = model.model_path
         self.metadata = model.metadata
+        self.n_threads, self.n_threads_batch = model.n_threads, model.n_threads_batch
         self.last_n_tokens_size = last_n_tokens_size
+        self._seed = seed_of(seed)
         self._mode = mode
         self._logits_all = logits_all
         self._tokens: list[int] = []
@@ -78,8 +83,21 @@ class Evaluation(Missing):
         return LlamaTokenizer(self)
 
     def set_seed(self, seed: int | None) -> None:
-        """Set the seed of requests that name none; -1 and None: a new one for each."""
-        self.trimode.seed = seed_of(seed)
+        """Set the seed from which those of later requests follow; -1 and None: a new one for each."""
+        self._seed = seed_of(seed)
+
+    def _next_seed(self) -> int | None:
+        """Return the seed of the next request that names none: another one each time, but the same in each program."""
+        if self._seed is not None:
+            self._seed = random.Random(self._seed).getrandbits(32)
+        return self._seed
+
+    def _seed_for(self, seed: int | None) -> int | None:
+        """Return the seed of a request; one that is named is where those of later requests go on from."""
+        if seed is None:
+            return self._next_seed()
+        self.set_seed(seed)
+        return self._seed
 
     def close(self) -> None:
         """Free the cache and the compute buffers."""
@@ -91,6 +109,11 @@ class Evaluation(Missing):
     def n_tokens(self) -> int:
         """Number of tokens that the last `eval`s or the last prompt had."""
         return len(self._tokens)
+
+    @property
+    def input_ids(self) -> NDArray[np.intc]:
+        """These tokens as an array, int32 [n_tokens]."""
+        return np.array(self._tokens, np.intc)
 
     @property
     def eval_tokens(self) -> deque[int]:
@@ -148,7 +171,7 @@ class Evaluation(Missing):
         refuse_processors(logits_processor)
         drawn = self.trimode.generate(
             self._tokens, mode=AR, max_tokens=1, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
-            temperature=temp,
+            temperature=temp, seed=self._next_seed(),
         )  # fmt: skip
         return next(iter(drawn))
 
@@ -173,7 +196,7 @@ class Evaluation(Missing):
         stopping_criteria: Criterion | None = None,
         grammar: LlamaGrammar | None = None,
         **options: Any,
-    ) -> Iterator[int]:
+    ) -> Generator[int, Any, None]:
         """Yield token ids as they become final; the token that ends an answer is the last one.
 
         `reset=False` continues the tokens evaluated before. `options`: further ones of `TriMode.generate`.
@@ -188,25 +211,26 @@ class Evaluation(Missing):
         drawn = self.trimode.generate(
             prompt, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p, temperature=temp,
             repeat_penalty=repeat_penalty, frequency_penalty=frequency_penalty, presence_penalty=presence_penalty,
-            grammar=grammar_text(grammar), **asked,
+            grammar=grammar_text(grammar), **{"seed": self._next_seed(), **asked},
         )  # fmt: skip
         return self._until(drawn, Stopper(self.trimode, prompt, stopping_criteria) if stopping_criteria else None)
 
-    def _until(self, drawn: Iterator[int], stopper: Stopper | None) -> Iterator[int]:
+    def _until(self, drawn: Iterator[int], stopper: Stopper | None) -> Generator[int, Any, None]:
         for token in drawn:
             if stopper and not stopper.accepts(token):
                 return
             self._tokens.append(token)
-            yield token
+            if (yield token) is not None:
+                raise missing("generate", "a generator that takes tokens by send(): use eval and sample")
 
     def save_state(self) -> LlamaState:
         """Return the tokens of `eval_tokens`, the keys and values that the cache has of them, and the seed."""
-        return LlamaState(tuple(self._tokens), self.trimode.save_state(self._tokens), self.trimode.seed)
+        return LlamaState(tuple(self._tokens), self.trimode.save_state(self._tokens), self._seed)
 
     def load_state(self, state: LlamaState) -> None:
         """Put a saved state back: what begins with its tokens is not computed again. Raises as `TriMode.load_state`."""
         self.trimode.load_state(state.cache)
-        self._tokens, self.trimode.seed = list(state.tokens), state.seed
+        self._tokens, self._seed = list(state.tokens), state.seed
 
     @staticmethod
     def logits_to_logprobs(logits: Any, axis: int = -1) -> NDArray[np.single]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from pytrimode.llama_compat import stopping
 from pytrimode.llama_compat.evaluation import Evaluation
 from pytrimode.llama_compat.grammar import LlamaGrammar, grammar_text
 from pytrimode.llama_compat.loading import load_arguments
+from pytrimode.llama_compat.named import named
 from pytrimode.llama_compat.pretrained import download
 from pytrimode.llama_compat.refusals import DEPRECATED, SAMPLING, refuse, refuse_processors
 from pytrimode.options.modes import AUTO, check_mode
@@ -78,12 +79,19 @@ class Llama(Evaluation):
         mode: str = AUTO,
         **options: Any,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in ("self", "mode", "options")}
-        model = TriMode(model_path, **load_arguments(given.pop("model_path"), given), **options)
+        given = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
+        self._arguments = {**given, **options}
+        loading = load_arguments(model_path, given)
+        model = TriMode(model_path, **loading, **options)
         check_mode(mode, has_mask=model.mask_token_id >= 0)
-        super().__init__(model, mode=mode, last_n_tokens_size=last_n_tokens_size, logits_all=logits_all)
+        super().__init__(model, mode=mode, seed=seed, last_n_tokens_size=last_n_tokens_size, logits_all=logits_all)
+        self.n_batch: int = loading["n_batch"]
         self.verbose = verbose
         self.chat_format = chat_format
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments of the constructor, which then loads the file again."""
+        return _loaded, (type(self), self._arguments)
 
     @classmethod
     def from_pretrained(
@@ -149,17 +157,17 @@ class Llama(Evaluation):
             raise NotImplementedError("stopping_criteria: not together with echo and logprobs, leave one out")
         asked: dict[str, Any] = {
             "suffix": suffix, "logprobs": logprobs, "echo": echo, "typical_p": typical_p,
-            **self._request(max_tokens, grammar, options, choose_mode=suffix is None), "temperature": temperature,
+            **self._request(max_tokens, grammar, options, choose_mode=not suffix), "temperature": temperature,
             "top_p": top_p, "min_p": min_p, "stop": stop, "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty, "repeat_penalty": repeat_penalty, "top_k": top_k, "seed": seed,
-            "logit_bias": logit_bias,
+            "presence_penalty": presence_penalty, "repeat_penalty": repeat_penalty, "top_k": top_k,
+            "seed": self._seed_for(seed), "logit_bias": logit_bias,
         }  # fmt: skip
         self._tokens = self.trimode.prompt_tokens(prompt)
         if not stopping_criteria:
-            return _named(self.trimode.create_completion(prompt, stream=stream, **asked), model)
+            return named(self.trimode.create_completion(prompt, stream=stream, **asked), model)
         job = self.trimode.jobs.asked_completion(prompt, **asked)
         run = stopping.stream if stream else stopping.run
-        return _named(run(self.trimode, job, stopping_criteria), model)
+        return named(run(self.trimode, job, stopping_criteria), model)
 
     __call__ = create_completion
 
@@ -202,11 +210,11 @@ class Llama(Evaluation):
         asked: dict[str, Any] = {
             "tools": tools, "tool_choice": tool_choice, "response_format": response_format, "logprobs": logprobs,
             "top_logprobs": top_logprobs, **self._request(max_tokens, grammar, options), "temperature": temperature,
-            "top_p": top_p, "top_k": top_k, "min_p": min_p, "typical_p": typical_p, "stop": stop, "seed": seed,
-            "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty,
+            "top_p": top_p, "top_k": top_k, "min_p": min_p, "typical_p": typical_p, "stop": stop,
+            "seed": self._seed_for(seed), "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty,
             "repeat_penalty": repeat_penalty, "logit_bias": logit_bias,
         }  # fmt: skip
-        return _named(self.trimode.create_chat_completion(messages, stream=stream, **asked), model)
+        return named(self.trimode.create_chat_completion(messages, stream=stream, **asked), model)
 
     def create_chat_completion_openai_v1(self, *args: Any, **kwargs: Any) -> Any:
         """`create_chat_completion` as objects of the package `openai`. Raises ImportError without it."""
@@ -236,15 +244,5 @@ class Llama(Evaluation):
         return {"mode": self._mode, **asked} if choose_mode else asked
 
 
-def _named(result: Any, model: str | None) -> Any:
-    """Put the name that the caller wants into a result or an iterator of chunks."""
-    if model is None:
-        return result
-    if isinstance(result, dict):
-        return {**result, "model": model}
-    return _named_chunks(result, model)
-
-
-def _named_chunks(chunks: Iterator[Any], model: str) -> Iterator[Any]:
-    for chunk in chunks:
-        yield {**chunk, "model": model}
+def _loaded(kind: type[Llama], arguments: dict[str, Any]) -> Llama:
+    return kind(**arguments)

@@ -43,7 +43,6 @@ def load_arguments(model_path: str | Path, given: Mapping[str, Any]) -> dict[str
         "type_k": _cache_type("type_k", given["type_k"]),
         "type_v": _cache_type("type_v", given["type_v"]),
         "flash_attn": given["flash_attn"],
-        "seed": seed_of(given["seed"]),
         "verbose": given["verbose"],
     }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LlamaState:
-    """The tokens that were evaluated last, their keys and values, and the seed."""
+    """The tokens that were evaluated last, their keys and values, and the seed of what comes next."""
 
     tokens: tuple[int, ...]
     """What `eval` would have to be given."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import json
 import pickle
 import sys
@@ -26,6 +27,7 @@ SORT = "<|im_start|>user\nSort these numbers: 5, 3, 9, 1<|im_end|>\n<|im_start|>
 """Prompts to which the shipped model is sure of its answer."""
 CODE = "<|im_start|>user\nWrite a Python function called add_two<|im_end|>\n<|im_start|>assistant\n<think></think>"
 CHAT = [{"role": "user", "content": "Sort these numbers: 5, 3, 9, 1"}]
+CODE_CHAT = [{"role": "user", "content": "Write a Python function called add_two"}]
 YES_OR_NO = 'root ::= "yes" | "no"'
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "enum": [7]}}, "required": ["n"]}
 OURS = {"timings", "usage", "finish_details", "forward_passes", "prompt_tokens_details", "reasoning_content"}
@@ -74,12 +76,12 @@ def stop_after(n: int) -> Callable[[Any, Any], bool]:
     return lambda ids, logits: len(ids) >= n
 
 
-def sampled(llm: Any) -> list[int]:
+def sampled(llm: Any, temp: float = 0.0) -> list[int]:
     llm.reset()
     llm.eval(llm.tokenize(SORT.encode(), True, True))
     found = []
     for _ in range(4):
-        found.append(llm.sample(top_k=1, temp=0.0))
+        found.append(llm.sample(temp=temp))
         llm.eval(found[-1:])
     return found
 
@@ -93,8 +95,11 @@ def generated(llm: Any, **options: Any) -> list[int]:
     return found
 
 
-def list_of(module: Any, name: str, *items: Any) -> Any:
-    return getattr(module, name)(items)
+def primed(llm: Any) -> Any:
+    """A generator that has given its first token."""
+    tokens = llm.generate(llm.tokenize(SORT.encode(), True, True), temp=0.0)
+    next(tokens)
+    return tokens
 
 
 def grammar(llm: Any) -> Any:
@@ -200,6 +205,8 @@ SAME: dict[str, Callable[[Any], Any]] = {
     )[-1],
     "generate": generated,
     "generate with criteria": lambda llm: generated(llm, stopping_criteria=limit(llm, 3)),
+    "input_ids": lambda llm: (llm.reset(), llm.eval([1, 5, 6]), llm.input_ids[:3].tolist())[-1],
+    "threads and batch": lambda llm: (llm.n_threads, llm.n_batch),
     "reset": lambda llm: (llm.eval([1, 5]), llm.reset(), llm.n_tokens)[-1],
     "set_seed": lambda llm: llm.set_seed(7),
     "set_cache None": lambda llm: llm.set_cache(None),
@@ -304,12 +311,37 @@ def test_the_constructor_keeps_what_it_is_given(q8_gguf: Path) -> None:
     ) as llm:
         assert llm.n_ctx() == llm.trimode.n_ctx_train
         assert llm.trimode.origin["type_k"] == "q8_0" and llm.trimode.origin["type_v"] == "f16"
-        assert text(llm(CODE, temperature=1.5)) == text(llm(CODE, temperature=1.5))
         answer = llm(SORT, temperature=0, max_tokens=8)
         assert answer["timings"]["draft_n"] == 0
         assert llm(SORT, temperature=0, max_tokens=8, mode="self-spec", block_length=4)["timings"]["draft_n"] > 0
-        llm.set_seed(-1)
-        assert llm.trimode.seed is None
+
+
+def drawn(llm: Any) -> list[Any]:
+    """What a seed gives call by call."""
+    llm.set_seed(5)
+    ids = llm.tokenize(CODE.encode(), True, True)
+    texts = [text(llm(CODE, temperature=1.5)) for _ in range(4)]
+    texts += [text(llm.create_chat_completion(CODE_CHAT, temperature=1.5, max_tokens=12)) for _ in range(3)]
+    return [*texts, list(itertools.islice(llm.generate(ids, temp=2.0), 9)), sampled(llm, 2.0)]
+
+
+def test_a_seed_gives_other_texts_call_by_call_and_the_same_in_each_program(ours: Llama, theirs: Any) -> None:
+    for llm in (ours, theirs):
+        first = drawn(llm)
+        assert first == drawn(llm)
+        assert len(set(first[:4])) > 1 and len(set(first[4:7])) > 1
+    again = [text(ours(CODE, temperature=1.5, seed=9)), text(ours(CODE, temperature=1.5))]
+    assert again == [text(ours(CODE, temperature=1.5, seed=9)), text(ours(CODE, temperature=1.5))]
+    ours.set_seed(-1)
+    assert len({text(ours(CODE, temperature=2.0)) for _ in range(4)}) > 1
+
+
+def test_a_pickled_model_loads_its_file_again(q8_gguf: Path) -> None:
+    with contextlib.closing(Llama(str(q8_gguf), n_ctx=128, n_threads=1, mode="ar", n_parallel=2)) as llm:
+        data = pickle.dumps(llm)
+    with contextlib.closing(pickle.loads(data)) as again:
+        assert again.n_ctx() == 128 and again.trimode.n_parallel == 2
+        assert again(SORT, temperature=0)["timings"]["draft_n"] == 0
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -328,6 +360,7 @@ MISSING: dict[str, Callable[[Llama], Any]] = {
     "pooling_type": lambda llm: llm.pooling_type(),
     "set_cache": lambda llm: llm.set_cache(object()),
     "logits_processor": lambda llm: llm("a", logits_processor=llama_compat.LogitsProcessorList([print])),
+    "generate": lambda llm: primed(llm).send([5]),
     "sample with penalties": lambda llm: llm.sample(repeat_penalty=1.1),
     "stopping_criteria": lambda llm: llm("a", echo=True, logprobs=1, stopping_criteria=stop_after(3)),
 }
