@@ -336,6 +336,46 @@ def test_a_seed_gives_other_texts_call_by_call_and_the_same_in_each_program(ours
     assert len({text(ours(CODE, temperature=2.0)) for _ in range(4)}) > 1
 
 
+FREE = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 3}
+"""A sampler that cuts nothing off."""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"repeat_penalty": 3.0}, {"frequency_penalty": 2.0}, {"presence_penalty": 3.0}, {"top_k": 1}, {"top_p": 0.01},
+     {"min_p": 0.99}, {"typical_p": 0.01}, {"logit_bias": {148: 50.0}}, {"seed": 4}],
+    ids=str,
+)  # fmt: skip
+def test_options_of_sampling_mean_what_they_mean_to_trimode(ours: Llama, given: dict[str, Any]) -> None:
+    free, asked = (
+        {**FREE, "max_tokens": 24, "temperature": 1.5},
+        {**FREE, "max_tokens": 24, "temperature": 1.5, **given},
+    )
+    answers = [text(ours(CODE, **options)) for options in (free, asked)]
+    assert answers[0] != answers[1] == text(ours.trimode(CODE, **asked))
+    chats = [text(ours.create_chat_completion(CODE_CHAT, **options)) for options in (free, asked)]
+    assert chats[0] != chats[1] == text(ours.trimode.create_chat_completion(CODE_CHAT, **asked))
+    if not {"logit_bias", "seed"} & given.keys():
+        ids = ours.tokenize(CODE.encode(), True, True)
+        bare = {name: value for name, value in {**FREE, **given}.items() if name != "seed"}
+        tokens = list(itertools.islice(ours.generate(ids, temp=1.5, **bare, seed=3), 24))
+        assert tokens == list(ours.trimode.generate(ids, temperature=1.5, **bare, seed=3, max_tokens=24))
+
+
+def test_penalties_look_back_as_far_as_the_constructor_says(ours: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: Any = {"repeat_penalty": 3.0, "seed": 3}
+    limits: Any = {"max_tokens": 24, **options, "temperature": 1.5}
+    ids = ours.tokenize(CODE.encode(), True, True)
+
+    def answers() -> list[Any]:
+        tokens = list(itertools.islice(ours.generate(ids, temp=1.5, **options), 24))
+        return [text(ours(CODE, **limits)), text(ours.create_chat_completion(CODE_CHAT, **limits)), tokens]
+
+    far = answers()
+    monkeypatch.setattr(ours, "last_n_tokens_size", 1)
+    assert all(near != before for near, before in zip(answers(), far, strict=True))
+
+
 def test_a_pickled_model_loads_its_file_again(q8_gguf: Path) -> None:
     with contextlib.closing(Llama(str(q8_gguf), n_ctx=128, n_threads=1, mode="ar", n_parallel=2)) as llm:
         data = pickle.dumps(llm)
