@@ -34,7 +34,7 @@ void bind_speculation(nb::module_ & m) {
     nb::class_<Acceptance>(m, "Acceptance")
         .def(nb::init<std::vector<double>, double>(), "prior"_a, "memory"_a)
         .def_static("published", &Acceptance::published)
-        .def("observe", &Acceptance::observe, "drafted"_a, "accepted"_a, "unseen"_a = 0)
+        .def("observe", &Acceptance::observe, "drafted"_a, "accepted"_a, "uncounted"_a = 0)
         .def_prop_ro("rates", &Acceptance::rates)
         .def("tokens", &Acceptance::tokens, "length"_a, "first"_a = 0);
     nb::class_<Cycle>(m, "Cycle").def_ro("length", &Cycle::length).def_ro("fused", &Cycle::fused);
@@ -70,8 +70,8 @@ void bind_speculation(nb::module_ & m) {
             },
             "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0, "other_tokens"_a = 0.0)
         .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true)
-        .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "unseen"_a = 0)
-        .def("observe_rejection", &DraftLength::observe_rejection, "told"_a)
+        .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0)
+        .def("observe_rejection", &DraftLength::observe_rejection, "predicted"_a)
         .def_prop_ro("after_rejection", &DraftLength::after_rejection)
         .def_prop_ro("acceptance", &DraftLength::acceptance, nb::rv_policy::reference_internal)
         .def_prop_ro("cost", &DraftLength::cost, nb::rv_policy::reference_internal)

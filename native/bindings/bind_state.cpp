@@ -11,26 +11,27 @@ using namespace trimode;
 
 namespace {
 
-using Bytes = nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>;
-using ConstBytes = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using ByteArray = nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>;
+using ConstByteArray = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 nb::tuple save_state(Engine & engine, const std::vector<llama_token> & tokens, const std::vector<ImageHandle> & images,
                      llama_token image_pad) {
-    auto * prefix = new CachedPrefix();
-    const nb::capsule owner(prefix, [](void * p) noexcept { delete static_cast<CachedPrefix *>(p); });
+    auto * prefix = new SavedPrefix();
+    const nb::capsule owner(prefix, [](void * p) noexcept { delete static_cast<SavedPrefix *>(p); });
     {
         const nb::gil_scoped_release release;
         *prefix = engine.save_state(place_images(tokens, images, image_pad));
     }
     const auto array = [&](std::vector<uint8_t> & bytes, size_t row) {
-        return Bytes(bytes.data(), {prefix->n_layer, prefix->tokens.size(), row}, owner);
+        return ByteArray(bytes.data(), {prefix->n_layer, prefix->tokens.size(), row}, owner);
     };
     return nb::make_tuple(prefix->tokens, array(prefix->k, prefix->k_bytes), array(prefix->v, prefix->v_bytes));
 }
 
-void load_state(Engine & engine, const std::vector<llama_token> & tokens, const ConstBytes & k, const ConstBytes & v) {
+void load_state(Engine & engine, const std::vector<llama_token> & tokens, const ConstByteArray & k,
+                const ConstByteArray & v) {
     const nb::gil_scoped_release release;
-    engine.load_state(tokens, k.data(), k.nbytes(), v.data(), v.nbytes());
+    engine.load_state(tokens, {k.data(), k.nbytes()}, {v.data(), v.nbytes()});
 }
 
 }  // namespace

@@ -74,9 +74,9 @@ Floats pixels(const Tower & tower, const Picture & picture, int max_side) {
                  {3, size_t(grid.rows) * CELL_PIXELS, size_t(grid.columns) * CELL_PIXELS});
 }
 
-nb::list image_runs(const Engine & engine, const std::vector<llama_token> & tokens) {
+nb::list image_runs(Engine & engine, const std::vector<llama_token> & tokens) {
     nb::list runs;
-    for (const Engine::ImageRun & run : engine.image_runs(tokens)) {
+    for (const ImageRows::Run & run : engine.images().rows().runs(tokens)) {
         runs.append(nb::make_tuple(run.begin, run.n, run.key, run.first, run.n_rows));
     }
     return runs;
@@ -94,12 +94,13 @@ void bind_images(nb::module_ & m) {
         "add_image",
         [](Engine & engine, const std::string & key, const Rows & rows) {
             const nb::gil_scoped_release release;
-            return engine.add_image(key, ImageVectors(rows.data(), rows.data() + rows.size()));
+            return engine.images().add(key, ImageVectors(rows.data(), rows.data() + rows.size()));
         },
         "key"_a, "rows"_a);
     engine.def(
-        "add_image", [](Engine & engine, const std::string & key, int n_rows) { return engine.add_image(key, n_rows); },
-        "key"_a, "n_rows"_a, nb::call_guard<nb::gil_scoped_release>());
+        "add_image",
+        [](Engine & engine, const std::string & key, int n_rows) { return engine.images().add(key, n_rows); }, "key"_a,
+        "n_rows"_a, nb::call_guard<nb::gil_scoped_release>());
     engine.def("image_runs", &image_runs, "tokens"_a);
 }
 

@@ -304,7 +304,7 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::ve
     const nb::capsule owner(data, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
     {
         const nb::gil_scoped_release release;
-        *data = engine.logits(place_images(tokens, images, image_pad), block_start, lora, first);
+        *data = engine.logits({place_images(tokens, images, image_pad), block_start, lora, first});
     }
     const size_t n_rows = tokens.size() - first;
     return {data->data(), {n_rows, data->size() / n_rows}, owner};

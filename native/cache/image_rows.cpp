@@ -87,6 +87,24 @@ std::shared_ptr<const ImageIds> ImageRows::ids_of(llama_token id) const {
     return found ? found->ids : nullptr;
 }
 
+std::vector<ImageRows::Run> ImageRows::runs(const std::vector<llama_token> & tokens) const {
+    std::vector<Run> runs;
+    const int n = static_cast<int>(tokens.size());
+    for (int begin = 0; begin < n; ++begin) {
+        const auto ids = is_image(tokens[begin]) ? ids_of(tokens[begin]) : nullptr;
+        if (!ids) {
+            continue;
+        }
+        int end = begin + 1;
+        while (end < n && tokens[end] == tokens[end - 1] - 1 && tokens[end] >= ids->last()) {
+            ++end;
+        }
+        runs.push_back({begin, end - begin, ids->key, ids->first - tokens[begin], ids->n});
+        begin = end - 1;
+    }
+    return runs;
+}
+
 int ImageRows::size() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return static_cast<int>(by_last_.size());

@@ -50,6 +50,14 @@ class ImageRows {
     // The picture of an id, null for an unknown one.
     std::shared_ptr<const ImageIds> ids_of(llama_token id) const;
 
+    // The rows of pictures among tokens, run by run.
+    struct Run {
+        int begin, n;  // places in the tokens
+        std::string key;
+        int first, n_rows;  // of the picture's n_rows those from `first` on
+    };
+    std::vector<Run> runs(const std::vector<llama_token> & tokens) const;
+
     int size() const;
 
     // Forgets pictures that nobody holds and of which `in_use`, given the last and the first id, says no.

@@ -29,9 +29,8 @@ bool is_beginning(const CachedSequence & a, const CachedSequence & b) {
 void PrefixCache::set_whole_batches(int n_batch) { whole_ = std::lcm(n_batch, PAGE_CELLS); }
 
 // Of a sequence that a prompt may begin with; its last token is left out.
-int PrefixCache::reusable(const CachedSequence & source, const Wanted & wanted) const {
-    const int common =
-        std::min(common_prefix(source.tokens, wanted.tokens), static_cast<int>(wanted.tokens.size()) - 1);
+int PrefixCache::reusable(const CachedSequence & source, const std::vector<llama_token> & prompt) const {
+    const int common = std::min(common_prefix(source.tokens, prompt), static_cast<int>(prompt.size()) - 1);
     return whole_ == 0 ? common : std::min(common, source.n_whole) / whole_ * whole_;
 }
 
@@ -97,18 +96,18 @@ void PrefixCache::erase(const CachedSequence * sequence) {
     sequences_.remove_if([&](const CachedSequence & s) { return &s == sequence; });
 }
 
-CachedSequence * PrefixCache::begin(const Wanted & wanted, bool force) {
+CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, int n_room, bool force) {
     CachedSequence * source = nullptr;
     int n = 0;
     for (CachedSequence & sequence : sequences_) {
-        const int common = sequence.state == State::suspended ? 0 : reusable(sequence, wanted);
+        const int common = sequence.state == State::suspended ? 0 : reusable(sequence, prompt);
         if (common > n) {
             source = &sequence;
             n = common;
         }
     }
     const int n_whole = n / PAGE_CELLS;
-    const int n_new = pages_for(std::max(wanted.n_room, n)) - n_whole;
+    const int n_new = pages_for(std::max(n_room, n)) - n_whole;
     if (n_available(n_whole, source) < n_new) {
         if (!force) {
             return nullptr;
@@ -117,14 +116,14 @@ CachedSequence * PrefixCache::begin(const Wanted & wanted, bool force) {
     }
     CachedSequence & made = sequences_.emplace_back();
     made.last_used = ++clock_;
-    made.n_whole = whole_ == 0 ? 0 : std::max(static_cast<int>(wanted.tokens.size()) - 1, 0) / whole_ * whole_;
+    made.n_whole = whole_ == 0 ? 0 : std::max(static_cast<int>(prompt.size()) - 1, 0) / whole_ * whole_;
     if (source) {
         source->last_used = made.last_used;
-        take_rest(made, *source, n);
+        share(*source, made, n);
     }
-    if (!extend(made, wanted.n_room)) {
+    if (!extend(made, n_room)) {
         suspend(made);
-        if (!resume(made, wanted.n_room, force)) {
+        if (!resume(made, n_room, force)) {
             erase(&made);
             return nullptr;
         }
@@ -132,9 +131,8 @@ CachedSequence * PrefixCache::begin(const Wanted & wanted, bool force) {
     return &made;
 }
 
-// The first n tokens of `source` into the new `sequence`; n is cut to whole pages where the rest has no place.
-void PrefixCache::take_rest(CachedSequence & sequence, const CachedSequence & source, int n) {
-    const int n_whole = n / PAGE_CELLS;
+// Gives the first n tokens of `source` to the new `sequence` too, or whole pages of them where the rest has no place.
+void PrefixCache::share(CachedSequence & source, CachedSequence & sequence, int n) {
     const int n_pages = pages_for(n);
     sequence.tokens.assign(source.tokens.begin(), source.tokens.begin() + n);
     sequence.pages.assign(source.pages.begin(), source.pages.begin() + n_pages);
@@ -143,29 +141,33 @@ void PrefixCache::take_rest(CachedSequence & sequence, const CachedSequence & so
     }
     // Little is lost with a sequence that goes on: it is taken over as it is.
     if (source.state == State::idle && !source.pinned && source.size() - n <= PAGE_CELLS) {
-        truncate(const_cast<CachedSequence &>(source), 0);
+        truncate(source, 0);
         erase(&source);
     }
-    if (n_whole == n_pages) {
-        return;
+    if (n % PAGE_CELLS != 0) {
+        make_room(1);  // may drop `source`
+        if (pages_.holders(sequence.pages.back()) > 1) {
+            copy_last_page(sequence);
+        }
     }
+}
+
+// In place of a partial page that others hold too: new cells would overwrite theirs.
+void PrefixCache::copy_last_page(CachedSequence & sequence) {
+    const int n = sequence.size();
+    const int n_whole = n / PAGE_CELLS;
     const int32_t shared = sequence.pages.back();
-    make_room(1);  // may drop `source`
-    if (pages_.holders(shared) == 1) {
+    const int32_t page = pages_.take(n_whole > 0 ? sequence.pages[n_whole - 1] : -1);
+    if (page < 0) {
+        truncate(sequence, n_whole * PAGE_CELLS);
         return;
     }
-    const int32_t above = n_whole > 0 ? sequence.pages[n_whole - 1] : -1;
-    const int32_t page = pages_.take(above);
-    if (page >= 0) {
-        std::vector<uint8_t> k(size_t(n % PAGE_CELLS) * cache_.n_layer() * cache_.k_bytes());
-        std::vector<uint8_t> v(size_t(n % PAGE_CELLS) * cache_.n_layer() * cache_.v_bytes());
-        cache_.read(sequence.cells(n_whole * PAGE_CELLS, n), k.data(), v.data());
-        sequence.pages.back() = page;
-        cache_.write(sequence.cells(n_whole * PAGE_CELLS, n), k.data(), v.data());
-        pages_.drop(shared);
-    } else {
-        truncate(sequence, n_whole * PAGE_CELLS);
-    }
+    std::vector<uint8_t> k(size_t(n % PAGE_CELLS) * cache_.n_layer() * cache_.k_bytes());
+    std::vector<uint8_t> v(size_t(n % PAGE_CELLS) * cache_.n_layer() * cache_.v_bytes());
+    cache_.read(sequence.cells(n_whole * PAGE_CELLS, n), k.data(), v.data());
+    sequence.pages.back() = page;
+    cache_.write(sequence.cells(n_whole * PAGE_CELLS, n), k.data(), v.data());
+    pages_.drop(shared);
 }
 
 // Takes pages behind those that the sequence has; false where there are none, be there some before them.

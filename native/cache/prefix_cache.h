@@ -22,12 +22,6 @@ struct CachedSequence : Sequence {
     std::vector<uint8_t> k, v;
 };
 
-// A prompt that looks for its beginning in the cache.
-struct Wanted {
-    const std::vector<llama_token> & tokens;
-    int n_room;  // cells that it needs to begin
-};
-
 class PrefixCache {
   public:
     explicit PrefixCache(KvCache & cache) : cache_(cache), pages_(cache.n_cells() / PAGE_CELLS) {}
@@ -37,18 +31,18 @@ class PrefixCache {
     void set_whole_batches(int n_batch);
 
     // A new running sequence with the longest beginning of the prompt that is there, its last token left out (its
-    // logits are needed), and room for `n_room`. On the CPU a cell's bits depend on the tokens up to it alone, not on
-    // the pass that wrote it: whose it was does not matter. Whole pages get one more holder; the cells of the last,
-    // partial one are copied. Null where there is no room: the running ones have it. `force` drops pinned sequences
-    // too.
-    CachedSequence * begin(const Wanted & wanted, bool force);
+    // logits are needed), and room for `n_room` tokens. On the CPU a cell's bits depend on the tokens up to it alone,
+    // not on the pass that wrote it: whose it was does not matter. Whole pages get one more holder; the cells of the
+    // last, partial one are copied. Null where there is no room: the running ones have it. `force` drops pinned
+    // sequences too.
+    CachedSequence * acquire(const std::vector<llama_token> & prompt, int n_room, bool force);
 
     // Makes room for n tokens, at the expense of idle sequences. Where no page lies behind its last one the sequence
     // moves. False: the cells of the others are needed; it is suspended then.
     bool grow(CachedSequence & sequence, int n);
 
     void suspend(CachedSequence & sequence);
-    // With room for n tokens; `force` as for begin. False: still suspended.
+    // With room for n tokens; `force` as for acquire. False: still suspended.
     bool resume(CachedSequence & sequence, int n, bool force = false);
 
     // The request is over: its first n tokens stay for others, those behind them and their cells go.
@@ -67,13 +61,14 @@ class PrefixCache {
     int n_idle() const;  // pages that only idle sequences hold which are not pinned
 
   private:
-    int reusable(const CachedSequence & source, const Wanted & wanted) const;
+    int reusable(const CachedSequence & source, const std::vector<llama_token> & prompt) const;
     int n_available(int32_t kept_pages, const CachedSequence * kept) const;
     bool evict();
     void unpin();
     bool make_room(int n_free);
     void truncate(CachedSequence & sequence, int n);
-    void take_rest(CachedSequence & sequence, const CachedSequence & source, int n);
+    void share(CachedSequence & source, CachedSequence & sequence, int n);
+    void copy_last_page(CachedSequence & sequence);
     bool extend(CachedSequence & sequence, int n);
     void erase(const CachedSequence * sequence);
 

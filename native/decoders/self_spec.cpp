@@ -119,7 +119,7 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
         return;
     }
     take_draft(forward, first_row_, rows_);
-    known_drafts_ = unseen_ = 0;
+    known_drafts_ = uncounted_ = 0;
     phase_ = Phase::verify;
 }
 
@@ -180,7 +180,7 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
     if (n_draft > 0) {
-        learn(known_drafts_ + planned_drafts_, known_drafts_ + accepted, unseen_);
+        learn(known_drafts_ + planned_drafts_, known_drafts_ + accepted, uncounted_);
     }
     request_.stats.drafted += n_draft;
     request_.stats.accepted += accepted;
@@ -201,31 +201,31 @@ void SelfSpecDecoder::take_branch(const Forward & forward, int accepted, int n_d
     }
     const int row = branch_rows_[ready - branches_.begin()];
     const bool rejected = accepted < n_draft;
-    const bool told = tells_last(forward.output(row).token, rejected);
+    const bool predicted = predicts_last(forward.output(row).token, rejected);
     if (rejected) {
-        request_.draft_length->observe_rejection(told);
-    } else if (!told) {
+        request_.draft_length->observe_rejection(predicted);
+    } else if (!predicted) {
         learn(ready->width, 0);
     }
-    if (told) {
+    if (predicted) {
         take_draft(forward, row, ready->width);
         known_drafts_ = 1;
-        unseen_ = rejected;  // behind a rejection the first mask is right less often
+        uncounted_ = rejected;  // behind a rejection the first mask is right less often
     }
 }
 
-// Whether the first mask of a group stood for the token that was emitted there.
-bool SelfSpecDecoder::tells_last(llama_token told, bool rejected) const {
+// Whether the first mask of a group predicted the token that was emitted there.
+bool SelfSpecDecoder::predicts_last(llama_token predicted, bool rejected) const {
     const SimulatedAcceptance & simulated = request_.options.simulated;
-    return simulated ? simulated.tells(request_.options.sampler.seed, request_.sequence->size(), rejected)
-                     : told == last_;
+    return simulated ? simulated.predicts(request_.options.sampler.seed, request_.sequence->size(), rejected)
+                     : predicted == last_;
 }
 
 // Drafts behind the end of the text count as rejected: they cost as much.
-void SelfSpecDecoder::learn(int drafted, int accepted, int unseen) {
-    acceptance_->observe(drafted, accepted, unseen);
+void SelfSpecDecoder::learn(int drafted, int accepted, int uncounted) {
+    acceptance_->observe(drafted, accepted, uncounted);
     if (request_.options.use_lora) {
-        request_.draft_length->observe_cycle(drafted, accepted, unseen);
+        request_.draft_length->observe_cycle(drafted, accepted, uncounted);
     }
 }
 

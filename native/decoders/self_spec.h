@@ -5,9 +5,9 @@
 //
 // Fused, the next draft is made in the pass that verifies: groups of masks branch off behind some of the verified rows,
 // as in Nemotron-Labs-Diffusion's quadratic mode, where they branch off behind each. A group stands where its draft
-// will if the verification ends there; so its first mask stands for the token that only the verification tells. If it
-// told another one, the rest of its draft was made for another text and is dropped. What a mask says depends on the
-// rows that it sees alone, and a draft is drawn after the verification, from fresh noise: whatever was chosen or
+// will if the verification ends there; so its first mask predicts the token that only the verification tells. If it
+// predicted another one, the rest of its draft was made for another text and is dropped. What a mask says depends on
+// the rows that it sees alone, and a draft is drawn after the verification, from fresh noise: whatever was chosen or
 // dropped before, it is distributed as its proposal, given all that stands before it. Without a draft the seed alone is
 // verified, a group behind it: a draft pass that emits a token.
 #pragma once
@@ -35,8 +35,8 @@ class SelfSpecDecoder : public Decoder {
     void take_draft(const Forward & forward, int first_row, int n_rows);
     void verify(Batch & batch, const Forward & forward);
     void take_branch(const Forward & forward, int accepted, int n_draft);
-    bool tells_last(llama_token told, bool rejected) const;
-    void learn(int drafted, int accepted, int unseen = 0);
+    bool predicts_last(llama_token predicted, bool rejected) const;
+    void learn(int drafted, int accepted, int uncounted = 0);
     Sampler::Verdict check(const Forward & forward, int i);
     std::vector<llama_token> verified() const;
 
@@ -50,7 +50,7 @@ class SelfSpecDecoder : public Decoder {
     int rows_ = 0;                         // planned in the current batch, branches left out
     int planned_drafts_ = 0;               // of the draft at hand, those behind an end included
     int known_drafts_ = 0;                 // positions of its block before it, whose drafts have proved right
-    int unseen_ = 0;                       // of these, those that say nothing about acceptance
+    int uncounted_ = 0;                    // of these, those that say nothing about acceptance
     std::vector<llama_token> draft_;       // what the verify pass checks
     std::vector<Distribution> proposals_;  // what each of its tokens was drawn from; empty when greedy
     int n_drafts_ = 0;                     // drawn so far, of all cycles: keys their noise

@@ -1,51 +1,21 @@
 // Runs requests over one model and one cache: submit(), then wait() for their events. Any thread may call anything.
 #pragma once
 
-#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <vector>
 
-#include "cache/image_rows.h"
-#include "cache/prefix_cache.h"
-#include "decoders/decoder.h"
-#include "engine/mailbox.h"
-#include "engine/thread_choice.h"
+#include "cache/saved_prefix.h"
+#include "engine/engine_options.h"
+#include "engine/event_queue.h"
+#include "engine/image_registry.h"
+#include "engine/logits_query.h"
+#include "engine/model_runner.h"
+#include "engine/request_validator.h"
+#include "engine/scheduler.h"
 
 namespace trimode {
-
-struct EngineOptions {
-    int n_ctx = 4096;            // cells, shared by all requests: one alone may have them all
-    int n_batch = 512;           // rows in a pass
-    int n_ubatch = 128;          // of these, rows of prompts while other requests decode
-    int n_threads = 0;           // 0: one for each logical processor
-    int n_threads_batch = 0;     // of passes with rows of prompts; 0: n_threads
-    bool fewer_threads = false;  // one is enough where it is as fast, see ThreadChoice
-    int n_parallel = 1;          // requests that run side by side
-    int max_queue = -1;          // more that may wait; -1: any number
-    std::string type_k = "f16";
-    std::string type_v = "f16";
-    bool flash_attn = true;
-    bool use_scheduler = false;
-    bool device_graphs = false;  // these two: see ForwardOptions
-    bool fused_stores = true;    // these two: see ForwardOptions
-    std::vector<int> row_steps;
-    // On a device, whose kernels change with the number of rows: every pass that decodes has so many rows (see Batch),
-    // prompts have passes of their own, and of a prompt whole batches are reused or nothing. So a request that is
-    // alone gives the same text whatever is drafted. 0: rows as they come. A CPU needs none of it.
-    int exact_rows = 0;
-    bool images = false;  // prompts may have rows of images
-};
-
-// Keys and values of the first tokens of a prompt, as the cache stores them.
-struct CachedPrefix {
-    std::vector<llama_token> tokens;
-    size_t n_layer = 0, k_bytes = 0, v_bytes = 0;
-    std::vector<uint8_t> k, v;  // [n_layer, tokens.size(), k_bytes], [n_layer, tokens.size(), v_bytes]
-};
 
 struct EngineState {
     int n_cells, n_free_cells, n_idle_cells;  // idle: of finished requests only
@@ -64,6 +34,7 @@ class Engine {
     size_t compute_bytes() const { return forward_.compute_bytes(); }
     const Forward & forward() const { return forward_; }
     DraftLength & draft_length() { return draft_length_; }  // for use while no request runs
+    ImageRegistry & images() { return images_; }
 
     // Queues a request and returns its id, at once. Its events go to `channel`; 0: to one of its own, of number id.
     // Throws std::invalid_argument for an empty or too long prompt, a token outside the vocabulary, a mode that needs a
@@ -93,97 +64,41 @@ class Engine {
     EngineState state();
     ForwardTimes times();
 
-    // engine_images.cpp. Ids for the rows of an image, named by its content, with its vectors [n, n_embd] or, for cells
-    // that are in a saved state, without. Throws std::invalid_argument of an engine without `images`.
-    ImageHandle add_image(const std::string & key, ImageVectors vectors);
-    ImageHandle add_image(const std::string & key, int n);
+    // The longest beginning of `tokens` that a finished request has left; empty where there is none.
+    SavedPrefix save_state(const std::vector<llama_token> & tokens);
 
-    // The rows of images among tokens, run by run.
-    struct ImageRun {
-        int begin, n;  // places in the tokens
-        std::string key;
-        int first, n_rows;  // of the image's n_rows those from `first` on
-    };
-    std::vector<ImageRun> image_runs(const std::vector<llama_token> & tokens) const;
+    // Puts such a beginning into the cache. Throws std::invalid_argument for tokens that no prompt could have and for
+    // arrays of other sizes, std::runtime_error when running requests leave no slot or no room.
+    void load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v);
 
-    // engine_state.cpp. The longest beginning of `tokens` that a finished request has left; empty where there is none.
-    CachedPrefix save_state(const std::vector<llama_token> & tokens);
-
-    // Puts such a beginning into the cache; sizes in bytes. Throws std::invalid_argument for tokens that no prompt
-    // could have and for other sizes, std::runtime_error when running requests leave no slot or no room.
-    void load_state(const std::vector<llama_token> & tokens, const uint8_t * k, size_t k_size, const uint8_t * v,
-                    size_t v_size);
-
-    // [n - first, n_vocab] logits of causal rows; rows from block_start (< 0: none) on see each other in both
-    // directions, with the drafter LoRA when asked. Keys and values of causal rows before `first` may come from the
-    // cache, where they have the same bits, and stay there; with first 0 nothing is taken and nothing stays.
-    std::vector<float> logits(const std::vector<llama_token> & tokens, int block_start, bool lora, int first);
+    // [query.size() - query.first, n_vocab].
+    std::vector<float> logits(const LogitsQuery & query);
 
   private:
-    struct Active {
-        Request request;
-        std::vector<ImageHandle> images;  // of the prompt: held until it is over
-        std::unique_ptr<Decoder> decoder;
-        CachedSequence * sequence = nullptr;  // has a slot
-        int64_t last_pass = 0;                // in which it had rows; that of its start
-        bool took_part = false;               // in the current pass
-        bool emitted = false;                 // has a token
-        bool reported = false;                // its last event is out
-
-        bool is_running() const { return sequence && sequence->state == CachedSequence::State::running; }
-        bool is_over() const { return request.finish != Finish::none; }
-        // Cells for so many rows more.
-        int needed(int n_rows) const;
-    };
-    struct Turn {
-        Active * active;
-        int n_rows;
-    };
-
-    void check_tokens(const std::vector<llama_token> & tokens) const;
-    void check_images() const;
-    void forget_unused_images();
-    void check_options(const RequestOptions & options) const;
-    void check_infill(const RequestOptions & options, int n_prompt) const;
-    void check_exact(const RequestOptions & options) const;
     int exact_rows() const { return forward_.row_steps().empty() ? 0 : options_.exact_rows; }
     int longest_draft() const;
+    std::unique_ptr<ActiveRequest> make_active(std::vector<llama_token> prompt, RequestOptions options);
 
-    // One step; false when there was nothing to do.
     bool advance();
-    void take_wishes();
-    void admit();
-    bool start(Active & active);
-    std::vector<Active *> ready();
-    std::vector<Turn> turns();
-    std::vector<Turn> exact_turns(const std::vector<Active *> & ready) const;
-    void secure_cells(std::vector<Turn> & turns);
-    bool grow(Active & active, int n);
-    void pass(const std::vector<Turn> & turns);
-    void observe_pass(const std::vector<Turn> & turns, double seconds);
+    void take_submissions();
     bool collect(double seconds, double compute_seconds);
-    void end(Active & active);
 
     const Model & model_;
     EngineOptions options_;
-    Mailbox mailbox_;
-    std::mutex inbox_mutex_;
-    std::vector<std::unique_ptr<Active>> inbox_;
+    EventQueue events_;
+    std::mutex arrivals_mutex_;
+    std::vector<std::unique_ptr<ActiveRequest>> arrivals_;  // since the last step
     int64_t next_id_ = 1;
 
     std::mutex step_mutex_;  // held during a step, with all that follows
     KvCache cache_;
-    PrefixCache sequences_;
-    ImageRows images_;
-    int most_images_ = 1024;  // more are looked through for those that nobody needs
+    PrefixCache prefixes_;
+    ImageRegistry images_;
     Forward forward_;
-    Batch batch_;
     DraftLength draft_length_;
-    ThreadChoice threads_;
-    std::map<int64_t, std::unique_ptr<Active>> requests_;
-    std::deque<Active *> queue_;     // submitted, without a slot yet
-    std::vector<Active *> running_;  // with a slot, the oldest first
-    int64_t pass_ = 0;
+    RequestValidator validator_;
+    Scheduler scheduler_;
+    ModelRunner runner_;
     double step_seconds_ = 0.0;
 };
 

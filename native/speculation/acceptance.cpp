@@ -49,13 +49,13 @@ std::vector<double> Acceptance::published() {
     return rates;
 }
 
-void Acceptance::observe(int drafted, int accepted, int unseen) {
+void Acceptance::observe(int drafted, int accepted, int uncounted) {
     const int n = static_cast<int>(prior_.size());
     for (int i = 0; i < n; ++i) {
         tried_[i] *= keep_;
         accepted_[i] *= keep_;
     }
-    for (int i = unseen; i < std::min(drafted, accepted + 1); ++i) {
+    for (int i = uncounted; i < std::min(drafted, accepted + 1); ++i) {
         const int at = std::min(i, n - 1);
         tried_[at] += 1.0;
         accepted_[at] += i < accepted;

@@ -18,9 +18,9 @@ class Acceptance {
     // 82, 60, 41, 27 % of the cycles (model card and reports of Nemotron-Labs-Diffusion).
     static std::vector<double> published();
 
-    // A cycle had `drafted` drafts verified, of which the first `accepted` were accepted; the first `unseen` of these
-    // say nothing.
-    void observe(int drafted, int accepted, int unseen = 0);
+    // A cycle had `drafted` drafts verified, of which the first `accepted` were accepted; the first
+    // `uncounted` of these say nothing about the rates.
+    void observe(int drafted, int accepted, int uncounted = 0);
 
     // Estimated rate of position 1, 2, ... : all of them, as many as the prior has.
     const std::vector<double> & rates() const { return rates_; }

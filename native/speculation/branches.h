@@ -15,20 +15,20 @@ struct Load {
     double tokens = 0.0;
 };
 
-// What groups are weighed by.
-struct Prospects {
+// What the gain of a group is computed from.
+struct Estimates {
     const PassCost & cost;
     const Acceptance & acceptance;
     Load load;
-    double after_rejection;  // how often the first mask behind a rejected draft tells the target's token
+    double after_rejection;  // how often the first mask behind a rejected draft predicts the target's token
     double rate = 0.0;       // tokens per second, what time is worth; 0: not known, and no group but the first pays
 };
 
 // The groups that ride with a verification of `n_draft` drafts, of which the first is at `first` of its block (1: its
-// first mask told the token that is verified before them). One of `length` masks behind all of them, and where it pays
-// others behind fewer: those first that are needed most often, each with the most profitable of `widths`. A group pays
-// if the tokens that it makes ready are expected to be worth more than the time that its rows take.
-std::vector<Branch> choose_branches(const Prospects & prospects, int length, int n_draft, int first,
+// first mask predicted the token that is verified before them). One of `length` masks behind all of them, and where it
+// pays others behind fewer: those first that are needed most often, each with the most profitable of `widths`. A group
+// pays if the tokens that it makes ready are expected to be worth more than the time that its rows take.
+std::vector<Branch> choose_branches(const Estimates & estimates, int length, int n_draft, int first,
                                     const std::vector<int> & widths);
 
 // What cycles of a kind come to, of all requests together.
@@ -46,6 +46,6 @@ struct Expectation {
 };
 
 // A pass without a draft, and as many with groups of `length` masks as follow it on average.
-Expectation expect_fused(const Prospects & prospects, int length);
+Expectation expect_fused(const Estimates & estimates, int length);
 
 }  // namespace trimode

@@ -11,8 +11,8 @@ constexpr int LENGTHS[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 3
 constexpr int FIRST_LENGTH = 8;        // the second one measured, after plain AR: two points make a line
 constexpr double TRIAL_SHARE = 0.005;  // of the time that trials may lose ...
 constexpr double TRIAL_START = 8.0;    // ... and so many shortest passes, to begin with
-constexpr double MAX_HOPE = 0.6;       // a length not seen for long may be faster by this than it seems
-constexpr double HOPE = 0.02;          // times the square root of the passes since
+constexpr double MAX_OPTIMISM = 0.6;   // a length not seen for long may be faster by this than it seems
+constexpr double OPTIMISM = 0.02;      // times the square root of the passes since
 constexpr double CROWD_GAIN = 0.05;
 constexpr double UNKNOWN_FIRST = 1e6;
 constexpr double TRIAL_PASSES = 2.0;
@@ -66,7 +66,7 @@ std::vector<Cycle> DraftLength::candidates(const CycleChoice & choice) const {
     return result;
 }
 
-Prospects DraftLength::prospects(const Acceptance & acceptance, const Load & load, double rate) const {
+Estimates DraftLength::estimates(const Acceptance & acceptance, const Load & load, double rate) const {
     return {cost_, acceptance, load, after_rejection_, rate};
 }
 
@@ -74,7 +74,7 @@ Prospects DraftLength::prospects(const Acceptance & acceptance, const Load & loa
 Expectation DraftLength::expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load,
                                 double rate) const {
     if (cycle.fused) {
-        return expect_fused(prospects(acceptance, load, rate), cycle.length);
+        return expect_fused(estimates(acceptance, load, rate), cycle.length);
     }
     const double passes = cycle.length > 1 ? 2.0 : 1.0;
     return {acceptance.tokens(cycle.length) + passes * load.tokens, 0.0, 0.0, passes, cycle.length + load.rows};
@@ -86,7 +86,7 @@ double DraftLength::rate(const Cycle & cycle, const Acceptance & acceptance, con
 
 std::vector<Branch> DraftLength::branches(const Cycle & cycle, int n_draft, int first, const Acceptance & acceptance,
                                           const Load & load) const {
-    return choose_branches(prospects(acceptance, load, rate(cycle, acceptance, load)), cycle.length, n_draft, first,
+    return choose_branches(estimates(acceptance, load, rate(cycle, acceptance, load)), cycle.length, n_draft, first,
                            lengths_);
 }
 
@@ -161,12 +161,12 @@ int64_t DraftLength::age(const Cycle & cycle, int rows) const {
 }
 
 // By what factor a cycle may be faster than it seems. A number of rows that was never seen takes no less time than a
-// smaller one: the middle between that and the estimate, and more, is hoped for.
-double DraftLength::hope(int64_t age, double rows) const {
+// smaller one: the middle between that and the estimate, and more, is assumed.
+double DraftLength::optimism(int64_t age, double rows) const {
     if (age < 0) {
-        return (1.0 + MAX_HOPE) * std::sqrt(cost_.seconds(rows) / cost_.at_least(rows));
+        return (1.0 + MAX_OPTIMISM) * std::sqrt(cost_.seconds(rows) / cost_.at_least(rows));
     }
-    return 1.0 + std::min(MAX_HOPE, HOPE * std::sqrt(double(age)));
+    return 1.0 + std::min(MAX_OPTIMISM, OPTIMISM * std::sqrt(double(age)));
 }
 
 // Lengths never seen first, those that promise the most for what they cost; then the one that promises most.
@@ -178,7 +178,7 @@ DraftLength::Trial DraftLength::worth_trying(const std::vector<Cycle> & candidat
         const Trial trial{cycle, expect(cycle, acceptance, load, 0.0), best_rate};
         const double rows = trial.expected.rows;
         const int64_t age = this->age(cycle, static_cast<int>(std::lround(rows)));
-        const double gain = trial.expected.rate(cost_) * hope(age, rows) / best_rate - 1.0;
+        const double gain = trial.expected.rate(cost_) * optimism(age, rows) / best_rate - 1.0;
         const double worth = age >= 0 ? gain : UNKNOWN_FIRST * gain / (1.0 + loss(trial) / cost_.seconds(1.0));
         if (gain > 0.0 && worth > most_worth && in_reach(cycle, rows)) {
             most = trial;

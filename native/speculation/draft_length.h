@@ -44,9 +44,12 @@ class DraftLength {
 
     // `chosen`: it served a cycle that `choose` chose; trials may take a share of the time of such passes.
     void observe_pass(int rows, double seconds, bool chosen = true);
-    void observe_cycle(int drafted, int accepted, int unseen = 0) { acceptance_.observe(drafted, accepted, unseen); }
-    // A verification ended behind a rejected draft, where a group stood ready; its first mask told the target's token.
-    void observe_rejection(bool told) { after_rejection_ += (told - after_rejection_) * REJECTION_GAIN; }
+    void observe_cycle(int drafted, int accepted, int uncounted = 0) {
+        acceptance_.observe(drafted, accepted, uncounted);
+    }
+    // A verification ended behind a rejected draft, where a group stood ready; its first mask predicted the target's
+    // token.
+    void observe_rejection(bool predicted) { after_rejection_ += (predicted - after_rejection_) * REJECTION_GAIN; }
 
     const PassCost & cost() const { return cost_; }
     const Acceptance & acceptance() const { return acceptance_; }
@@ -64,10 +67,10 @@ class DraftLength {
     };
     std::vector<Cycle> candidates(const CycleChoice & choice) const;
     Expectation expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load, double rate) const;
-    Prospects prospects(const Acceptance & acceptance, const Load & load, double rate) const;
+    Estimates estimates(const Acceptance & acceptance, const Load & load, double rate) const;
     bool in_reach(const Cycle & cycle, double rows) const;
     int64_t age(const Cycle & cycle, int rows) const;
-    double hope(int64_t age, double rows) const;
+    double optimism(int64_t age, double rows) const;
     double loss(const Trial & trial) const;
     Trial worth_trying(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load,
                        double best_rate) const;

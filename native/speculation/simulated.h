@@ -12,9 +12,10 @@ namespace trimode {
 // For benchmarks only; the text is meaningless. A lot is drawn for each position of the text, so all block lengths meet
 // the same hard spots.
 struct SimulatedAcceptance {
-    std::vector<double> rates;     // of position 1, 2, ... of a draft where all before it were accepted; the last one
-                                   // holds for all behind it. Empty: drafts are compared with the target, as always
-    double after_rejection = 0.5;  // how often the first mask of a group behind a rejected draft tells the next token
+    std::vector<double> rates;  // of position 1, 2, ... of a draft where all before it were accepted; the last one
+                                // holds for all behind it. Empty: drafts are compared with the target, as always
+    double after_rejection =
+        0.5;  // how often the first mask of a group behind a rejected draft predicts the next token
 
     explicit operator bool() const { return !rates.empty(); }
 
@@ -25,8 +26,8 @@ struct SimulatedAcceptance {
         return uniform(seed, position, Draw::simulated, 0) < rate(i);
     }
 
-    // Whether the first mask of a group tells the token at `position`.
-    bool tells(uint64_t seed, int32_t position, bool rejected) const {
+    // Whether the first mask of a group predicts the token at `position`.
+    bool predicts(uint64_t seed, int32_t position, bool rejected) const {
         return uniform(seed, position, Draw::simulated, 1) < (rejected ? after_rejection : rate(0));
     }
 

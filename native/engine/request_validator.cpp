@@ -1,12 +1,36 @@
-// What a request may ask for.
+#include "engine/request_validator.h"
+
 #include <algorithm>
 #include <stdexcept>
 
-#include "engine/engine.h"
+#include "model/lora.h"
 
 namespace trimode {
 
-void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
+void RequestValidator::check(const std::vector<llama_token> & prompt, const RequestOptions & options) const {
+    check_tokens(prompt);
+    check_options(options);
+    check_infill(options, static_cast<int>(prompt.size()));
+    check_exact(options);
+}
+
+void RequestValidator::check(const LogitsQuery & query) const {
+    check_tokens(query.tokens);
+    if (query.lora && !model_.lora()) {
+        throw std::invalid_argument("lora: the model was loaded without a drafter LoRA");
+    }
+    if (query.first < 0 || query.first >= query.size()) {
+        throw std::invalid_argument("first " + std::to_string(query.first) + ": must be between 0 and " +
+                                    std::to_string(query.size() - 1));
+    }
+    const int n_block = query.size() - query.n_causal();
+    if (n_block > options_.n_batch) {
+        throw std::invalid_argument("the block of " + std::to_string(n_block) + " rows is longer than n_batch (" +
+                                    std::to_string(options_.n_batch) + ")");
+    }
+}
+
+void RequestValidator::check_tokens(const std::vector<llama_token> & tokens) const {
     if (tokens.empty()) {
         throw std::invalid_argument("the prompt has no tokens");
     }
@@ -23,7 +47,7 @@ void Engine::check_tokens(const std::vector<llama_token> & tokens) const {
     }
 }
 
-void Engine::check_options(const RequestOptions & options) const {
+void RequestValidator::check_options(const RequestOptions & options) const {
     if (options.mode != Mode::ar && model_.mask_token() < 0) {
         throw std::invalid_argument("the model names no mask token (tokenizer.ggml.mask_token_id): only mode ar works");
     }
@@ -49,22 +73,22 @@ void Engine::check_options(const RequestOptions & options) const {
     }
 }
 
-void Engine::check_exact(const RequestOptions & options) const {
-    if (exact_rows() == 0 || options.mode != Mode::self_spec) {
+void RequestValidator::check_exact(const RequestOptions & options) const {
+    if (exact_rows_ == 0 || options.mode != Mode::self_spec) {
         return;
     }
     if (options.fusing == Fusing::always) {
-        throw std::invalid_argument("fusing is always: exact passes (exact_rows " + std::to_string(exact_rows()) +
+        throw std::invalid_argument("fusing is always: exact passes (exact_rows " + std::to_string(exact_rows_) +
                                     ") have no room for fused cycles; fusing must be never or measured");
     }
-    if (options.block_length > exact_rows()) {
+    if (options.block_length > exact_rows_) {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) + "; exact passes have " +
-                                    std::to_string(exact_rows()) + " rows (exact_rows)");
+                                    std::to_string(exact_rows_) + " rows (exact_rows)");
     }
 }
 
 // The middle, what stands before it and the suffix are one block.
-void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
+void RequestValidator::check_infill(const RequestOptions & options, int n_prompt) const {
     if (options.suffix.empty()) {
         return;
     }
@@ -80,8 +104,7 @@ void Engine::check_infill(const RequestOptions & options, int n_prompt) const {
     if (!options.sampler.grammar.empty()) {
         throw std::invalid_argument(
             "a grammar or response_format does not go with a suffix: the middle has as many tokens as there is room "
-            "for, "
-            "and may end where the grammar does not");
+            "for, and may end where the grammar does not");
     }
     if (options.logprobs >= 0) {
         throw std::invalid_argument("logprobs are those of causal rows: there are none in front of a suffix");

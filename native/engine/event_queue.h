@@ -1,4 +1,5 @@
-// Between the threads that ask for tokens and the one that steps the engine: events out, wishes in.
+// Between the threads that ask for tokens and the one that steps the engine: events to the former, cancellations to the
+// latter.
 #pragma once
 
 #include <condition_variable>
@@ -29,12 +30,18 @@ struct QueueFull : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-class Mailbox {
+// Ids of requests that callers have ended since the last step.
+struct Cancellations {
+    std::vector<int64_t> cancelled;  // end with an event
+    std::vector<int64_t> released;   // end, if they have not yet, and are forgotten
+};
+
+class EventQueue {
   public:
     // A new request, whose events go to `channel`. Throws QueueFull when `limit` requests have not ended.
     void open(int64_t id, int64_t channel, int limit);
 
-    void deliver(std::vector<Event> events);
+    void push(std::vector<Event> events);
 
     // The events that wait in a channel. False: none yet; true without any: none will come. Throws std::runtime_error
     // after close().
@@ -42,18 +49,16 @@ class Mailbox {
     std::vector<Event> take_all();
 
     // So many events of a stream wait for their reader that its request had better pause.
-    bool is_behind(int64_t id);
+    bool reader_is_behind(int64_t id);
 
-    // Its reader, who keeps events elsewhere, is behind, or no longer. std::invalid_argument for an unknown request.
+    // The reader of a request, who keeps events elsewhere, is behind, or no longer. std::invalid_argument for an
+    // unknown request.
     void hold(int64_t id, bool held);
 
-    // Wishes: kept for whoever steps next. std::invalid_argument for an unknown request.
+    // Kept for whoever steps next. std::invalid_argument for an unknown request.
     void cancel(int64_t id);
-    void forget(int64_t id);
-    struct Wishes {
-        std::vector<int64_t> cancelled, forgotten;
-    };
-    Wishes wishes();
+    void release(int64_t id);
+    Cancellations take_cancellations();
 
     void close();  // whoever waits gives up
     void wake();
@@ -63,7 +68,7 @@ class Mailbox {
     void wait(uint64_t seen, double seconds);
 
   private:
-    struct Ticket {
+    struct Subscription {
         int64_t channel;
         bool ended = false;
         bool held = false;
@@ -72,17 +77,17 @@ class Mailbox {
         std::vector<Event> events;
         int n_open = 0;  // requests that have not ended
     };
-    Ticket & find(int64_t id);
-    void change();
+    Subscription & find(int64_t id);
+    void notify();
 
     std::mutex mutex_;
     std::condition_variable changed_;
     uint64_t changes_ = 0;
     bool closed_ = false;
     int n_open_ = 0;
-    std::map<int64_t, Ticket> tickets_;
+    std::map<int64_t, Subscription> subscriptions_;
     std::map<int64_t, Channel> channels_;
-    Wishes wishes_;
+    Cancellations cancellations_;
 };
 
 }  // namespace trimode

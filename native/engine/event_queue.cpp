@@ -1,7 +1,8 @@
-#include "engine/mailbox.h"
+#include "engine/event_queue.h"
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace trimode {
 
@@ -11,7 +12,7 @@ constexpr size_t MAX_WAITING = 64;  // events; a reader that is further behind s
 
 }  // namespace
 
-void Mailbox::open(int64_t id, int64_t channel, int limit) {
+void EventQueue::open(int64_t id, int64_t channel, int limit) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) {
         throw std::runtime_error("this TriMode is closed");
@@ -20,21 +21,21 @@ void Mailbox::open(int64_t id, int64_t channel, int limit) {
         throw QueueFull("the queue is full: " + std::to_string(n_open_) +
                         " requests run or wait; try again later, or with a larger max_queue");
     }
-    tickets_[id] = {channel};
+    subscriptions_[id] = {channel};
     ++channels_[channel].n_open;
     ++n_open_;
 }
 
-void Mailbox::deliver(std::vector<Event> events) {
+void EventQueue::push(std::vector<Event> events) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Event & event : events) {
-        const auto ticket = tickets_.find(event.request_id);
-        if (ticket == tickets_.end() || ticket->second.ended) {
+        const auto subscription = subscriptions_.find(event.request_id);
+        if (subscription == subscriptions_.end() || subscription->second.ended) {
             continue;
         }
-        Channel & channel = channels_[ticket->second.channel];
+        Channel & channel = channels_[subscription->second.channel];
         if (event.finish != Finish::none) {
-            ticket->second.ended = true;
+            subscription->second.ended = true;
             --channel.n_open;
             --n_open_;
         }
@@ -43,7 +44,7 @@ void Mailbox::deliver(std::vector<Event> events) {
     ++changes_;
 }
 
-bool Mailbox::take(int64_t id, std::vector<Event> & events) {
+bool EventQueue::take(int64_t id, std::vector<Event> & events) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) {
         throw std::runtime_error("this TriMode is closed");
@@ -59,12 +60,12 @@ bool Mailbox::take(int64_t id, std::vector<Event> & events) {
         channels_.erase(channel);
     }
     if (n >= MAX_WAITING) {
-        change();  // its requests go on
+        notify();  // its requests go on
     }
     return n > 0 || over;
 }
 
-std::vector<Event> Mailbox::take_all() {
+std::vector<Event> EventQueue::take_all() {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<Event> all;
     for (auto channel = channels_.begin(); channel != channels_.end();) {
@@ -76,84 +77,82 @@ std::vector<Event> Mailbox::take_all() {
     return all;
 }
 
-bool Mailbox::is_behind(int64_t id) {
+bool EventQueue::reader_is_behind(int64_t id) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto ticket = tickets_.find(id);
-    return ticket != tickets_.end() &&
-           (ticket->second.held || channels_[ticket->second.channel].events.size() >= MAX_WAITING);
+    const auto found = subscriptions_.find(id);
+    return found != subscriptions_.end() &&
+           (found->second.held || channels_[found->second.channel].events.size() >= MAX_WAITING);
 }
 
-void Mailbox::hold(int64_t id, bool held) {
+void EventQueue::hold(int64_t id, bool held) {
     const std::lock_guard<std::mutex> lock(mutex_);
     find(id).held = held;
     if (!held) {
-        change();
+        notify();
     }
 }
 
-Mailbox::Ticket & Mailbox::find(int64_t id) {
-    const auto found = tickets_.find(id);
-    if (found == tickets_.end()) {
+EventQueue::Subscription & EventQueue::find(int64_t id) {
+    const auto found = subscriptions_.find(id);
+    if (found == subscriptions_.end()) {
         throw std::invalid_argument("no request " + std::to_string(id));
     }
     return found->second;
 }
 
-void Mailbox::cancel(int64_t id) {
+void EventQueue::cancel(int64_t id) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!find(id).ended) {
-        wishes_.cancelled.push_back(id);
-        change();
+        cancellations_.cancelled.push_back(id);
+        notify();
     }
 }
 
-void Mailbox::forget(int64_t id) {
+void EventQueue::release(int64_t id) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    Ticket & ticket = find(id);
-    Channel & channel = channels_[ticket.channel];
+    Subscription & subscription = find(id);
+    Channel & channel = channels_[subscription.channel];
     const auto mine = [&](const Event & event) { return event.request_id == id; };
     channel.events.erase(std::remove_if(channel.events.begin(), channel.events.end(), mine), channel.events.end());
-    if (!ticket.ended) {
+    if (!subscription.ended) {
         --channel.n_open;
         --n_open_;
     }
     if (channel.n_open == 0 && channel.events.empty()) {
-        channels_.erase(ticket.channel);
+        channels_.erase(subscription.channel);
     }
-    tickets_.erase(id);
-    wishes_.forgotten.push_back(id);
-    change();
+    subscriptions_.erase(id);
+    cancellations_.released.push_back(id);
+    notify();
 }
 
-Mailbox::Wishes Mailbox::wishes() {
+Cancellations EventQueue::take_cancellations() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    Wishes taken;
-    std::swap(taken, wishes_);
-    return taken;
+    return std::exchange(cancellations_, {});
 }
 
-void Mailbox::close() {
+void EventQueue::close() {
     const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
-    change();
+    notify();
 }
 
-void Mailbox::wake() {
+void EventQueue::wake() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    change();
+    notify();
 }
 
-void Mailbox::change() {
+void EventQueue::notify() {
     ++changes_;
     changed_.notify_all();
 }
 
-uint64_t Mailbox::changes() {
+uint64_t EventQueue::changes() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return changes_;
 }
 
-void Mailbox::wait(uint64_t seen, double seconds) {
+void EventQueue::wait(uint64_t seen, double seconds) {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return changes_ != seen; });
 }
