@@ -16,9 +16,7 @@ KvCache::KvCache(const Model & model, int n_cells, ggml_type type_k, ggml_type t
         placement.add(k_.back(), layer.wk);
         placement.add(v_.back(), layer.wk);
     }
-    for (ggml_backend_buffer_t buffer : placement.allocate()) {
-        buffers_.emplace_back(buffer);
-    }
+    buffers_ = placement.allocate();
     bytes_ = placement.bytes();
 }
 

@@ -1,11 +1,9 @@
 // The key/value cache: one K and one V tensor per layer. Whose its cells are: prefix_cache.h.
 #pragma once
 
-#include <memory>
 #include <vector>
 
-#include "ggml-backend.h"
-#include "ggml.h"
+#include "ggml-cpp.h"
 #include "llama.h"
 
 namespace trimode {
@@ -33,12 +31,8 @@ class KvCache {
     void write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v);
 
   private:
-    struct Free {
-        void operator()(ggml_context * p) const { ggml_free(p); }
-        void operator()(ggml_backend_buffer * p) const { ggml_backend_buffer_free(p); }
-    };
-    std::unique_ptr<ggml_context, Free> ctx_;
-    std::vector<std::unique_ptr<ggml_backend_buffer, Free>> buffers_;
+    ggml_context_ptr ctx_;
+    std::vector<ggml_backend_buffer_ptr> buffers_;
     std::vector<ggml_tensor *> k_, v_;
     size_t bytes_ = 0;
 };

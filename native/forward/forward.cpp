@@ -21,24 +21,31 @@ constexpr size_t MAX_GRAPHS = 64;             // ready graphs kept, all in one b
 constexpr size_t MAX_SCHEDULED_GRAPHS = 4;    // with a scheduler each has buffers of its own; of these one at most ...
 constexpr int SMALL_ROWS = RESERVED_OUTPUTS;  // ... has more rows than so many
 
-std::vector<ggml_backend_t> init_backends(const Model & model) {
+std::vector<ggml_backend_ptr> init_backends(const Model & model) {
     std::set<ggml_backend_dev_t> devices;
     for (const Layer & layer : model.layers()) {
         devices.insert(device_of(layer.wk));
     }
     devices.insert(device_of(model.output()));
     devices.erase(nullptr);
-    std::vector<ggml_backend_t> backends;
+    std::vector<ggml_backend_ptr> backends;
     for (ggml_backend_dev_t device : devices) {
-        backends.push_back(ggml_backend_dev_init(device, nullptr));
+        backends.emplace_back(ggml_backend_dev_init(device, nullptr));
     }
-    backends.push_back(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
-    for (ggml_backend_t backend : backends) {
-        if (!backend) {
-            throw std::runtime_error("a compute device could not be initialized");
-        }
+    backends.emplace_back(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
+    if (std::any_of(backends.begin(), backends.end(), [](const ggml_backend_ptr & backend) { return !backend; })) {
+        throw std::runtime_error("a compute device could not be initialized");
     }
     return backends;
+}
+
+// As ggml's functions take them.
+std::vector<ggml_backend_t> raw(const std::vector<ggml_backend_ptr> & backends) {
+    std::vector<ggml_backend_t> pointers;
+    for (const ggml_backend_ptr & backend : backends) {
+        pointers.push_back(backend.get());
+    }
+    return pointers;
 }
 
 int number_of_threads(int wanted) {
@@ -68,12 +75,7 @@ ggml_backend_dev_t only_device(const Model & model) {
 struct Forward::Ready {
     Graph graph;
     std::list<GraphKey>::iterator recent;
-    ggml_backend_sched_t scheduler = nullptr;
-    ~Ready() {
-        if (scheduler) {
-            ggml_backend_sched_free(scheduler);
-        }
-    }
+    ggml_backend_sched_ptr scheduler;  // null: direct
 };
 
 Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & options)
@@ -97,13 +99,13 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     largest.candidates = candidates_on_device_;
     direct_ = !options.use_scheduler && (cpu_only || device_can_run_alone(largest));
     if (!direct_) {
-        check_usable(build_graph(model, cache, graph_options_, largest).graph, backends_);
+        check_usable(build_graph(model, cache, graph_options_, largest).graph, raw(backends_));
         return;
     }
-    allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.front()));
+    allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backends_.front().get())));
     const Graph graph = build_graph(model, cache, graph_options_, largest);
-    ggml_gallocr_reserve_n_size(allocator_, graph.graph, nullptr, nullptr, &planned_);
-    if (!model.no_alloc() && !ggml_gallocr_reserve(allocator_, graph.graph)) {
+    ggml_gallocr_reserve_n_size(allocator_.get(), graph.graph, nullptr, nullptr, &planned_);
+    if (!model.no_alloc() && !ggml_gallocr_reserve(allocator_.get(), graph.graph)) {
         throw std::runtime_error("out of memory: no room for the compute buffer of " + std::to_string(planned_ >> 20) +
                                  " MiB; use a smaller batch or context, or fewer layers on the GPU (-ngl)");
     }
@@ -130,7 +132,7 @@ bool Forward::device_can_run_alone(const GraphKey & largest) const {
     }
     const Graph graph = build_graph(model_, cache_, graph_options_, largest);
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
-        if (!ggml_backend_supports_op(backends_.front(), ggml_graph_node(graph.graph, i))) {
+        if (!ggml_backend_supports_op(backends_.front().get(), ggml_graph_node(graph.graph, i))) {
             return false;
         }
     }
@@ -142,12 +144,12 @@ bool Forward::knows_candidates(const GraphKey & largest) const {
     GraphKey key = largest;
     key.candidates = true;
     const Graph graph = build_graph(model_, cache_, graph_options_, key);
-    for (ggml_backend_t backend : backends_) {
-        if (ggml_backend_get_device(backend) == device_of(model_.output())) {
-            return ggml_backend_supports_op(backend, graph.candidates);
+    for (const ggml_backend_ptr & backend : backends_) {
+        if (ggml_backend_get_device(backend.get()) == device_of(model_.output())) {
+            return ggml_backend_supports_op(backend.get(), graph.candidates);
         }
     }
-    return ggml_backend_supports_op(backends_.back(), graph.candidates);
+    return ggml_backend_supports_op(backends_.back().get(), graph.candidates);
 }
 
 // -inf for the mask id, 0 for all others, beside the head.
@@ -168,19 +170,11 @@ void Forward::make_token_bias(ggml_backend_dev_t device) {
     graph_options_.token_bias = bias;
 }
 
-Forward::~Forward() {
-    graphs_.clear();
-    if (allocator_) {
-        ggml_gallocr_free(allocator_);
-    }
-    for (ggml_backend_t backend : backends_) {
-        ggml_backend_free(backend);
-    }
-}
+Forward::~Forward() = default;
 
 void Forward::use_threads(int n_threads) {
     if (n_threads != n_threads_) {
-        set_threads(backends_.back(), n_threads);
+        set_threads(backends_.back().get(), n_threads);
         n_threads_ = n_threads;
         if (attention_) {
             attention_->use_threads(n_threads);
@@ -190,12 +184,12 @@ void Forward::use_threads(int n_threads) {
 
 size_t Forward::compute_bytes() const {
     if (direct_) {
-        return model_.no_alloc() ? planned_ : ggml_gallocr_get_buffer_size(allocator_, 0);
+        return model_.no_alloc() ? planned_ : ggml_gallocr_get_buffer_size(allocator_.get(), 0);
     }
     size_t total = 0;
     for (const auto & [key, ready] : graphs_) {
-        for (ggml_backend_t backend : backends_) {
-            total += ggml_backend_sched_get_buffer_size(ready->scheduler, backend);
+        for (const ggml_backend_ptr & backend : backends_) {
+            total += ggml_backend_sched_get_buffer_size(ready->scheduler.get(), backend.get());
         }
     }
     return total;
@@ -203,7 +197,7 @@ size_t Forward::compute_bytes() const {
 
 std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() const {
     const auto device = [&](size_t i) {
-        return i + 1 < backends_.size() ? ggml_backend_get_device(backends_[i]) : nullptr;
+        return i + 1 < backends_.size() ? ggml_backend_get_device(backends_[i].get()) : nullptr;
     };
     if (direct_) {
         return {{device(0), planned_}};
@@ -212,11 +206,10 @@ std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() cons
     for (const auto & [n_rows, times] : {std::pair<int, size_t>{options_.n_batch, 1},
                                          {std::min(SMALL_ROWS, options_.n_batch), MAX_SCHEDULED_GRAPHS - 1}}) {
         const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(n_rows));
-        ggml_backend_sched_t scheduler = new_scheduler(graph.graph);
-        keep_products(scheduler, graph.graph);
+        const ggml_backend_sched_ptr scheduler = new_scheduler(graph.graph);
+        keep_products(scheduler.get(), graph.graph);
         std::vector<size_t> sizes(backends_.size());
-        ggml_backend_sched_reserve_size(scheduler, graph.graph, sizes.data());
-        ggml_backend_sched_free(scheduler);
+        ggml_backend_sched_reserve_size(scheduler.get(), graph.graph, sizes.data());
         for (size_t i = 0; i < sizes.size(); ++i) {
             total[i] += sizes[i] * times;
         }
@@ -228,11 +221,11 @@ std::vector<std::pair<ggml_backend_dev_t, size_t>> Forward::planned_bytes() cons
     return planned;
 }
 
-ggml_backend_sched_t Forward::new_scheduler(ggml_cgraph * graph) const {
-    std::vector<ggml_backend_t> backends = backends_;
-    return ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()),
-                                  std::max(SCHEDULER_NODES, ggml_graph_size(graph)),
-                                  /*parallel=*/false, /*op_offload=*/true);
+ggml_backend_sched_ptr Forward::new_scheduler(ggml_cgraph * graph) const {
+    std::vector<ggml_backend_t> backends = raw(backends_);
+    return ggml_backend_sched_ptr(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()),
+                                                         std::max(SCHEDULER_NODES, ggml_graph_size(graph)),
+                                                         /*parallel=*/false, /*op_offload=*/true));
 }
 
 // Our own products are functions of this process: devices that say they know any operation must not get them.
@@ -240,7 +233,7 @@ void Forward::keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph)
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
         ggml_tensor * node = ggml_graph_node(graph, i);
         if (node->op == GGML_OP_CUSTOM) {
-            ggml_backend_sched_set_tensor_backend(scheduler, node, backends_.back());
+            ggml_backend_sched_set_tensor_backend(scheduler, node, backends_.back().get());
         }
     }
 }
@@ -248,21 +241,21 @@ void Forward::keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph)
 void Forward::allocate(Ready & ready) {
     if (!direct_) {
         ready.scheduler = new_scheduler(ready.graph.graph);
-        keep_products(ready.scheduler, ready.graph.graph);
-        if (!ggml_backend_sched_alloc_graph(ready.scheduler, ready.graph.graph)) {
+        keep_products(ready.scheduler.get(), ready.graph.graph);
+        if (!ggml_backend_sched_alloc_graph(ready.scheduler.get(), ready.graph.graph)) {
             throw std::runtime_error(
                 "out of memory: no room for the compute buffers; use a smaller batch or context, or fewer layers on "
                 "the GPU (-ngl)");
         }
         return;
     }
-    const size_t before = ggml_gallocr_get_buffer_size(allocator_, 0);
-    if (!ggml_gallocr_alloc_graph(allocator_, ready.graph.graph)) {
+    const size_t before = ggml_gallocr_get_buffer_size(allocator_.get(), 0);
+    if (!ggml_gallocr_alloc_graph(allocator_.get(), ready.graph.graph)) {
         throw std::runtime_error(
             "out of memory: no room for the compute buffer; use a smaller batch or context, or fewer layers on the GPU "
             "(-ngl)");
     }
-    if (ggml_gallocr_get_buffer_size(allocator_, 0) != before) {
+    if (ggml_gallocr_get_buffer_size(allocator_.get(), 0) != before) {
         graphs_.clear();  // the buffer moved: the addresses in the other ready graphs are void
         recent_.clear();
     }
@@ -358,8 +351,8 @@ void Forward::run(const Batch & batch) {
 
 void Forward::compute(Ready & ready) {
     const Stopwatch watch(times_.compute);
-    const ggml_status status = direct_ ? ggml_backend_graph_compute(backends_.front(), ready.graph.graph)
-                                       : ggml_backend_sched_graph_compute(ready.scheduler, ready.graph.graph);
+    const ggml_status status = direct_ ? ggml_backend_graph_compute(backends_.front().get(), ready.graph.graph)
+                                       : ggml_backend_sched_graph_compute(ready.scheduler.get(), ready.graph.graph);
     if (status != GGML_STATUS_SUCCESS) {
         throw std::runtime_error(std::string("forward pass failed: ") + ggml_status_to_string(status));
     }

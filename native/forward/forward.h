@@ -12,8 +12,7 @@
 #include "cache/image_rows.h"
 #include "forward/batch.h"
 #include "forward/graph.h"
-#include "ggml-alloc.h"
-#include "ggml-backend.h"
+#include "ggml-cpp.h"
 #include "model/model.h"
 
 namespace trimode {
@@ -52,10 +51,6 @@ struct ForwardTimes {
     int64_t cells = 0;      // that attention read, in each layer; once for rows of a sequence that read together
     int64_t bytes_in = 0;   // written to inputs
     int64_t bytes_out = 0;  // read from outputs; of logits on the CPU, which are read where they are, none
-};
-
-struct FreeBuffer {
-    void operator()(ggml_backend_buffer_t p) const { ggml_backend_buffer_free(p); }
 };
 
 class Forward {
@@ -112,7 +107,7 @@ class Forward {
     bool knows_candidates(const GraphKey & largest) const;
     const float * spread_candidates(size_t index) const;
     GraphKey largest_key(int n_rows) const;
-    ggml_backend_sched_t new_scheduler(ggml_cgraph * graph) const;
+    ggml_backend_sched_ptr new_scheduler(ggml_cgraph * graph) const;
     void keep_products(ggml_backend_sched_t scheduler, ggml_cgraph * graph) const;
     void make_room(const GraphKey & key);
     void drop(std::list<GraphKey>::iterator at);
@@ -122,14 +117,14 @@ class Forward {
     KvCache & cache_;
     ForwardOptions options_;
     GraphOptions graph_options_;
-    std::vector<ggml_backend_t> backends_;  // the devices that hold weights, the CPU last
-    int n_threads_ = -1;                    // of the CPU's backend
-    bool direct_ = true;                    // one backend, the first, has everything: no scheduler
+    std::vector<ggml_backend_ptr> backends_;  // the devices that hold weights, the CPU last
+    int n_threads_ = -1;                      // of the CPU's backend
+    bool direct_ = true;                      // one backend, the first, has everything: no scheduler
     bool candidates_on_device_ = false;
-    std::unique_ptr<ggml_context, Graph::Free> bias_context_;
-    std::unique_ptr<ggml_backend_buffer, FreeBuffer> bias_buffer_;
-    ggml_gallocr_t allocator_ = nullptr;  // direct: one buffer shared by all ready graphs
-    size_t planned_ = 0;                  // bytes of it
+    ggml_context_ptr bias_context_;
+    ggml_backend_buffer_ptr bias_buffer_;
+    ggml_gallocr_ptr allocator_;  // direct: one buffer shared by all ready graphs
+    size_t planned_ = 0;          // bytes of it
     std::map<GraphKey, std::unique_ptr<Ready>> graphs_;
     std::list<GraphKey> recent_;  // most recently used first
 

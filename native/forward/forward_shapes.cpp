@@ -38,7 +38,7 @@ std::set<std::string> Forward::left_to_cpu() const {
     }
     const Graph graph = build_graph(model_, cache_, graph_options_, largest_key(options_.n_batch));
     for (auto backend = backends_.begin(); backend + 1 != backends_.end(); ++backend) {
-        ggml_backend_dev_t device = ggml_backend_get_device(*backend);
+        ggml_backend_dev_t device = ggml_backend_get_device(backend->get());
         const auto holds = [&](const ggml_tensor * t) {
             const ggml_tensor * root = t && t->view_src ? t->view_src : t;
             return root && root->buffer && device_of(root) == device;
@@ -46,7 +46,7 @@ std::set<std::string> Forward::left_to_cpu() const {
         for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
             const ggml_tensor * node = ggml_graph_node(graph.graph, i);
             if (std::any_of(std::begin(node->src), std::end(node->src), holds) &&
-                !ggml_backend_supports_op(*backend, node)) {
+                !ggml_backend_supports_op(backend->get(), node)) {
                 found.insert(std::string(ggml_op_name(node->op)) + " on " + ggml_backend_dev_name(device));
             }
         }

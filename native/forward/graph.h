@@ -1,12 +1,11 @@
 // The tri-mode decoder as a ggml graph: Ministral-3 blocks over an explicit cache, the attention pattern an input.
 #pragma once
 
-#include <memory>
 #include <tuple>
 #include <vector>
 
 #include "forward/mask.h"
-#include "ggml.h"
+#include "ggml-cpp.h"
 #include "products/ops.h"
 
 namespace trimode {
@@ -47,10 +46,7 @@ struct GraphOptions {
 };
 
 struct Graph {
-    struct Free {
-        void operator()(ggml_context * p) const { ggml_free(p); }
-    };
-    std::unique_ptr<ggml_context, Free> ctx;
+    ggml_context_ptr ctx;
     ggml_cgraph * graph = nullptr;
     products::Ops products;
 

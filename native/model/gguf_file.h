@@ -2,12 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 
-#include "ggml.h"
-#include "gguf.h"
+#include "ggml-cpp.h"
 
 namespace trimode {
 
@@ -27,13 +25,9 @@ class GgufFile {
     ggml_context * tensors() const { return tensors_.get(); }  // shapes and types; no data
 
   private:
-    struct Free {
-        void operator()(gguf_context * p) const { gguf_free(p); }
-        void operator()(ggml_context * p) const { ggml_free(p); }
-    };
     std::string path_;
-    std::unique_ptr<gguf_context, Free> gguf_;
-    std::unique_ptr<ggml_context, Free> tensors_;
+    gguf_context_ptr gguf_;
+    ggml_context_ptr tensors_;
 };
 
 }  // namespace trimode

@@ -74,9 +74,7 @@ DrafterLora::DrafterLora(const std::string & path, const Hparams & h, const std:
                                  " (attn_output only, every layer)");
     }
     scale_ = static_cast<float>(file.require("adapter.lora.alpha")) / static_cast<float>(rank_);
-    for (ggml_backend_buffer_t buffer : placement.allocate()) {
-        buffers_.emplace_back(buffer);
-    }
+    buffers_ = placement.allocate();
     if (no_alloc) {
         return;
     }

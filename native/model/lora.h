@@ -1,12 +1,10 @@
 // The drafter LoRA: a low-rank delta on the attention output projection, applied to draft rows only.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "ggml-backend.h"
-#include "ggml.h"
+#include "ggml-cpp.h"
 #include "model/hparams.h"
 #include "model/layer.h"
 
@@ -29,12 +27,8 @@ class DrafterLora {
     float scale() const { return scale_; }  // alpha / rank
 
   private:
-    struct Free {
-        void operator()(ggml_context * p) const { ggml_free(p); }
-        void operator()(ggml_backend_buffer * p) const { ggml_backend_buffer_free(p); }
-    };
-    std::unique_ptr<ggml_context, Free> ctx_;
-    std::vector<std::unique_ptr<ggml_backend_buffer, Free>> buffers_;
+    ggml_context_ptr ctx_;
+    std::vector<ggml_backend_buffer_ptr> buffers_;
     std::vector<Delta> deltas_;
     int rank_ = 0;
     float scale_ = 0.0f;

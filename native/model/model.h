@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "llama.h"
+#include "llama-cpp.h"
 #include "model/hparams.h"
 #include "model/layer.h"
 
@@ -85,15 +85,12 @@ class Model {
     void set_weight(const std::string & name, const void * data, size_t size);
 
   private:
-    struct Free {
-        void operator()(llama_model * p) const { llama_model_free(p); }
-    };
     void resolve_tensors();
     std::vector<ggml_tensor *> matrices() const;
 
     std::string path_;
     Hparams hparams_;
-    std::unique_ptr<llama_model, Free> model_;
+    llama_model_ptr model_;
     const llama_vocab * vocab_ = nullptr;
     std::vector<Layer> layers_;
     ggml_tensor * token_embd_ = nullptr;

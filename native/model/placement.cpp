@@ -59,22 +59,19 @@ size_t Placement::bytes() const {
     return total;
 }
 
-std::vector<ggml_backend_buffer_t> Placement::allocate() {
-    std::vector<ggml_backend_buffer_t> buffers;
+std::vector<ggml_backend_buffer_ptr> Placement::allocate() {
+    std::vector<ggml_backend_buffer_ptr> buffers;
     for (const auto & [type, all] : by_type_) {
         for (const std::vector<ggml_tensor *> & tensors : parts(type, all)) {
             const size_t size = no_alloc_ ? 0 : padded_bytes(type, tensors);
-            ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(type, size);
+            ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, size));
             if (!buffer) {
-                for (ggml_backend_buffer_t b : buffers) {
-                    ggml_backend_buffer_free(b);
-                }
                 throw std::runtime_error(std::string("out of memory: ") + ggml_backend_buft_name(type) +
                                          " has no room for " + std::to_string(size >> 20) +
                                          " MiB; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
             }
-            place(tensors, buffer);
-            buffers.push_back(buffer);
+            place(tensors, buffer.get());
+            buffers.push_back(std::move(buffer));
         }
     }
     return buffers;

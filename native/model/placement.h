@@ -4,8 +4,7 @@
 #include <map>
 #include <vector>
 
-#include "ggml-backend.h"
-#include "ggml.h"
+#include "ggml-cpp.h"
 
 namespace trimode {
 
@@ -17,9 +16,9 @@ class Placement {
     // `tensor` shall live on the device that holds `weight`.
     void add(ggml_tensor * tensor, const ggml_tensor * weight);
 
-    // Zeroed; the caller owns them. As few buffers as the device's largest one allows. Throws std::runtime_error when a
+    // Zeroed. As few buffers as the device's largest one allows. Throws std::runtime_error when a
     // device has no room.
-    std::vector<ggml_backend_buffer_t> allocate();
+    std::vector<ggml_backend_buffer_ptr> allocate();
 
     // Of all buffers together, allocated or not.
     size_t bytes() const;

@@ -67,7 +67,7 @@ class Sampler {
 
     const Model & model_;
     SamplerOptions options_;
-    StockSampler history_;                    // logit bias, penalties, DRY: each changes the touched tokens only
+    llama_sampler_ptr history_;               // logit bias, penalties, DRY: each changes the touched tokens only
     std::vector<llama_token> touched_;        // biased or emitted so far
     std::vector<bool> is_touched_;            // by token
     std::unique_ptr<Constraint> constraint_;  // null: none

@@ -1,20 +1,14 @@
-// A sampler of llama.cpp, or a chain of them, as a value that frees itself.
+// llama.cpp's samplers, applied to vectors of candidates.
 #pragma once
 
-#include <memory>
 #include <vector>
 
-#include "llama.h"
+#include "llama-cpp.h"
 
 namespace trimode {
 
-struct FreeSampler {
-    void operator()(llama_sampler * p) const { llama_sampler_free(p); }
-};
-using StockSampler = std::unique_ptr<llama_sampler, FreeSampler>;
-
-inline StockSampler make_chain() {
-    return StockSampler(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+inline llama_sampler_ptr make_chain() {
+    return llama_sampler_ptr(llama_sampler_chain_init(llama_sampler_chain_default_params()));
 }
 
 // Changes the candidates as the sampler says. `sorted`: whether the highest logit comes first.

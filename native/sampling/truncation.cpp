@@ -16,7 +16,7 @@ using Candidates = std::vector<llama_token_data>;
 
 // `top_p`: of what the candidates have together.
 Distribution by_chain(Candidates candidates, const SamplerOptions & o, double top_p) {
-    const StockSampler chain = make_chain();
+    const llama_sampler_ptr chain = make_chain();
     const auto add = [&](llama_sampler * sampler) { llama_sampler_chain_add(chain.get(), sampler); };
     if (o.top_k > 0) {
         add(llama_sampler_init_top_k(o.top_k));

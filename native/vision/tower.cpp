@@ -40,13 +40,7 @@ Tower::Tower(const std::string & path, const TowerOptions & options) : file_(pat
     ggml_backend_load_all();
     choose_backend();
     load_weights();
-    allocator_ = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get()));
-}
-
-Tower::~Tower() {
-    if (allocator_) {
-        ggml_gallocr_free(allocator_);
-    }
+    allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
 }
 
 // The device, if it has a kernel for every operation; else the CPU.
@@ -103,16 +97,15 @@ void Tower::load_weights() {
     file_.read_data();
 }
 
-size_t Tower::compute_bytes() const { return ggml_gallocr_get_buffer_size(allocator_, 0); }
+size_t Tower::compute_bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }
 
 size_t Tower::planned_compute_bytes(int max_side) const {
     const int cells = max_side / CELL_PIXELS;
     const TowerGraph graph =
         build_tower_graph(hparams(), file_.weights(), cells * cells * CELL_PATCHES * CELL_PATCHES, kv_type());
-    ggml_gallocr_t allocator = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get()));
+    const ggml_gallocr_ptr allocator(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));
     size_t bytes = 0;
-    ggml_gallocr_reserve_n_size(allocator, graph.graph, nullptr, nullptr, &bytes);
-    ggml_gallocr_free(allocator);
+    ggml_gallocr_reserve_n_size(allocator.get(), graph.graph, nullptr, nullptr, &bytes);
     return bytes;
 }
 
@@ -146,7 +139,7 @@ std::vector<float> Tower::encode(const uint8_t * rgb, int width, int height, int
     }
     const TowerGraph graph =
         build_tower_graph(hparams(), file_.weights(), static_cast<int>(positions.size() / 2), kv_type());
-    if (!ggml_gallocr_alloc_graph(allocator_, graph.graph)) {
+    if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) {
         throw std::runtime_error("out of memory: no room to encode a picture of " + std::to_string(grid.cells()) +
                                  " cells; give a smaller --image-max-side");
     }

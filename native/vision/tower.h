@@ -2,13 +2,11 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "ggml-alloc.h"
-#include "ggml-backend.h"
+#include "ggml-cpp.h"
 #include "vision/preprocessing.h"
 #include "vision/tower_file.h"
 #include "vision/tower_graph.h"
@@ -31,7 +29,6 @@ class Tower {
   public:
     // Throws std::runtime_error for a file that is none or damaged, and where memory is missing.
     Tower(const std::string & path, const TowerOptions & options);
-    ~Tower();
     Tower(const Tower &) = delete;
     Tower & operator=(const Tower &) = delete;
 
@@ -59,18 +56,12 @@ class Tower {
     void check_sides(int width, int height, int max_side) const;
     void compute(const TowerGraph & graph, const std::function<bool()> & stop);
 
-    struct FreeBackend {
-        void operator()(ggml_backend_t p) const { ggml_backend_free(p); }
-    };
-    struct FreeBuffer {
-        void operator()(ggml_backend_buffer_t p) const { ggml_backend_buffer_free(p); }
-    };
     TowerFile file_;
     TowerOptions options_;
     bool on_cpu_ = true;
-    std::unique_ptr<ggml_backend, FreeBackend> backend_;
-    std::unique_ptr<ggml_backend_buffer, FreeBuffer> buffer_;
-    ggml_gallocr_t allocator_ = nullptr;
+    ggml_backend_ptr backend_;
+    ggml_backend_buffer_ptr buffer_;
+    ggml_gallocr_ptr allocator_;
     size_t weight_bytes_ = 0;
     std::mutex mutex_;
 };

@@ -1,18 +1,13 @@
 // The Pixtral tower and the Mistral3 projector as a ggml graph: patches of one picture in, rows of the text model out.
 #pragma once
 
-#include <memory>
-
-#include "ggml.h"
+#include "ggml-cpp.h"
 #include "vision/tower_file.h"
 
 namespace trimode {
 
 struct TowerGraph {
-    struct Free {
-        void operator()(ggml_context * p) const { ggml_free(p); }
-    };
-    std::unique_ptr<ggml_context, Free> ctx;
+    ggml_context_ptr ctx;
     ggml_cgraph * graph = nullptr;
     ggml_tensor * patches = nullptr;    // F32 [3 * 14 * 14, n], the four patches of a cell together
     ggml_tensor * positions = nullptr;  // I32 [2 * n]: rows of the patches, then columns
