@@ -8,7 +8,7 @@
 
 namespace nb = nanobind;
 using namespace nb::literals;
-using trimode::Activations;
+using namespace trimode;
 
 namespace {
 
@@ -31,23 +31,12 @@ void bind_activations(nb::module_ & m) {
     nb::class_<Activations>(m, "Activations")
         .def(
             "__init__",
-            [](Activations * self, const std::string & path, const std::string & lora_path, int n_ctx, int n_threads,
-               int n_gpu_layers) {
+            [](Activations * self, const Model & model, const std::string & lora_path, int n_ctx, int n_threads) {
                 const nb::gil_scoped_release release;
-                new (self) Activations(path, lora_path, n_ctx, n_threads, n_gpu_layers);
+                new (self) Activations(model, lora_path, n_ctx, n_threads);
             },
-            "path"_a, nb::kw_only(), "lora_path"_a = "", "n_ctx"_a = 512, "n_threads"_a = 0, "n_gpu_layers"_a = 0)
+            "model"_a, nb::kw_only(), "lora_path"_a = "", "n_ctx"_a = 512, "n_threads"_a = 0, nb::keep_alive<1, 2>())
         .def("causal", &Activations::causal, "tokens"_a, "position"_a = 0, released())
         .def("block", &Activations::block, "tokens"_a, "position"_a, "lora"_a = false, released())
-        .def("sums", &sums)
-        .def(
-            "tokenize",
-            [](const Activations & self, const nb::bytes & text, bool add_special, bool parse_special) {
-                return self.tokenize(std::string(text.c_str(), text.size()), add_special, parse_special);
-            },
-            "text"_a, "add_special"_a, "parse_special"_a = false)
-        .def_prop_ro("bos_token_id", &Activations::bos_token)
-        .def_prop_ro("mask_token_id", &Activations::mask_token)
-        .def_prop_ro("add_bos", &Activations::add_bos)
-        .def_prop_ro("has_lora", &Activations::has_lora);
+        .def("sums", &sums);
 }

@@ -9,6 +9,7 @@
 
 namespace nb = nanobind;
 using namespace nb::literals;
+using namespace trimode;
 
 void bind_quantize(nb::module_ & m) {
     m.def(
@@ -18,7 +19,7 @@ void bind_quantize(nb::module_ & m) {
            const std::vector<std::pair<std::string, std::string>> & tensor_types,
            const std::vector<std::pair<std::string, int64_t>> & imatrix) {
             const nb::gil_scoped_release release;
-            trimode::quantize_file(
+            quantize_file(
                 in, out,
                 {ftype, output_tensor_type, token_embedding_type, quantize_output_tensor, pure, tensor_types, imatrix});
         },
@@ -28,6 +29,5 @@ void bind_quantize(nb::module_ & m) {
         "imatrix"_a = std::vector<std::pair<std::string, int64_t>>());
     m.def(
         "requires_imatrix",
-        [](const std::string & type) { return ggml_quantize_requires_imatrix(trimode::encode_type_from_name(type)); },
-        "type"_a);
+        [](const std::string & type) { return ggml_quantize_requires_imatrix(encode_type_from_name(type)); }, "type"_a);
 }

@@ -48,15 +48,19 @@ class Model {
     Model(const Model &) = delete;
     Model & operator=(const Model &) = delete;
 
+    const std::string & path() const { return path_; }
     const Hparams & hparams() const { return hparams_; }
     const std::vector<Layer> & layers() const { return layers_; }
     ggml_tensor * token_embd() const { return token_embd_; }
     ggml_tensor * output_norm() const { return output_norm_; }
     ggml_tensor * output() const { return output_; }
     const DrafterLora * lora() const { return lora_.get(); }
-    const llama_model * raw() const { return model_.get(); }
+    llama_model * raw() const { return model_.get(); }
     bool vocab_only() const { return layers_.empty(); }
     bool no_alloc() const { return no_alloc_; }
+
+    // Whether some weights are in the layout of our own products, for which libllama's passes have no use.
+    bool is_packed() const { return packed_ != nullptr; }
 
     // The weight in the layout of our own products; null for one that ggml multiplies: on a device, of a type without a
     // product, or loaded without `repack`.

@@ -1,10 +1,8 @@
 #include "weights/activations.h"
 
-#include <algorithm>
 #include <stdexcept>
 
 #include "ggml-backend.h"
-#include "model/model_params.h"
 #include "util/log.h"
 
 namespace trimode {
@@ -26,19 +24,13 @@ bool is_weight(const std::string & name) {
 
 }  // namespace
 
-Activations::Activations(const std::string & path, const std::string & lora_path, int n_ctx, int n_threads,
-                         int n_gpu_layers) {
-    ggml_backend_load_all();
-    Log::clear_error();
-    llama_model_params model_params = default_model_params();
-    model_params.n_gpu_layers = n_gpu_layers;
-    model_.reset(llama_model_load_from_file(path.c_str(), model_params));
-    if (!model_) {
-        throw std::runtime_error(path + ": cannot be loaded: " + Log::last_error());
+Activations::Activations(const Model & model, const std::string & lora_path, int n_ctx, int n_threads) {
+    if (model.vocab_only() || model.is_packed()) {
+        throw std::invalid_argument("activations need a model with its weights as in the file: repack=False");
     }
-    vocab_ = llama_model_get_vocab(model_.get());
+    Log::clear_error();
     if (!lora_path.empty()) {
-        lora_ = llama_adapter_lora_init(model_.get(), lora_path.c_str());
+        lora_.reset(llama_adapter_lora_init(model.raw(), lora_path.c_str()));
         if (!lora_) {
             throw std::runtime_error(lora_path + ": cannot be loaded: " + Log::last_error());
         }
@@ -50,9 +42,10 @@ Activations::Activations(const std::string & path, const std::string & lora_path
     }
     params.cb_eval = evaluated;
     params.cb_eval_user_data = this;
-    context_.reset(llama_init_from_model(model_.get(), params));
+    context_.reset(llama_init_from_model(model.raw(), params));
     if (!context_) {
-        throw std::runtime_error(path + ": no context of " + std::to_string(n_ctx) + " tokens: " + Log::last_error());
+        throw std::runtime_error(model.path() + ": no context of " + std::to_string(n_ctx) +
+                                 " tokens: " + Log::last_error());
     }
 }
 
@@ -64,33 +57,35 @@ void Activations::causal(const std::vector<llama_token> & tokens, int position) 
 
 void Activations::block(const std::vector<llama_token> & tokens, int position, bool lora) {
     llama_set_causal_attn(context_.get(), false);
+    llama_adapter_lora * adapter = lora_.get();
     float scale = 1.0f;
-    llama_set_adapters_lora(context_.get(), &lora_, lora && lora_ ? 1 : 0, &scale);
+    llama_set_adapters_lora(context_.get(), &adapter, lora && adapter ? 1 : 0, &scale);
     decode(tokens, position);
     llama_memory_seq_rm(llama_get_memory(context_.get()), 0, position, -1);
 }
 
 void Activations::decode(const std::vector<llama_token> & tokens, int position) {
     llama_memory_seq_rm(llama_get_memory(context_.get()), 0, position, -1);
-    llama_batch batch = llama_batch_init((int)tokens.size(), 0, 1);
-    batch.n_tokens = (int)tokens.size();
-    for (int i = 0; i < batch.n_tokens; i++) {
+    const int n = static_cast<int>(tokens.size());
+    llama_batch batch = llama_batch_init(n, 0, 1);
+    batch.n_tokens = n;
+    for (int i = 0; i < n; ++i) {
         batch.token[i] = tokens[i];
         batch.pos[i] = position + i;
         batch.n_seq_id[i] = 1;
         batch.seq_id[i][0] = 0;
-        // Rows without an output would leave the last layer out.
-        batch.logits[i] = true;
+        batch.logits[i] = true;  // rows without an output would leave the last layer out
     }
     Log::clear_error();
     const int code = llama_decode(context_.get(), batch);
     llama_batch_free(batch);
     if (code != 0) {
-        throw std::runtime_error("a pass over " + std::to_string(tokens.size()) + " tokens from position " +
+        throw std::runtime_error("a pass over " + std::to_string(n) + " tokens from position " +
                                  std::to_string(position) + " failed: " + Log::last_error());
     }
 }
 
+// libllama asks first whether a tensor is wanted, then shows it.
 bool Activations::evaluated(ggml_tensor * tensor, bool ask, void * self) {
     if (tensor->op != GGML_OP_MUL_MAT || tensor->src[1]->type != GGML_TYPE_F32) {
         return false;
@@ -100,7 +95,7 @@ bool Activations::evaluated(ggml_tensor * tensor, bool ask, void * self) {
         return false;
     }
     if (!ask) {
-        ((Activations *)self)->add(name, tensor->src[1]);
+        static_cast<Activations *>(self)->add(name, tensor->src[1]);
     }
     return true;
 }
@@ -110,21 +105,14 @@ void Activations::add(const std::string & name, const ggml_tensor * input) {
     Sums & sums = sums_[name];
     sums.squares.resize(n);
     input_.resize(n);
-    for (int64_t row = 0; row < ggml_nrows(input); row++) {
+    for (int64_t row = 0; row < ggml_nrows(input); ++row) {
         const size_t at = row % input->ne[1] * input->nb[1] + row / input->ne[1] * input->nb[2];
         ggml_backend_tensor_get(input, input_.data(), at, n * sizeof(float));
-        for (int64_t i = 0; i < n; i++) {
-            sums.squares[i] += (double)input_[i] * input_[i];
+        for (int64_t i = 0; i < n; ++i) {
+            sums.squares[i] += double(input_[i]) * input_[i];
         }
-        sums.rows++;
+        ++sums.rows;
     }
-}
-
-std::vector<llama_token> Activations::tokenize(const std::string & text, bool add_special, bool parse_special) const {
-    const int n = -llama_tokenize(vocab_, text.data(), (int)text.size(), nullptr, 0, add_special, parse_special);
-    std::vector<llama_token> tokens(std::max(n, 0));
-    llama_tokenize(vocab_, text.data(), (int)text.size(), tokens.data(), n, add_special, parse_special);
-    return tokens;
 }
 
 }  // namespace trimode

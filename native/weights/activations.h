@@ -3,11 +3,11 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "llama.h"
+#include "llama-cpp.h"
+#include "model/model.h"
 
 namespace trimode {
 
@@ -18,8 +18,10 @@ class Activations {
         int64_t rows = 0;             // rows that went in
     };
 
-    // `lora_path` empty: no drafter LoRA. Throws std::runtime_error when a file cannot be loaded.
-    Activations(const std::string & path, const std::string & lora_path, int n_ctx, int n_threads, int n_gpu_layers);
+    // The model must outlive this. `lora_path` empty: no drafter LoRA; `n_threads` 0: libllama's default.
+    // Throws std::invalid_argument for a model without weights that libllama can run (vocab_only, repack),
+    // std::runtime_error when the adapter cannot be loaded or there is no room for the context.
+    Activations(const Model & model, const std::string & lora_path, int n_ctx, int n_threads);
     Activations(const Activations &) = delete;
     Activations & operator=(const Activations &) = delete;
 
@@ -32,26 +34,13 @@ class Activations {
     // By the name of the weight.
     const std::map<std::string, Sums> & sums() const { return sums_; }
 
-    std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
-    llama_token bos_token() const { return llama_vocab_bos(vocab_); }    // LLAMA_TOKEN_NULL: none
-    llama_token mask_token() const { return llama_vocab_mask(vocab_); }  // the same
-    bool add_bos() const { return llama_vocab_get_add_bos(vocab_); }
-    bool has_lora() const { return lora_ != nullptr; }
-
   private:
-    struct Free {
-        void operator()(llama_model * p) const { llama_model_free(p); }
-        void operator()(llama_context * p) const { llama_free(p); }
-    };
-
     static bool evaluated(ggml_tensor * tensor, bool ask, void * self);
     void add(const std::string & name, const ggml_tensor * input);
     void decode(const std::vector<llama_token> & tokens, int position);
 
-    std::unique_ptr<llama_model, Free> model_;
-    std::unique_ptr<llama_context, Free> context_;
-    llama_adapter_lora * lora_ = nullptr;  // the model's
-    const llama_vocab * vocab_ = nullptr;
+    llama_adapter_lora_ptr lora_;  // null: none
+    llama_context_ptr context_;
     std::map<std::string, Sums> sums_;
     std::vector<float> input_;
 };

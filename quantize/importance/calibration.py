@@ -117,23 +117,20 @@ def calibrate(
     preflight(path, adapter, None)
     if n_ctx < 8 or block_rows < 0:
         raise ConversionError(f"n_ctx {n_ctx}, block_rows {block_rows}: at least 8 and at least 0")
+    loaded = _native.Model(str(path), n_gpu_layers=n_gpu_layers, repack=False)
     collector = _native.Activations(
-        str(path),
-        lora_path=str(adapter) if adapter else "",
-        n_ctx=n_ctx,
-        n_threads=threads or default_threads(),
-        n_gpu_layers=n_gpu_layers,
+        loaded, lora_path=str(adapter) if adapter else "", n_ctx=n_ctx, n_threads=threads or default_threads()
     )
     block = block_length or read_gguf_header(path).metadata.get(keys.TRIMODE_BLOCK_LENGTH, DEFAULT_BLOCK_LENGTH)
     given = calibration_text() if text is None else text
-    tokens = collector.tokenize(given.encode(), collector.add_bos, parse_special)
-    chunks = _chunks(tokens, n_ctx, max_chunks, collector.bos_token_id if collector.add_bos else None)
+    tokens = loaded.tokenize(given.encode(), loaded.add_bos, parse_special)
+    chunks = _chunks(tokens, n_ctx, max_chunks, loaded.bos_token_id if loaded.add_bos else None)
     rng = np.random.default_rng(seed)
     rows = {"causal": 0, "draft": 0, "denoise": 0}
     for i, chunk in enumerate(chunks):
         collector.causal(chunk)
         rows["causal"] += len(chunk)
-        for of in _blocks(chunk, block, block_rows, collector.mask_token_id, rng):
+        for of in _blocks(chunk, block, block_rows, loaded.mask_token_id, rng):
             collector.block(of.tokens, of.position, of.is_draft)
             rows["draft" if of.is_draft else "denoise"] += len(of.tokens)
         if progress:
@@ -148,7 +145,7 @@ def calibrate(
         causal_rows=rows["causal"],
         draft_rows=rows["draft"],
         denoise_rows=rows["denoise"],
-        lora=collector.has_lora,
+        lora=adapter is not None,
         seconds=time.monotonic() - started,
     )
 

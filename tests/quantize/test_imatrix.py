@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def collector(model: Path) -> _native.Activations:
     lora = str(model.with_name("model-drafter-lora.gguf"))
-    return _native.Activations(str(model), lora_path=lora, n_ctx=256, n_threads=1)
+    return _native.Activations(_native.Model(str(model), repack=False), lora_path=lora, n_ctx=256, n_threads=1)
 
 
 def head_squares(model: Path, tokens: list[int], first: int, **options: object) -> NDArray[np.float64]:
