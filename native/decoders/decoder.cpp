@@ -1,6 +1,7 @@
 #include "decoders/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "decoders/ar.h"
@@ -98,12 +99,20 @@ void Decoder::begin(const Forward & forward, int row) {
     emit(forward, row, sample(forward, row, request_.sequence->size()));
 }
 
+Output Decoder::best(const Forward & forward, int row) const {
+    const Output output = forward.output(row);
+    if (!std::isfinite(output.logit)) {
+        model_.fail_not_finite();
+    }
+    return output;
+}
+
 llama_token Decoder::sample(const Forward & forward, int row, int32_t position) {
     const llama_token forced = thinking_.forced();
     if (forced >= 0) {
         return forced;
     }
-    return plain_argmax_ ? forward.output(row).token : sampler_->draw(sampler_->target(forward.logits(row)), position);
+    return plain_argmax_ ? best(forward, row).token : sampler_->draw(sampler_->target(forward.logits(row)), position);
 }
 
 void Decoder::emit(const Forward & forward, int row, llama_token token) {

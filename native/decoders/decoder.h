@@ -64,6 +64,9 @@ class Decoder {
     }
     bool wants_logprobs() const { return request_.options.logprobs >= 0; }
 
+    // The argmax of a row that wanted one. Throws std::runtime_error where no logit is finite.
+    Output best(const Forward & forward, int row) const;
+
     // The token that follows a causal row, to stand at `position`: from the target distribution, as AR draws it, or
     // the end of reasoning when its budget is spent.
     llama_token sample(const Forward & forward, int row, int32_t position);

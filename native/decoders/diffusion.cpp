@@ -62,7 +62,7 @@ void DiffusionDecoder::consume_decode(Batch & batch, const Forward & forward) {
 Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
     const int row = first_row_ + i;
     if (request_.options.sampler.greedy()) {
-        return forward.output(row);
+        return best(forward, row);
     }
     const float * logits = forward.logits(row);
     const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);

@@ -123,7 +123,8 @@ void SelfSpecDecoder::consume_decode(Batch & batch, const Forward & forward) {
     phase_ = Phase::verify;
 }
 
-// From the rows behind `first_row`, which stands where the last token that was emitted does.
+// From the rows behind `first_row`, which stands where the last token that was emitted does. The draft ends at a row
+// that proposes nothing, as damaged weights of mask or LoRA leave it: the text is the target's own then.
 void SelfSpecDecoder::take_draft(const Forward & forward, int first_row, int n_rows) {
     planned_drafts_ = n_rows - 1;
     ++n_drafts_;
@@ -133,7 +134,11 @@ void SelfSpecDecoder::take_draft(const Forward & forward, int first_row, int n_r
         if (plain_argmax_) {
             draft_.push_back(forward.output(row).token);
         } else {
-            proposals_.push_back(sampler_->proposal(forward.logits(row)));
+            Distribution proposal = sampler_->proposal(forward.logits(row));
+            if (!proposal.is_valid()) {
+                break;
+            }
+            proposals_.push_back(std::move(proposal));
             draft_.push_back(sampler_->draw_draft(proposals_.back(), request_.sequence->size() + i, n_drafts_));
             sampler_->accept_draft(draft_.back());
         }
@@ -152,10 +157,10 @@ Sampler::Verdict SelfSpecDecoder::check(const Forward & forward, int i) {
     const int32_t position = request_.sequence->size() + i + 1;
     if (const SimulatedAcceptance & simulated = request_.options.simulated) {
         const bool accepted = simulated.accepts(request_.options.sampler.seed, position, known_drafts_ + i);
-        return {accepted, accepted ? draft_[i] : forward.output(first_row_ + i).token};
+        return {accepted, accepted ? draft_[i] : best(forward, first_row_ + i).token};
     }
     if (plain_argmax_) {
-        const llama_token token = forward.output(first_row_ + i).token;
+        const llama_token token = best(forward, first_row_ + i).token;
         return {token == draft_[i], token};
     }
     const Distribution target = sampler_->target(forward.logits(first_row_ + i));
@@ -179,7 +184,7 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
         }
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
-    if (n_draft > 0) {
+    if (planned_drafts_ > 0) {
         learn(known_drafts_ + planned_drafts_, known_drafts_ + accepted, uncounted_);
     }
     request_.stats.drafted += n_draft;
@@ -187,6 +192,7 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     request_.stats.cycles += n_draft > 0;
     draft_.clear();
     proposals_.clear();
+    planned_drafts_ = 0;
     if (!finished()) {
         take_branch(forward, emitted - 1, n_draft);
     }

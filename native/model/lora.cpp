@@ -1,5 +1,8 @@
 #include "model/lora.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <fstream>
 #include <stdexcept>
 
@@ -31,6 +34,16 @@ const ggml_tensor * find(const GgufFile & file, const std::string & name, int64_
     return t;
 }
 
+bool all_finite(const ggml_tensor & t, const std::vector<char> & data) {
+    std::vector<float> values(ggml_nelements(&t));
+    if (t.type == GGML_TYPE_F32) {
+        std::memcpy(values.data(), data.data(), data.size());
+    } else if (const auto to_float = ggml_get_type_traits(t.type)->to_float) {
+        to_float(data.data(), values.data(), ggml_nelements(&t));
+    }
+    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+}
+
 void read_data(std::ifstream & stream, const GgufFile & file, ggml_tensor * t) {
     const int64_t id = gguf_find_tensor(file.raw(), ggml_get_name(t));
     std::vector<char> data(ggml_nbytes(t));
@@ -38,6 +51,10 @@ void read_data(std::ifstream & stream, const GgufFile & file, ggml_tensor * t) {
         static_cast<std::streamoff>(gguf_get_data_offset(file.raw()) + gguf_get_tensor_offset(file.raw(), id)));
     if (!stream.read(data.data(), static_cast<std::streamsize>(data.size()))) {
         throw std::runtime_error(file.path() + ": truncated in tensor " + ggml_get_name(t));
+    }
+    if (!all_finite(*t, data)) {
+        throw std::runtime_error(file.path() + ": tensor " + ggml_get_name(t) +
+                                 " holds NaN or infinity: the adapter is damaged; download or convert it again");
     }
     ggml_backend_tensor_set(t, data.data(), 0, data.size());
 }

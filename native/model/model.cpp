@@ -201,6 +201,12 @@ const products::PackedWeight * Model::packed(const ggml_tensor * weight) const {
     return packed_ ? packed_->find(weight) : nullptr;
 }
 
+void Model::fail_not_finite() const {
+    throw std::runtime_error(path_ +
+                             ": no logit of a row is finite (NaN or infinity): the weights are damaged; "
+                             "download or convert the model again");
+}
+
 std::unordered_map<std::string, std::string> Model::metadata() const {
     const auto read = [](auto && get) {
         std::string value(256, '\0');

@@ -66,6 +66,9 @@ class Model {
     // product, or loaded without `repack`.
     const products::PackedWeight * packed(const ggml_tensor * weight) const;
 
+    // A pass gave a row of logits without a finite one. Throws std::runtime_error that names the file.
+    [[noreturn]] void fail_not_finite() const;
+
     // True when ggml multiplies some weight of floats: its CPU kernels compute a single row in another summation order
     // than several (llamafile's sgemm needs two), so passes must have two rows to be bit-equal.
     bool has_float_weights() const { return has_float_weights_; }

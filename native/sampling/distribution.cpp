@@ -84,6 +84,9 @@ Distribution Distribution::of_candidates(std::vector<llama_token_data> candidate
     std::sort(candidates.begin(), candidates.end(), [](const auto & a, const auto & b) { return a.id < b.id; });
     Distribution d;
     const size_t n = candidates.size();
+    if (n == 0) {
+        return d;
+    }
     std::vector<float> logits(n);
     d.tokens_.resize(n);
     for (size_t i = 0; i < n; ++i) {

@@ -10,9 +10,10 @@ namespace trimode {
 
 class Distribution {
   public:
+    // Of no token: not valid.
     Distribution() = default;
 
-    // Softmax of n logits at a temperature, `excluded` (the mask id, or -1) left out. At least one logit is finite.
+    // Softmax of n logits at a temperature, `excluded` (the mask id, or -1) and logits that are NaN left out.
     static Distribution of_row(const float * logits, int n, llama_token excluded, float temperature);
 
     // Softmax over some candidates, in any order.
@@ -20,6 +21,9 @@ class Distribution {
 
     // Probability 1 for one token: greedy.
     static Distribution certain(llama_token token);
+
+    // Whether there is a token to draw: not where no logit was finite, or one was infinite.
+    bool is_valid() const { return total_ > 0.0; }
 
     size_t size() const { return weights_.size(); }  // entries, some of which may have probability 0
     llama_token token(size_t i) const { return is_dense() ? static_cast<llama_token>(i) : tokens_[i]; }

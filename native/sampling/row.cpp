@@ -15,11 +15,11 @@ constexpr int CHUNK = 64;  // logits that are looked at together
 
 // exp(x) for x <= 0: 2^n exp(r) with |r| <= ln 2 / 2, and Taylor's series for the latter (its rest is below 6e-9).
 inline float exp_of_negative(float x) {
-    constexpr float LOWEST = -87.0f;            // exp of it is still a normal number
-    constexpr float TO_INTEGER = 12582912.0f;   // 1.5 * 2^23: adding it leaves no bits behind the point
-    constexpr float LN2_HIGH = 0.693359375f;    // few bits: n * LN2_HIGH is exact
-    constexpr float LN2_LOW = -2.12194440e-4f;  // ln 2 - LN2_HIGH
-    const float clamped = x < LOWEST ? LOWEST : x;
+    constexpr float LOWEST = -87.0f;                 // exp of it is still a normal number
+    constexpr float TO_INTEGER = 12582912.0f;        // 1.5 * 2^23: adding it leaves no bits behind the point
+    constexpr float LN2_HIGH = 0.693359375f;         // few bits: n * LN2_HIGH is exact
+    constexpr float LN2_LOW = -2.12194440e-4f;       // ln 2 - LN2_HIGH
+    const float clamped = x >= LOWEST ? x : LOWEST;  // of NaN, too
     const float n = (clamped * 1.44269504f + TO_INTEGER) - TO_INTEGER;
     const float r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     float series = 1.0f / 5040;
@@ -33,7 +33,7 @@ inline float exp_of_negative(float x) {
     const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, sizeof(power));
-    return x < LOWEST ? 0.0f : series * power;
+    return x >= LOWEST ? series * power : 0.0f;
 }
 
 VECTORIZED void exp_block(const float * logits, size_t n, float highest, float temperature, float * weights) {

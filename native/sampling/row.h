@@ -11,8 +11,8 @@ constexpr int WEIGHT_BLOCK = 1024;  // weights are summed up by blocks, which a 
 
 inline size_t n_blocks(size_t n) { return (n + WEIGHT_BLOCK - 1) / WEIGHT_BLOCK; }
 
-// weights[i] = exp((logits[i] - highest) / temperature), 0 below 1e-37; `highest` is the highest of n logits.
-// Relative error 2e-7. `sums`: of each block.
+// weights[i] = exp((logits[i] - highest) / temperature), 0 below 1e-37 and for NaN; `highest` is the highest of n
+// logits. Relative error 2e-7. `sums`: of each block.
 void exponentiate(const float * logits, size_t n, float highest, float temperature, float * weights, double * sums);
 
 // A higher logit first, the lower id among equals.
@@ -20,7 +20,8 @@ inline bool is_higher(const llama_token_data & a, const llama_token_data & b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-// The `count` highest of n logits, in no order; `excluded` (the mask id, or -1) and logits of -infinity are left out.
+// The `count` highest of n logits, in no order; `excluded` (the mask id, or -1) and logits of -infinity or NaN are left
+// out.
 void collect_highest(const float * logits, int n, llama_token excluded, size_t count,
                      std::vector<llama_token_data> & out);
 

@@ -7,6 +7,7 @@
 #include "sampling/random.h"
 #include "sampling/row.h"
 #include "sampling/truncation.h"
+#include "util/reduce.h"
 
 namespace trimode {
 
@@ -114,13 +115,24 @@ Distribution Sampler::under_constraint(const float * logits) {
     return truncated(masked(logits), model_.n_vocab(), model_.mask_token(), options_);
 }
 
+// What became of a row of logits, if there is a token in it.
+Distribution Sampler::checked(Distribution row, const float * logits) const {
+    if (row.is_valid()) {
+        return row;
+    }
+    if (!std::isfinite(argmax(logits, model_.n_vocab(), model_.mask_token()).logit)) {
+        model_.fail_not_finite();
+    }
+    throw std::runtime_error("grammar and logit bias together allow no token");
+}
+
 Distribution Sampler::target(const float * logits) {
     const float * row = with_history(logits);
     if (!constraint_) {
-        return truncated(row, model_.n_vocab(), model_.mask_token(), options_);
+        return checked(truncated(row, model_.n_vocab(), model_.mask_token(), options_), logits);
     }
     end_draft();
-    return under_constraint(row);
+    return checked(under_constraint(row), logits);
 }
 
 llama_token Sampler::draw(const Distribution & target, int32_t position) const {
@@ -182,8 +194,9 @@ llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position,
 }
 
 llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {
-    const Distribution row =
-        constraint_ ? under_constraint(logits) : truncated(logits, model_.n_vocab(), model_.mask_token(), options_);
+    const Distribution row = checked(
+        constraint_ ? under_constraint(logits) : truncated(logits, model_.n_vocab(), model_.mask_token(), options_),
+        logits);
     return row.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(pass)));
 }
 

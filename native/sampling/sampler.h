@@ -19,12 +19,13 @@ class Sampler {
     Sampler(const Model & model, SamplerOptions options, int n_ctx);
 
     // The target distribution of the next token, given all tokens accepted so far.
-    // `logits`: n_vocab floats. The mask id never survives. Throws std::runtime_error when the grammar allows nothing.
+    // `logits`: n_vocab floats. The mask id never survives. Throws std::runtime_error when the grammar allows nothing
+    // and where no logit is finite.
     Distribution target(const float * logits);
 
     // What a draft row proposes: its top candidates at the request's temperature under the same truncation, without
     // penalties. Any proposal is exact; a near one is accepted often. After begin_draft() the grammar holds for it too,
-    // which knows of the drafts that accept_draft() names.
+    // which knows of the drafts that accept_draft() names. Not valid where no logit is finite.
     Distribution proposal(const float * logits);
     void begin_draft();
     void accept_draft(llama_token token);
@@ -37,7 +38,7 @@ class Sampler {
     llama_token draw_draft(const Distribution & proposal, int32_t position, int draft) const;
 
     // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass. A grammar holds
-    // for it as for a draft.
+    // for it as for a draft. Throws as target() does.
     llama_token draw_candidate(const float * logits, int32_t position, int pass);
 
     // Its probability among what the grammar allows, without temperature: 1 where it allows nothing else.
@@ -61,6 +62,7 @@ class Sampler {
     void touch(llama_token token);
     const float * with_history(const float * logits);
     Distribution under_constraint(const float * logits);
+    Distribution checked(Distribution row, const float * logits) const;
     size_t collect_allowed(const float * logits, size_t wanted);
     const float * masked(const float * logits);
     void end_draft();

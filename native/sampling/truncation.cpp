@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
 #include "sampling/row.h"
 #include "sampling/stock_sampler.h"
@@ -62,6 +61,9 @@ Distribution by_floor(const float * logits, int n, llama_token excluded, Top top
 }  // namespace
 
 Distribution truncated(Candidates candidates, const SamplerOptions & o) {
+    if (candidates.empty()) {
+        return {};
+    }
     if (o.greedy()) {
         return Distribution::certain(std::min_element(candidates.begin(), candidates.end(), is_higher)->id);
     }
@@ -70,8 +72,8 @@ Distribution truncated(Candidates candidates, const SamplerOptions & o) {
 
 Distribution truncated(const float * logits, int n, llama_token excluded, const SamplerOptions & o) {
     const Top top = argmax(logits, n, excluded);
-    if (top.logit == -INFINITY) {
-        throw std::runtime_error("grammar and logit bias together allow no token");
+    if (!std::isfinite(top.logit)) {
+        return {};
     }
     if (o.greedy()) {
         return Distribution::certain(top.token);

@@ -9,11 +9,11 @@
 
 namespace trimode {
 
-// Of n logits, `excluded` (the mask id, or -1) and logits of -infinity left out. Throws std::runtime_error where that
-// leaves nothing.
+// Of n logits, `excluded` (the mask id, or -1) and logits of -infinity or NaN left out. Not valid where that leaves
+// nothing.
 Distribution truncated(const float * logits, int n, llama_token excluded, const SamplerOptions & options);
 
-// Of candidates, which are all there is: at least one, in any order.
+// Of candidates, which are all there is, in any order. Not valid without any.
 Distribution truncated(std::vector<llama_token_data> candidates, const SamplerOptions & options);
 
 }  // namespace trimode
