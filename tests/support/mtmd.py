@@ -12,14 +12,16 @@ import llama_cpp.mtmd_cpp as m
 import numpy as np
 from numpy.typing import NDArray
 
+_IGNORE_LOG = llama_cpp.llama_log_callback(lambda level, text, data: None)
+"""Of the module, since both libraries keep the pointer: one that dies with its owner crashes the next load of a model."""
+
 
 class Mtmd:
     """An opened mmproj file beside the text model it belongs to, of which the vocabulary is read."""
 
     def __init__(self, mmproj: Path, text_model: Path, *, threads: int = 1) -> None:
-        self._log = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
-        m.mtmd_log_set(self._log, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_IGNORE_LOG, ctypes.c_void_p(0))
+        m.mtmd_log_set(_IGNORE_LOG, ctypes.c_void_p(0))
         model = llama_cpp.llama_model_default_params()
         model.vocab_only = True
         self._model = llama_cpp.llama_model_load_from_file(str(text_model).encode(), model)

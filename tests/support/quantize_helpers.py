@@ -37,6 +37,10 @@ def run_quantize(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
+_IGNORE_LOG = llama_cpp.llama_log_callback(lambda level, text, data: None)
+"""Of the module, since libllama keeps the pointer."""
+
+
 def stock_quantize(src: Path, dst: Path, ftype: int, *, imatrix: Importance | None = None, **options: Any) -> str:
     """llama.cpp's llama_model_quantize; `options` are fields of its parameters. Returns its log."""
     params = llama_cpp.llama_model_quantize_default_params()
@@ -59,9 +63,7 @@ def stock_quantize(src: Path, dst: Path, ftype: int, *, imatrix: Importance | No
     try:
         code = llama_cpp.llama_model_quantize(str(src).encode(), str(dst).encode(), ctypes.byref(params))
     finally:
-        ignore = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        stock_quantize.callback = ignore  # type: ignore[attr-defined]  # llama.cpp keeps the pointer
-        llama_cpp.llama_log_set(ignore, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_IGNORE_LOG, ctypes.c_void_p(0))
     said = b"".join(log).decode()
     assert code == 0, said
     return said
