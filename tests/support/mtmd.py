@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _IGNORE_LOG = llama_cpp.llama_log_callback(lambda level, text, data: None)
-"""Of the module, since both libraries keep the pointer: one that dies with its owner crashes the next load of a model."""
+"""Of the module: both libraries keep the pointer. One that dies with its owner crashes the next load of a model."""
 
 
 class Mtmd:
