@@ -30,6 +30,8 @@ class PromptedModel(LoadedModel):
         self.seed = seed
         self.vision: Vision | None = None
         """The vision tower; None: the model takes no images."""
+        # Of an object of its own: a method of this one would be a circle, and the weights would wait for a collection.
+        special_token = LoadedModel(model, model_path).special_token
         self._limits = Limits(
             n_ctx,
             n_batch,
@@ -38,7 +40,7 @@ class PromptedModel(LoadedModel):
             self._think_begin,
             self._think_end,
             self._metadata,
-            self.special_token,
+            special_token,
         )
 
     @property

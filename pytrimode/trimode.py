@@ -103,8 +103,6 @@ class TriMode(PromptedModel):
         """Requests that run side by side."""
         self.max_queue = asked.max_queue
         """Requests that may wait; None: any number."""
-        self.jobs = Jobs(self, opened.model, self._visible_specials)
-        """What makes jobs of requests, for `AsyncTriMode` and the server."""
         limit = None if asked.max_queue is None else asked.n_parallel + asked.max_queue
         self._loop = EngineLoop(engine, self.vision, limit)
         self._file = opened.file.absolute()
@@ -123,6 +121,11 @@ class TriMode(PromptedModel):
     def close(self) -> None:
         """Free the KV cache and the compute buffers. Requests that still run end with RuntimeError."""
         self._loop.close()
+
+    @property
+    def jobs(self) -> Jobs:
+        """Return what makes jobs of requests, for `AsyncTriMode` and the server."""
+        return Jobs(self, self._model, self._visible_specials)
 
     @property
     def engine(self) -> Engine:

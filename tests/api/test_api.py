@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -461,3 +463,16 @@ def test_a_grammar_that_cannot_be_kept_fails_its_request_alone(model: TriMode) -
     tokens += beside
     assert tokens == list(model.generate(model.tokenize(PROMPT), max_tokens=20, temperature=0.0))
     assert model.create_completion("word " * 200, max_tokens=2, ignore_eos=True)["usage"]["completion_tokens"] == 2  # type: ignore[index]
+
+
+def test_a_model_goes_with_its_last_reference(q8_gguf: Path) -> None:
+    gc.disable()
+    try:
+        model = TriMode(q8_gguf, n_ctx=256, n_threads=1)
+        model.create_chat_completion([{"role": "user", "content": "Hello"}], max_tokens=2)
+        model.close()
+        gone = weakref.ref(model)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
