@@ -32,6 +32,8 @@ _PUBLIC = {"/", "/health", "/v1/health"}
 _PUBLIC_BELOW = "/page/"
 _QUIET = {"/health", "/v1/health"}
 _GIVEN_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+# RFC 3986, section 3.2.2, without percent-encoding: a name, an IPv4 address or an IPv6 address in brackets, and a port.
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
 _CLIENT_LEFT = 499
 """nginx's status for it; only for the log."""
 _log = logging.getLogger(__name__)
@@ -107,9 +109,8 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http":
-            host = Headers(scope=scope).get("host", "").rsplit("]", 1)
-            name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":", 1)[0]
-            if not is_loopback(name.lower()) and name.lower() not in self._allowed:
+            name = _host_name(Headers(scope=scope).getlist("host"))
+            if not is_loopback(name) and name not in self._allowed:
                 error = ApiError(403, "the Host header names another machine: a server that others shall reach by name "
                                  "needs an API key, or the name in --allowed-hosts")  # fmt: skip
                 return await error.response()(scope, receive, send)
@@ -235,6 +236,12 @@ class BodyCheck:
         return ApiError(
             413, f"the body is longer than {self._max_bytes} bytes (--max-body)", headers={"Connection": "close"}
         )
+
+
+def _host_name(given: list[str]) -> str:
+    """Return the name or address in the Host header, in lower case; "" where there is not one header of that form."""
+    found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+    return (found["address"] or found["name"]).lower() if found else ""
 
 
 def _is_public(path: str) -> bool:

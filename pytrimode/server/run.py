@@ -12,6 +12,7 @@ import uvicorn
 
 from pytrimode.server import logs
 from pytrimode.server.app import create_app
+from pytrimode.server.connection import Connection
 from pytrimode.server.settings import ServerSettings
 from pytrimode.trimode import TriMode
 
@@ -32,6 +33,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
                 lifespan="on",
                 log_config=None,
                 access_log=False,
