@@ -1,21 +1,23 @@
-"""Sending answers: one JSON object, or server-sent events."""
+"""Sending answers: in one piece, or as a stream."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
+from pytrimode.answers.results import Measured
 from pytrimode.answers.sums import sum_timings, sum_usage
 from pytrimode.async_run import Piece
 from pytrimode.server.desk import Generation
 from pytrimode.server.errors import from_exception
 from pytrimode.server.event_stream import EventStream
+from pytrimode.server.form import Form
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import log_fields
 from pytrimode.server.prompts import Object, Prepared
@@ -26,12 +28,10 @@ _log = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds in which what goes wrong is a response of its own; then a stream begins, whose errors are events."""
 SILENCE = 5.0
-"""Seconds after which a stream has a comment: clients and proxies give up on one that says nothing."""
-COMMENT = b": waiting\n\n"
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Seconds after which a stream has a sign of life: clients and proxies give up on one that says nothing."""
 
 
-async def answer(request: Request, host: Host, prepared: Prepared, *, stream: bool, include_usage: bool) -> Response:
+async def answer(request: Request, host: Host, prepared: Prepared, form: Form, *, stream: bool) -> Response:
     """Run the answers and send them. Errors of the first seconds, before the first token, are a response of
     their own, also with `stream`."""
     log = log_fields(request.scope)
@@ -43,13 +43,13 @@ async def answer(request: Request, host: Host, prepared: Prepared, *, stream: bo
     streaming = False
     try:
         if not stream:
-            return JSONResponse(await _collect(generation, await begun, prepared, log))
+            return JSONResponse(await _collect(generation, await begun, prepared, form, log))
         await asyncio.wait({begun}, timeout=PATIENCE)
         if begun.done():
             begun.result()
-        events = _events(generation, begun, prepared, include_usage, log)
+        events = _events(generation, begun, prepared, form, log)
         streaming = True
-        return EventStream(events, host.settings.write_timeout, generation, watch, log)
+        return EventStream(events, form.media_type, host.settings.write_timeout, generation, watch, log)
     finally:
         if not streaming:
             watch.cancel()
@@ -70,7 +70,7 @@ async def _abort_when_gone(request: Request, generation: Generation) -> None:
     generation.abort(ClientDisconnect())
 
 
-async def _collect(generation: Generation, pieces: list[Piece], prepared: Prepared, log: Object) -> Object:
+async def _collect(generation: Generation, pieces: list[Piece], prepared: Prepared, form: Form, log: Object) -> Any:
     answers = prepared.answers
     while pieces:
         for index, step in pieces:
@@ -78,25 +78,19 @@ async def _collect(generation: Generation, pieces: list[Piece], prepared: Prepar
         pieces = await generation.pieces()
     wholes = [answer.whole() for answer in answers]
     _log_answers(log, prepared)
-    whole: Object = wholes[0] | {"choices": [whole["choices"][0] for whole in wholes]} | _summed(prepared)
-    return whole
+    return form.whole(wholes, _summed(prepared))
 
 
 async def _events(
-    generation: Generation,
-    begun: asyncio.Task[list[Piece]],
-    prepared: Prepared,
-    include_usage: bool,
-    log: Object,
+    generation: Generation, begun: asyncio.Task[list[Piece]], prepared: Prepared, form: Form, log: Object
 ) -> AsyncIterator[bytes]:
-    """Yield the events, all that wait in one go, and comments while there are none. An error ends the stream with an
-    event of its own and without [DONE].
-    """
+    """Yield what the form makes of the steps, all that wait in one go, and a sign of life while there are none."""
     answers, opened = prepared.answers, set[int]()
-    usage: Object = {"usage": None} if include_usage else {}
     try:
+        if opening := form.opening():
+            yield opening
         while not begun.done():
-            yield COMMENT
+            yield form.waiting()
             await asyncio.wait({begun}, timeout=SILENCE)
         pieces = begun.result()
         while pieces:
@@ -104,14 +98,12 @@ async def _events(
             for index, step in pieces:
                 if index not in opened:
                     opened.add(index)
-                    chunks += _openings(answers[index].opening())
+                    chunks += answers[index].opening()
                 chunks += answers[index].chunks(step)
-                if step.ending:  # usage comes in a chunk of its own, for those who ask for it
-                    chunks[-1].pop("usage", None)
-            if chunks:
-                yield b"".join([_event(chunk | usage) for chunk in chunks])
+            if data := b"".join(map(form.chunk, chunks)):
+                yield data
             while (more := await _within(SILENCE, generation)) is None:
-                yield COMMENT
+                yield form.waiting()
             pieces = more
     except ClientDisconnect:
         raise
@@ -120,12 +112,10 @@ async def _events(
         if failure is not error:
             _log.error("a stream failed", exc_info=error)
         log["outcome"] = failure.body["error"]["type"]
-        yield _event(failure.body)
+        yield form.failed(failure)
         return
     _log_answers(log, prepared)
-    if include_usage:
-        yield _event(answers[0].empty() | {"choices": []} | _summed(prepared))
-    yield b"data: [DONE]\n\n"
+    yield form.closing(_summed(prepared))
 
 
 async def _within(seconds: float, generation: Generation) -> list[Piece] | None:
@@ -136,21 +126,9 @@ async def _within(seconds: float, generation: Generation) -> list[Piece] | None:
         return None
 
 
-def _openings(chunks: Sequence[Object]) -> Sequence[Object]:
-    """With empty content beside the role, as OpenAI has it."""
-    for chunk in chunks:
-        if "delta" in chunk["choices"][0]:
-            chunk["choices"][0]["delta"].setdefault("content", "")
-    return chunks
-
-
-def _summed(prepared: Prepared) -> Object:
+def _summed(prepared: Prepared) -> Measured:
     parts = [answer.measured for answer in prepared.answers]
     return {"usage": sum_usage(parts, prepared.choices_per_prompt), "timings": sum_timings(parts)}
-
-
-def _event(data: Object) -> bytes:
-    return b"data: " + _encode(data).encode() + b"\n\n"
 
 
 def _log_answers(log: Object, prepared: Prepared) -> None:

@@ -11,9 +11,10 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from pytrimode.server import errors, routes_openai, routes_page, routes_status, routes_text
+from pytrimode.server import errors
 from pytrimode.server.host import Host
-from pytrimode.server.middleware import REQUEST_ID, BodyCheck, HostCheck, KeyCheck, RequestLog
+from pytrimode.server.middleware import REQUEST_ID, BodyCheck, HeadAsGet, HostCheck, KeyCheck, RequestLog
+from pytrimode.server.routes import openai, page, status, text
 from pytrimode.server.settings import ServerSettings, is_loopback
 from pytrimode.trimode import TriMode
 
@@ -41,14 +42,14 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
     )
     app.state.host = host
     errors.install(app)
-    for routes in (routes_openai, routes_text, routes_status, routes_page):
+    for routes in (openai, text, status, page):
         app.include_router(routes.router)
     return app
 
 
 def _middleware(settings: ServerSettings) -> list[Middleware]:
     """Return the layers around the routes, the outermost first."""
-    stack = [Middleware(RequestLog)]
+    stack = [Middleware(HeadAsGet), Middleware(RequestLog)]
     if settings.cors_origins:
         stack.append(
             Middleware(

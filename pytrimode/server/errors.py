@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from pytrimode.server.error_shapes import shaped
 from pytrimode.server.fields import FieldError
 from pytrimode.server.schema import FIELDS
 
@@ -72,9 +73,9 @@ class ApiError(Exception):
             }
         }
 
-    def response(self) -> JSONResponse:
-        """Return the whole HTTP response."""
-        return JSONResponse(self.body, self.status, self.headers)
+    def response(self, path: str) -> JSONResponse:
+        """Return the whole HTTP response to a request for a path."""
+        return JSONResponse(shaped(path, self.body), self.status, self.headers)
 
 
 def from_exception(error: Exception) -> ApiError:
@@ -156,19 +157,19 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
-        return error.response()
+        return error.response(request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _of_validation(error).response()
+        return _of_validation(error).response(request.url.path)
 
     @app.exception_handler(FieldError)
     async def _field_error(request: Request, error: FieldError) -> JSONResponse:
-        return ApiError(400, str(error), param=error.param).response()
+        return ApiError(400, str(error), param=error.param).response(request.url.path)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:
             routes = ", ".join(sorted(request.app.openapi()["paths"]))
-            return ApiError(404, f"there is no such route; there are {routes}").response()
-        return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
+            return ApiError(404, f"there is no such route; there are {routes}").response(request.url.path)
+        return ApiError(error.status_code, str(error.detail), headers=error.headers).response(request.url.path)

@@ -1,4 +1,4 @@
-"""A response of server-sent events that frees its slot however it ends."""
+"""A streamed response that frees its slot however it ends."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from pytrimode.server.time_limit import within
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events. The answers are cancelled when the client takes nothing for too long; `watch` is the task
-    that does so when the client leaves."""
-
-    media_type = "text/event-stream"
+    """A stream in a form. The answers are cancelled when the client takes nothing for too long; `watch` is the task that
+    does so when the client leaves."""
 
     def __init__(
         self,
         events: AsyncIterator[bytes],
+        media_type: str,
         write_timeout: float,
         generation: Generation,
         watch: asyncio.Task[None],
         log: Object,
     ) -> None:
         # nginx holds an answer back unless told not to.
-        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(
+            events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}, media_type=media_type
+        )
         self._write_timeout = write_timeout
         self._generation = generation
         self._watch = watch

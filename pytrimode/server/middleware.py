@@ -82,7 +82,7 @@ class RequestLog:
         except Exception as caught:
             error = caught
             if not status:
-                await from_exception(caught).response()(scope, receive, send_with_id)
+                await from_exception(caught).response(scope["path"])(scope, receive, send_with_id)
         finally:
             line = {
                 "request_id": request_id,
@@ -96,6 +96,19 @@ class RequestLog:
             level = logging.ERROR if error else logging.DEBUG if scope["path"] in _QUIET else logging.INFO
             _log.log(level, "request", extra={"fields": line}, exc_info=error)
         return None
+
+
+class HeadAsGet:
+    """Answers HEAD on a route that has GET: uvicorn leaves out the body, which this request has none of."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 class HostCheck:
@@ -113,7 +126,7 @@ class HostCheck:
             if not is_loopback(name) and name not in self._allowed:
                 error = ApiError(403, "the Host header names another machine: a server that others shall reach by name "
                                  "needs an API key, or the name in --allowed-hosts")  # fmt: skip
-                return await error.response()(scope, receive, send)
+                return await error.response(scope["path"])(scope, receive, send)
         return await self._app(scope, receive, send)
 
 
@@ -128,7 +141,7 @@ class KeyCheck:
         """ASGI."""
         if scope["type"] == "http" and not _is_public(scope["path"]) and not self._allows(Headers(scope=scope)):
             error = ApiError(401, "Invalid API Key", headers={"WWW-Authenticate": "Bearer"})
-            return await error.response()(scope, receive, send)
+            return await error.response(scope["path"])(scope, receive, send)
         return await self._app(scope, receive, send)
 
     def _allows(self, headers: Headers) -> bool:
@@ -181,9 +194,9 @@ class BodyCheck:
                 raise ApiError(415, "the body must be of Content-Type application/json")
         except TimeoutError:
             error = ApiError(408, f"the body did not arrive within {BODY_SECONDS:g} s", headers={"Connection": "close"})
-            return await error.response()(scope, receive, send)
+            return await error.response(scope["path"])(scope, receive, send)
         except ApiError as error:
-            return await error.response()(scope, receive, send)
+            return await error.response(scope["path"])(scope, receive, send)
         delivered = False
 
         async def receive_body() -> Message:

@@ -56,7 +56,7 @@ from pytrimode.cli import cli
 from pytrimode.cli.options import request_fields
 from pytrimode.options.generation_options import GenerationOptions, with_options
 from pytrimode.options.methods import check_names
-from pytrimode.server.routes_status import _params
+from pytrimode.server.routes.status import _params
 from pytrimode.server.schema import ChatCompletionRequest
 
 def help_of(command):

@@ -314,3 +314,12 @@ def test_a_grammar_that_allows_nothing_fails_alone(q8_gguf: Path) -> None:
         refused = error_of(running.post(COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "\\x00"'}))
         assert refused["code"] == 400 and "allows no text" in refused["message"]
         assert running.post(COMPLETIONS, {"prompt": "word " * 200, "max_tokens": 2}).status_code == 200
+
+
+def test_head_on_every_route_with_get(server: Served) -> None:
+    for path in ("/health", "/v1/models", "/props", "/slots", "/", "/metrics"):
+        answer = server.client.head(path)
+        assert answer.status_code == 200 and not answer.content
+        assert int(answer.headers["content-length"]) > 0
+    assert server.client.head("/nothing").status_code == 404
+    assert server.client.head(CHAT).status_code == 405

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from pytrimode.server.answers import answer
 from pytrimode.server.errors import ApiError
+from pytrimode.server.form import OpenAiForm
 from pytrimode.server.host import Host, Ready
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
 
@@ -24,7 +25,7 @@ async def chat_completions(request: Request, body: ChatCompletionRequest) -> Res
     host: Host = request.app.state.host
     ready = host.ready
     prepared = await host.text_work(lambda: ready.prompts.chat(body), **_weight(request, body, template=True))
-    return await answer(request, host, prepared, **_sending(body))
+    return await answer(request, host, prepared, _form(body), stream=bool(body.stream))
 
 
 @router.post("/v1/completions", responses=_STREAMED)
@@ -34,7 +35,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     host: Host = request.app.state.host
     ready = host.ready
     prepared = await host.text_work(lambda: ready.prompts.completion(body), **_weight(request, body))
-    return await answer(request, host, prepared, **_sending(body))
+    return await answer(request, host, prepared, _form(body), stream=bool(body.stream))
 
 
 @router.get("/v1/models")
@@ -70,11 +71,8 @@ def _weight(request: Request, body: GenerationFields, *, template: bool = False)
     return {"light": size <= _LIGHT_BYTES and not grammar and not template, "grammar": grammar}
 
 
-def _sending(body: GenerationFields) -> dict[str, bool]:
-    return {
-        "stream": bool(body.stream),
-        "include_usage": bool(body.stream_options and body.stream_options.include_usage),
-    }
+def _form(body: GenerationFields) -> OpenAiForm:
+    return OpenAiForm(include_usage=bool(body.stream_options and body.stream_options.include_usage))
 
 
 def _describe(ready: Ready) -> dict[str, Any]:
