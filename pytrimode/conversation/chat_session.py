@@ -20,6 +20,10 @@ REPLY_SHARE = 4
 """1 / REPLY_SHARE of the context is kept free for a reply of no stated length."""
 
 
+_TOKEN, _LONGEST_TOKEN = 8, 1024
+"""Characters of a token: what is rarely more, and what never is."""
+
+
 class Loaded(NamedTuple):
     """What came of loading a conversation."""
 
@@ -105,14 +109,26 @@ class ChatSession:
         if reply == -1 or len(alone.tokens) + reply > n_ctx:
             reply = n_ctx // REPLY_SHARE
         begins = [i for i, message in enumerate(self.turns) if i == 0 or message["role"] == "user"]
-        for dropped, begin in enumerate(begins):
-            turns = [*self.turns[begin:], user]
+
+        def fits(n_dropped: int) -> Prompt | None:
+            turns = [*self.turns[begins[n_dropped] :], user]
+            if len(turns) > n_ctx or _n_chars(turns) > n_ctx * _LONGEST_TOKEN:  # a message has a token at least
+                return None
             if count_images(turns) > DEFAULT_LIMITS.max_images:
-                continue
+                return None
             prompt = self._prompt(turns)
-            if len(prompt.tokens) + reply <= n_ctx:
-                return prompt, begin, dropped
-        return alone, len(self.turns), len(begins)
+            return prompt if len(prompt.tokens) + reply <= n_ctx else None
+
+        # Search for the fewest turns to leave out: first none; where that cannot be, all but 1, 2, 4, ...
+        found, fitting, unfitting = alone, len(begins), -1
+        step = len(begins) if _n_chars(self.turns) <= n_ctx * _TOKEN else 1
+        while fitting - unfitting > 1:
+            n_dropped = max(0, fitting - step) if unfitting < 0 else (fitting + unfitting) // 2
+            if prompt := fits(n_dropped):
+                found, fitting, step = prompt, n_dropped, 2 * step
+            else:
+                unfitting = n_dropped
+        return found, begins[fitting] if fitting < len(begins) else len(self.turns), fitting
 
     def save(self, path: str | Path) -> int:
         """Write the conversation and what the cache holds of it to a file; returns how many tokens that is.
@@ -123,7 +139,7 @@ class ChatSession:
         from pytrimode.files.conversation_file import SavedConversation, write_conversation
 
         # Up to where the next turn begins to differ from any other.
-        prompt = self._prompt([*self.turns, {"role": "user", "content": ""}])
+        prompt, _, _ = self._fit({"role": "user", "content": ""})
         cache = self.model.save_state(prompt.tokens, pictures=prompt.pictures)
         saved = SavedConversation(self.system, self.turns, self.enable_thinking, self.options, cache)
         write_conversation(Path(path).expanduser(), saved)
@@ -137,19 +153,29 @@ class ChatSession:
         Raises ValueError, and changes nothing, for a file that is damaged, or no conversation, or one with another
         model; OSError where it cannot be read.
         """
-        from pytrimode.files.cache_state import MODEL_FIELDS, difference
         from pytrimode.files.conversation_file import read_conversation
 
-        saved = read_conversation(Path(path).expanduser())
-        if other := difference(saved.cache.origin, self.model.origin, MODEL_FIELDS):
-            raise ValueError(f"{path}: a conversation with another model: {other}")
+        model = self.model
+        saved = read_conversation(Path(path).expanduser(), origin=model.origin, n_ctx=model.n_ctx)
+        try:
+            model.resolve(saved.options, n_prompt=1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: its options are not for this model: {error}") from error
+        notice = saved.unread
+        try:
+            if not notice:
+                model.load_state(saved.cache)
+        except (ValueError, RuntimeError) as error:
+            notice = str(error)
         self.system, self.enable_thinking, self.options = saved.system, saved.enable_thinking, saved.options
         self.turns[:] = saved.turns
-        try:
-            self.model.load_state(saved.cache)
-        except (ValueError, RuntimeError) as error:
-            return Loaded(0, str(error))
-        return Loaded(len(saved.cache.tokens), "")
+        return Loaded(0, notice) if notice else Loaded(len(saved.cache.tokens), "")
+
+
+def _n_chars(turns: Sequence[dict[str, Any]]) -> int:
+    """Count the characters of all texts."""
+    contents = (turn["content"] for turn in turns)
+    return sum(len(c) if isinstance(c, str) else sum(len(part.get("text", "")) for part in c) for c in contents)
 
 
 def with_images(text: str, images: Sequence[Any]) -> str | list[dict[str, Any]]:

@@ -91,5 +91,11 @@ def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], fields: tuple
         if theirs.get(field) != ours[field]:
             if isinstance(ours[field], Mapping) or field == "weights":
                 return f"other {field}"
-            return f"{field} {theirs.get(field)}, not {ours[field]}"
+            return f"{field} {shown(theirs.get(field))}, not {shown(ours[field])}"
     return ""
+
+
+def shown(value: Any) -> str:
+    """Return a value from a file for a message: short, and without what a terminal would obey."""
+    text = str(value)
+    return (text if text.isprintable() else ascii(text))[:80]

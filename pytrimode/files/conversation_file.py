@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pytrimode.files.cache_state import CacheState, ImageRun
+from pytrimode.files.cache_state import MODEL_FIELDS, CacheState, ImageRun, difference, shown
+from pytrimode.files.stored_arrays import Entry, NotArrays, StoredArrays
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.output import OutputFile
 from pytrimode.options.generation_options import GenerationOptions
@@ -28,10 +27,17 @@ from pytrimode.vision.prompt import LOCAL
 FORMAT = "pytrimode conversation"
 VERSION = 1
 
-_ZIP_MAGIC = b"PK"
 _HEADER = "conversation"
-_ENTRIES = {_HEADER: (np.uint8, 1), "tokens": (np.int32, 1), "k": (np.uint8, 3), "v": (np.uint8, 3)}
-"""dtype and number of dimensions."""
+_ENTRIES = {_HEADER: Entry("|u1", 1), "tokens": Entry("<i4", 1), "k": Entry("|u1", 3), "v": Entry("|u1", 3)}
+_HEADER_BYTES = 256 << 20
+"""Most bytes of JSON: pictures are in it."""
+_STRUCTURE = b"[{,:"
+_MOST_PARTS = 2_000_000
+"""Most of these characters in it: a value takes many times its characters in memory."""
+_ROLES = ("user", "assistant")
+_MOST_IMAGE_ROWS = 1 << 20
+_SHOWN = 300
+"""Characters of a message that quotes a file."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class SavedConversation:
     enable_thinking: bool
     options: GenerationOptions
     cache: CacheState
+    unread: str = ""
+    """Why the cache was left in the file; it is empty then."""
 
 
 def write_conversation(path: Path, saved: SavedConversation) -> None:
@@ -50,7 +58,7 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
 
     Raises FileExistsError for a file that is something else, OSError where it cannot be written.
     """
-    if path.exists() and not _has_header(path):
+    if path.exists() and not _is_conversation(path):
         raise FileExistsError(f"{path}: exists and is not a saved conversation: give another name")
     header = {
         "format": FORMAT,
@@ -76,69 +84,112 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
         raise OSError(str(error)) from error
 
 
-def read_conversation(path: Path) -> SavedConversation:
-    """Read the file. Raises ValueError when it is none, of another version, truncated or damaged; OSError."""
-    arrays = _read_arrays(path)
+def read_conversation(
+    path: Path, *, origin: Mapping[str, Any] | None = None, n_ctx: int | None = None
+) -> SavedConversation:
+    """Read the file, which may come from anybody. `origin`, `n_ctx`: of the model that is to go on with it; a cache
+    that could not be its is left in the file.
+
+    Raises ValueError when it is no conversation, one with another model, of another version, truncated or damaged;
+    OSError.
+    """
     try:
-        header = json.loads(arrays[_HEADER].tobytes())
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _not_saved(path)
-    if header.get("version") != VERSION:
-        raise ValueError(f"{path}: version {header.get('version')} of the format; this pytrimode reads {VERSION}")
-    try:
-        _check_cache(arrays)
-        return SavedConversation(
-            system=header["system"],
-            turns=[{"role": str(turn["role"]), "content": _content(turn["content"])} for turn in header["turns"]],
-            enable_thinking=bool(header["enable_thinking"]),
-            options=_options(header["options"]),
-            cache=CacheState(
-                arrays["tokens"],
-                arrays["k"],
-                arrays["v"],
-                dict(header["origin"]),
-                _image_runs(header.get("images", []), len(arrays["tokens"])),
-            ),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        with StoredArrays(path, _ENTRIES) as arrays:
+            header = _read_header(path, arrays)
+            if origin and (other := difference(header["origin"], origin, MODEL_FIELDS)):
+                raise _AsItIs(f"{path}: a conversation with another model: {other}")
+            unread = _too_large(arrays, origin, n_ctx)
+            return SavedConversation(
+                system=header["system"],
+                turns=[_turn(turn) for turn in header["turns"]],
+                enable_thinking=header["enable_thinking"],
+                options=_options(header["options"]),
+                cache=_no_cache(header["origin"]) if unread else _read_cache(arrays, header),
+                unread=unread,
+            )
+    except NotArrays as error:
+        raise _not_saved(path) from error
+    except _AsItIs as error:
+        raise ValueError(str(error)) from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise _damaged(path, error) from error
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    with path.open("rb") as stream:
-        if stream.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
-            raise _not_saved(path)
-        stream.seek(0)
-        try:
-            with np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in _ENTRIES if name in archive}
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, MemoryError) as error:
-            raise _damaged(path, error) from error
+class _AsItIs(Exception):  # noqa: N818 - becomes a ValueError
+    """A message that needs nothing in front."""
+
+
+def _read_header(path: Path, arrays: StoredArrays) -> dict[str, Any]:
     if _HEADER not in arrays:
-        raise _not_saved(path)
-    return arrays
+        raise NotArrays
+    if arrays.shape(_HEADER).n_bytes > _HEADER_BYTES:
+        raise ValueError(f"{_HEADER} has more than {_HEADER_BYTES} bytes")
+    text = bytes(arrays.read(_HEADER))
+    n_parts = sum(text.count(bytes([mark])) for mark in _STRUCTURE)
+    if n_parts > _MOST_PARTS:
+        raise ValueError(f"{_HEADER} has {n_parts} parts, at most {_MOST_PARTS} are read")
+    header = json.loads(text)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise NotArrays
+    if header.get("version") != VERSION:
+        raise _AsItIs(f"{path}: version {shown(header.get('version'))} of the format; this pytrimode reads {VERSION}")
+    for name, kinds in (
+        ("system", (str, type(None))),
+        ("turns", (list,)),
+        ("enable_thinking", (bool,)),
+        ("options", (dict,)),
+        ("origin", (dict,)),
+    ):
+        if not isinstance(header[name], kinds):
+            raise ValueError(f"{name} is of the type {type(header[name]).__name__}")
+    return header
 
 
-def _check_cache(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    for name, (dtype, n_dims) in _ENTRIES.items():
-        array = arrays[name]
-        if array.dtype != dtype or array.ndim != n_dims:
-            raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
-    k, v, n = arrays["k"], arrays["v"], len(arrays["tokens"])
-    if k.shape[:2] != v.shape[:2] or k.shape[1] != n:
-        raise ValueError(f"k is {list(k.shape)} and v is {list(v.shape)} for {n} tokens")
+def _too_large(arrays: StoredArrays, origin: Mapping[str, Any] | None, n_ctx: int | None) -> str:
+    """Return why this model cannot have the cache, from its sizes alone; "" where it may."""
+    if origin is None or n_ctx is None:
+        return ""
+    (n,), _ = arrays.shape("tokens")
+    if n > n_ctx:
+        return f"the state has {n} tokens, the context has {n_ctx}"
+    most = n * origin["n_layer"] * origin["kv_width"] * 4
+    for name in ("k", "v"):
+        if (n_bytes := arrays.shape(name).n_bytes) > most:
+            return f"{name} of {n} tokens has {n_bytes} bytes, at most {most} are this model's"
+    return ""
+
+
+def _no_cache(origin: Mapping[str, Any]) -> CacheState:
+    empty = np.empty((0, 0, 0), np.uint8)
+    return CacheState(np.empty(0, np.int32), empty, empty, origin)
+
+
+def _read_cache(arrays: StoredArrays, header: Mapping[str, Any]) -> CacheState:
+    (n,), k, v = arrays.shape("tokens").shape, arrays.shape("k").shape, arrays.shape("v").shape
+    if k[:2] != v[:2] or k[1] != n:
+        raise ValueError(f"k is {list(k)} and v is {list(v)} for {n} tokens")
+    images = _image_runs(header.get("images", []), n)
+    return CacheState(*(arrays.read(name) for name in ("tokens", "k", "v")), header["origin"], images)
+
+
+def _turn(saved: Any) -> dict[str, Any]:
+    if saved["role"] not in _ROLES:
+        raise ValueError(f"a turn has the role {saved['role']!r}")
+    return {"role": saved["role"], "content": _content(saved["content"])}
 
 
 def _content(saved: Any) -> Any:
     """Return a text, or a list of parts with text and images."""
+    if isinstance(saved, str):
+        return saved
     if not isinstance(saved, list):
-        return str(saved)
+        raise ValueError(f"a turn's content is of the type {type(saved).__name__}")
     parts: list[dict[str, Any]] = []
     for part in saved:
         if part["type"] == "text":
-            parts.append({"type": "text", "text": str(part["text"])})
+            if not isinstance(part["text"], str):
+                raise ValueError("a turn has a part without a text")
+            parts.append({"type": "text", "text": part["text"]})
         else:
             picture = from_image_url(part["image_url"])
             parts.append({"type": LOCAL, LOCAL: picture})
@@ -161,6 +212,10 @@ def _shown(turn: Mapping[str, Any]) -> Mapping[str, Any]:
 def _image_runs(saved: Any, n_tokens: int) -> tuple[ImageRun, ...]:
     runs = tuple(ImageRun(*run) for run in saved)
     for run in runs:
+        if not isinstance(run.key, str) or not all(type(n) is int for n in run if n is not run.key):
+            raise ValueError("images: each is a list of two numbers, a text and two numbers")
+        if run.n_rows > _MOST_IMAGE_ROWS:
+            raise ValueError(f"images: one has {run.n_rows} rows")
         if not (0 <= run.begin <= run.begin + run.n <= n_tokens and 0 <= run.first <= run.first + run.n <= run.n_rows):
             raise ValueError(f"images: rows {list(run)} of {n_tokens} tokens")
     return runs
@@ -179,11 +234,12 @@ def _plain(value: Any) -> dict[str, Any]:
     raise TypeError(f"a {type(value).__name__} cannot be saved")
 
 
-def _has_header(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+def _is_conversation(path: Path) -> bool:
+    try:
+        with StoredArrays(path, _ENTRIES) as arrays:
+            return _HEADER in arrays
+    except (OSError, ValueError):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return f"{_HEADER}.npy" in archive.namelist()
 
 
 def _not_saved(path: Path) -> ValueError:
@@ -191,4 +247,7 @@ def _not_saved(path: Path) -> ValueError:
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: truncated or damaged: {error or type(error).__name__}")
+    said = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    if isinstance(error, RecursionError):
+        said = "it is nested too deeply"
+    return ValueError(f"{path}: truncated or damaged: {said[:_SHOWN].encode('ascii', 'backslashreplace').decode()}")
