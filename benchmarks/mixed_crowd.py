@@ -62,7 +62,7 @@ def run(model: TriMode, prompts: Sequence[list[int]], crowd: Sequence[str], seco
     running: dict[int, int] = {}
 
     def begin(place: int) -> None:
-        running[engine.submit(prompts[place], channel=CHANNEL, **options[crowd[place]])] = place
+        running[engine.submit(prompts[place], options[crowd[place]], CHANNEL)] = place
 
     for place in range(len(crowd)):
         begin(place)

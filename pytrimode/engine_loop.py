@@ -143,7 +143,7 @@ class EngineLoop:
         channel: int = 0,
     ) -> int:
         images = self.images(options, cancellation)
-        return self.engine.submit(tokens, channel=channel, **options.engine, **images)
+        return self.engine.submit(tokens, options.engine, channel, **images)
 
     def reserve(self, n: int) -> None:
         """Take places for requests with callbacks, before their pictures are encoded; `free` gives them back.
@@ -170,7 +170,7 @@ class EngineLoop:
         `images`: see the method of that name, which may take long.
         """
         with self._lock:
-            request = self.engine.submit(tokens, channel=_CALLBACKS, **options.engine, **images)
+            request = self.engine.submit(tokens, options.engine, _CALLBACKS, **images)
             self._callbacks[request] = deliver
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve_callbacks, name="pytrimode", daemon=True)

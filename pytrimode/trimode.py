@@ -326,7 +326,7 @@ class TriMode(PromptedModel):
         """
         tokens, pictures = self.image_prompt(prompt, images)
         resolved = self.resolve(GenerationOptions(mode=AR, max_tokens=1), len(tokens), pictures)
-        self._loop.complete(tokens, replace(resolved, engine={**resolved.engine, "keep": True}))
+        self._loop.complete(tokens, replace(resolved, engine=resolved.engine.replace(keep=True)))
         return len(tokens)
 
     def clear_cache(self) -> None:

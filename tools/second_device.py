@@ -142,8 +142,8 @@ class Comparison:
             for mode in MODES:
                 same, ties = 0, 0
                 for prompt in prompts:
-                    options = {"mode": mode, "max_tokens": max_tokens, "block_length": 16}
-                    a, b = (e.wait_to_end(e.submit(prompt, **options)).tokens for e in (cpu, device))
+                    options = self.native.RequestOptions(mode=mode, max_tokens=max_tokens, block_length=16)
+                    a, b = (e.wait_to_end(e.submit(prompt, options)).tokens for e in (cpu, device))
                     same += a == b
                     ties += a != b and mode != "diffusion" and self.near_tie(cpu, prompt, a, b)
                 good = same >= SAME_ANSWERS * len(prompts) and (mode == "diffusion" or same + ties == len(prompts))
@@ -163,8 +163,9 @@ class Comparison:
         device, cpu = self.engine(self.whole), self.engine(CPU)
         same, ties = 0, 0
         for prompt in prompts:
+            options = self.native.RequestOptions(max_tokens=max_tokens, block_length=16)
             a, b = (
-                device.wait_to_end(device.submit(prompt, mode=mode, max_tokens=max_tokens, block_length=16)).tokens
+                device.wait_to_end(device.submit(prompt, options.replace(mode=mode))).tokens
                 for mode in ("ar", "self-spec")
             )
             same += a == b
@@ -196,10 +197,12 @@ class Comparison:
         for mode in MODES:
             for temperature, most in ((0.0, GREEDY_BYTES), (0.8, GREEDY_BYTES + SAMPLED_BYTES)):
                 engine = self.engine(self.whole)
-                options = {"mode": mode, "temperature": temperature, "block_length": 16, "ignore_eos": True}
-                engine.wait_to_end(engine.submit(prompt, max_tokens=1, **options))
+                options = self.native.RequestOptions(
+                    mode=mode, temperature=temperature, block_length=16, ignore_eos=True, max_tokens=1
+                )
+                engine.wait_to_end(engine.submit(prompt, options))
                 before = engine.times
-                engine.wait_to_end(engine.submit(prompt, max_tokens=64, **options))
+                engine.wait_to_end(engine.submit(prompt, options.replace(max_tokens=64)))
                 spent = {k: v - before[k] for k, v in engine.times.items()}
                 up, down = (spent[k] / spent["rows"] for k in ("bytes_in", "bytes_out"))
                 text = f"{up:.0f} in, {down:.0f} out, {spent['graphs']:.0f} graphs built"

@@ -25,6 +25,7 @@ namespace trimode {
 namespace {
 
 using FloatArray = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Result = nb::ndarray<nb::numpy, float, nb::ndim<3>>;
 using RowTuple = std::tuple<int, int, int, int>;  // sequence, seen, begin, end
 
 const AttentionKernel & kernel_named(const std::string & name) {
@@ -66,7 +67,7 @@ class AttentionProbe {
         ggml_backend_tensor_set(v_, v.data(), 0, v.size());
     }
 
-    nb::object run(FloatArray q, const std::vector<std::vector<int>> & pages, const std::vector<RowTuple> & rows) {
+    Result run(FloatArray q, const std::vector<std::vector<int>> & pages, const std::vector<RowTuple> & rows) {
         check(q, rows.size());
         std::vector<AttentionRow> views;
         for (const auto & [sequence, seen, begin, end] : rows) {
@@ -89,7 +90,7 @@ class AttentionProbe {
     }
 
     // ggml's, of rows that see the first `seen` cells each.
-    nb::object run_ggml(FloatArray q, const std::vector<int> & seen, bool flash) {
+    Result run_ggml(FloatArray q, const std::vector<int> & seen, bool flash) {
         check(q, seen.size());
         const int64_t n = k_->ne[1];
         if (std::any_of(seen.begin(), seen.end(), [&](int count) { return count < 1 || count > n; })) {
@@ -145,7 +146,7 @@ class AttentionProbe {
     }
 
     template <typename Build>
-    nb::object compute(const FloatArray & q, Build build) {
+    Result compute(const FloatArray & q, Build build) {
         ggml_context_ptr context(ggml_init({32 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
         ggml_tensor * input =
             ggml_new_tensor_3d(context.get(), GGML_TYPE_F32, shape_.head_dim, shape_.n_head, q.shape(0));
@@ -164,8 +165,7 @@ class AttentionProbe {
         auto * result = new std::vector<float>(ggml_nelements(out));
         ggml_backend_tensor_get(out, result->data(), 0, ggml_nbytes(out));
         nb::capsule owner(result, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
-        return nb::cast(
-            nb::ndarray<nb::numpy, float, nb::ndim<3>>(result->data(), {q.shape(0), q.shape(1), q.shape(2)}, owner));
+        return Result(result->data(), {q.shape(0), q.shape(1), q.shape(2)}, owner);
     }
 
     AttentionShape shape_;
@@ -185,20 +185,35 @@ class AttentionProbe {
 
 void bind_attention(nb::module_ & m) {
     using namespace trimode;
-    m.def("attention_kernels", [] {
-        std::vector<std::string> names;
-        for (const AttentionKernel * kernel : attention_kernels()) {
-            names.emplace_back(kernel->name);
-        }
-        return names;
-    });
-    m.def("attention_kernel", [] { return std::string(attention_kernel().name); });
-    nb::class_<AttentionProbe>(m, "AttentionProbe")
+    m.def(
+        "attention_kernels",
+        [] {
+            std::vector<std::string> names;
+            for (const AttentionKernel * kernel : attention_kernels()) {
+                names.emplace_back(kernel->name);
+            }
+            return names;
+        },
+        "List the instruction sets of the CPU's attention that this machine has, the fastest first.");
+    m.def(
+        "attention_kernel", [] { return std::string(attention_kernel().name); },
+        "Return the one in use: the fastest, or the one that $PYTRIMODE_ATTENTION names. Raises RuntimeError for "
+        "another name.");
+    nb::class_<AttentionProbe>(m, "AttentionProbe",
+                               "One layer's keys and values, and attention over them: `native/attention/`, and ggml's "
+                               "to compare with.")
         .def(nb::init<nb::bytes, nb::bytes, const std::string &, const std::string &, int, int, int, int,
                       const std::string &>(),
              "k"_a, "v"_a, nb::kw_only(), "type_k"_a, "type_v"_a, "n_head"_a, "n_head_kv"_a, "head_dim"_a,
-             "n_threads"_a = 1, "kernel"_a = "")
-        .def("run", &AttentionProbe::run, "q"_a, "pages"_a, "rows"_a)
-        .def("run_ggml", &AttentionProbe::run_ggml, "q"_a, "seen"_a, nb::kw_only(), "flash"_a = true)
-        .def_prop_ro("seconds", &AttentionProbe::seconds);
+             "n_threads"_a = 1, "kernel"_a = "",
+             "`k`, `v`: cells of n_head_kv * head_dim values in their type. `kernel`: one of `attention_kernels()`.\n\n"
+             "Raises ValueError for a kernel that is not there and for `k` and `v` of different numbers of cells.")
+        .def("run", &AttentionProbe::run, "q"_a, "pages"_a, "rows"_a,
+             "Attention of q [rows, n_head, head_dim]; the result has its shape.\n\n"
+             "`pages`: of each sequence, pages of 64 cells. `rows`: which sequence a row belongs to, and that it sees "
+             "the cells [0, seen) and [begin, end) of it. Rows of a sequence stand together.")
+        .def("run_ggml", &AttentionProbe::run_ggml, "q"_a, "seen"_a, nb::kw_only(), "flash"_a = true,
+             "ggml's, of rows that see the first `seen` cells each. `flash=False`: by products, with V taken as if it "
+             "had been stored transposed, as llama.cpp does then: the values are others, the work is the same.")
+        .def_prop_ro("seconds", &AttentionProbe::seconds, "What the last run took.");
 }

@@ -67,6 +67,7 @@ nb::list backends() {
 }  // namespace
 
 void bind_devices(nb::module_ & m) {
-    m.def("devices", &devices);
-    m.def("backends", &backends);
+    m.def("devices", &devices, nb::sig("def devices() -> list[Device]"), "List the devices that ggml found.");
+    m.def("backends", &backends, nb::sig("def backends() -> list[Backend]"),
+          "List the backends that libllama was built with.");
 }

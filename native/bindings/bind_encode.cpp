@@ -81,11 +81,13 @@ void bind_encode(nb::module_ & m) {
             PyErr_SetString(PyExc_ValueError, e.what());
         }
     });
-    m.def("encode", &encode, "src"_a, "src_type"_a, "dst_type"_a, "n_cols"_a, "n_threads"_a, "imatrix"_a = nb::none(),
-          nb::sig("def encode(src: object, src_type: str, dst_type: str, n_cols: int, n_threads: int, "
-                  "imatrix: object | None = None) -> bytes"),
-          "Encode rows of weights with ggml's own quantizers.\n\n"
-          "src: a contiguous buffer of rows of n_cols elements of src_type. imatrix: the importance of each column, "
-          "n_cols float32. Returns the rows in dst_type.\nn_threads 0: all cores. Raises ValueError with the element's "
-          "index for NaN or infinite weights, and for weights too large for dst_type.");
+    m.def(
+        "encode", &encode, "src"_a, "src_type"_a, "dst_type"_a, "n_cols"_a, "n_threads"_a, "imatrix"_a = nb::none(),
+        nb::sig("def encode(src: object, src_type: str, dst_type: str, n_cols: int, n_threads: int, "
+                "imatrix: object | None = None) -> bytes"),
+        "Encode rows of weights with ggml's own quantizers.\n\n"
+        "`src`: a contiguous buffer of rows of n_cols elements of src_type. `imatrix`: the importance of each column, "
+        "n_cols float32. `n_threads` 0: all cores.\n\n"
+        "Raises ValueError with the element's index for NaN or infinite weights and for weights too large for "
+        "dst_type, and for types and row lengths that do not go together.");
 }

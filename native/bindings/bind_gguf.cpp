@@ -22,5 +22,8 @@ void bind_gguf(nb::module_ & m) {
             const ggml_type type = static_cast<ggml_type>(number);
             return std::make_tuple(std::string(ggml_type_name(type)), ggml_blck_size(type), ggml_type_size(type));
         },
-        "number"_a);
+        "number"_a,
+        "Return name, elements per block and bytes per block of a tensor type (enum ggml_type). Raises ValueError "
+        "without "
+        "one.");
 }

@@ -44,11 +44,21 @@ nb::list memory(const std::string & path, const std::optional<std::string> & lor
     return result;
 }
 
+constexpr const char * SIGNATURE =
+    "def plan_memory(path: str, *, lora_path: str | None = None, n_gpu_layers: int = 0, n_ctx: int, "
+    "n_parallel: int = 1, n_batch: int = 512, type_k: str = 'f16', type_v: str = 'f16', flash_attn: bool = True, "
+    "devices: collections.abc.Sequence[str] = [], split_mode: str = 'layer', main_gpu: int = 0, "
+    "tensor_split: collections.abc.Sequence[float] = []) -> list[DeviceMemory]";
+
+constexpr const char * ABOUT =
+    "Estimate what the engine would take, the CPU last; nothing is loaded. See `native/engine/plan_memory.h`.\n\n"
+    "Raises as `Model` and `Engine` do.";
+
 }  // namespace
 
 void bind_plan(nb::module_ & m) {
     m.def("plan_memory", &memory, "path"_a, nb::kw_only(), "lora_path"_a = nb::none(), "n_gpu_layers"_a = 0, "n_ctx"_a,
           "n_parallel"_a = 1, "n_batch"_a = 512, "type_k"_a = "f16", "type_v"_a = "f16", "flash_attn"_a = true,
           "devices"_a = std::vector<std::string>{}, "split_mode"_a = "layer", "main_gpu"_a = 0,
-          "tensor_split"_a = std::vector<float>{});
+          "tensor_split"_a = std::vector<float>{}, nb::sig(SIGNATURE), ABOUT);
 }

@@ -9,8 +9,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "ggml-alloc.h"
-#include "ggml-backend.h"
+#include "ggml-cpp.h"
 #include "ggml-cpu.h"
 #include "products/products.h"
 #include "weights/encode.h"
@@ -110,43 +109,36 @@ class GgmlProduct {
             throw std::invalid_argument("not " + std::to_string(n_out) + " rows of " + std::to_string(n_in));
         }
         const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
-            ggml_backend_dev_backend_reg(ggml_backend_get_device(backend_)), "ggml_backend_set_n_threads"));
-        set_threads(backend_, 1);
-        context_ = ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc=*/true});
-        weight_ = ggml_new_tensor_2d(context_, type, n_in, n_out);
-        buffer_ = ggml_backend_alloc_ctx_tensors_from_buft(context_, buffer_type(repack));
+            ggml_backend_dev_backend_reg(ggml_backend_get_device(backend_.get())), "ggml_backend_set_n_threads"));
+        set_threads(backend_.get(), 1);
+        context_.reset(ggml_init({ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+        weight_ = ggml_new_tensor_2d(context_.get(), type, n_in, n_out);
+        buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(context_.get(), buffer_type(repack)));
         ggml_backend_tensor_set(weight_, data.c_str(), 0, data.size());
     }
-    ~GgmlProduct() {
-        ggml_backend_buffer_free(buffer_);
-        ggml_free(context_);
-        ggml_backend_free(backend_);
-    }
-    GgmlProduct(const GgmlProduct &) = delete;
 
-    bool is_repacked() const { return ggml_backend_buffer_get_type(buffer_) != ggml_backend_cpu_buffer_type(); }
+    bool is_repacked() const { return ggml_backend_buffer_get_type(buffer_.get()) != ggml_backend_cpu_buffer_type(); }
 
     Output multiply(const Rows & x) const {
         check_columns(x, weight_->ne[0]);
-        ggml_context * context = ggml_init({ggml_tensor_overhead() * 4 + ggml_graph_overhead(), nullptr, true});
-        ggml_tensor * in = ggml_new_tensor_2d(context, GGML_TYPE_F32, weight_->ne[0], x.shape(0));
-        ggml_tensor * product = ggml_mul_mat(context, weight_, in);
-        ggml_cgraph * graph = ggml_new_graph(context);
+        const ggml_context_ptr context(
+            ggml_init({ggml_tensor_overhead() * 4 + ggml_graph_overhead(), nullptr, /*no_alloc=*/true}));
+        ggml_tensor * in = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, weight_->ne[0], x.shape(0));
+        ggml_tensor * product = ggml_mul_mat(context.get(), weight_, in);
+        ggml_cgraph * graph = ggml_new_graph(context.get());
         ggml_build_forward_expand(graph, product);
-        ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(context, backend_);
+        const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend_.get()));
         ggml_backend_tensor_set(in, x.data(), 0, ggml_nbytes(in));
-        ggml_backend_graph_compute(backend_, graph);
+        ggml_backend_graph_compute(backend_.get(), graph);
         Output out = new_output(x.shape(0), weight_->ne[1]);
         ggml_backend_tensor_get(product, out.data(), 0, ggml_nbytes(product));
-        ggml_backend_buffer_free(buffer);
-        ggml_free(context);
         return out;
     }
 
   private:
     // ggml's extra buffer type that takes products of this weight; AMX apart, which some compilers break.
     ggml_backend_buffer_type_t buffer_type(bool repack) const {
-        ggml_backend_dev_t device = ggml_backend_get_device(backend_);
+        ggml_backend_dev_t device = ggml_backend_get_device(backend_.get());
         const auto get = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(
             ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts"));
         for (ggml_backend_buffer_type_t * b = repack && get ? get(device) : nullptr; b && *b; ++b) {
@@ -158,50 +150,60 @@ class GgmlProduct {
     }
 
     bool supported(ggml_backend_buffer_type_t type) const {
-        ggml_backend_buffer_t probe = ggml_backend_buft_alloc_buffer(type, 0);
-        ggml_context * context = ggml_init({ggml_tensor_overhead() * 4, nullptr, true});
-        ggml_tensor * w = ggml_new_tensor_2d(context, weight_->type, weight_->ne[0], weight_->ne[1]);
-        w->buffer = probe;
-        ggml_tensor * x = ggml_new_tensor_2d(context, GGML_TYPE_F32, weight_->ne[0], 1);
-        const bool found = ggml_backend_dev_supports_op(ggml_backend_get_device(backend_), ggml_mul_mat(context, w, x));
-        ggml_free(context);
-        ggml_backend_buffer_free(probe);
-        return found;
+        const ggml_backend_buffer_ptr probe(ggml_backend_buft_alloc_buffer(type, 0));
+        const ggml_context_ptr context(ggml_init({ggml_tensor_overhead() * 4, nullptr, /*no_alloc=*/true}));
+        ggml_tensor * w = ggml_new_tensor_2d(context.get(), weight_->type, weight_->ne[0], weight_->ne[1]);
+        w->buffer = probe.get();
+        ggml_tensor * x = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, weight_->ne[0], 1);
+        return ggml_backend_dev_supports_op(ggml_backend_get_device(backend_.get()), ggml_mul_mat(context.get(), w, x));
     }
 
-    ggml_backend_t backend_;
-    ggml_context * context_ = nullptr;
+    ggml_backend_ptr backend_;
+    ggml_context_ptr context_;
+    ggml_backend_buffer_ptr buffer_;
     ggml_tensor * weight_ = nullptr;
-    ggml_backend_buffer_t buffer_ = nullptr;
 };
 
 }  // namespace
 
 void bind_products(nb::module_ & m) {
-    m.def("product_kernels", [] {
-        std::vector<std::string> names;
-        for (const Kernels * set : available()) {
-            names.emplace_back(set->name);
-        }
-        return names;
-    });
-    m.def("product_kernels_in_use", []() -> std::optional<std::string> {
-        return in_use() ? std::optional<std::string>(in_use()->name) : std::nullopt;
-    });
+    m.def(
+        "product_kernels",
+        [] {
+            std::vector<std::string> names;
+            for (const Kernels * set : available()) {
+                names.emplace_back(set->name);
+            }
+            return names;
+        },
+        "List the sets of CPU kernels that this machine can run, best first, \"plain\" last. See `native/products/`.");
+    m.def(
+        "product_kernels_in_use",
+        []() -> std::optional<std::string> {
+            return in_use() ? std::optional<std::string>(in_use()->name) : std::nullopt;
+        },
+        "Return the best set, or the one that $PYTRIMODE_PRODUCTS names; None: ggml multiplies. Raises ValueError for "
+        "an unknown "
+        "name.");
     m.def("has_product", nb::overload_cast<const std::string &, int64_t, int64_t>(&has_product), "type"_a, "n_in"_a,
-          "n_out"_a);
-    nb::class_<PackedWeight>(m, "PackedWeight")
+          "n_out"_a, "Whether weights of a type and shape have a product of our own.");
+    nb::class_<PackedWeight>(m, "PackedWeight",
+                             "Weights [n_out, n_in] as our products take them, from rows as ggml stores them.")
         .def(
             "__init__",
             [](PackedWeight * self, const std::string & type, const nb::bytes & data, int64_t n_in, int64_t n_out) {
                 new (self) PackedWeight(pack(type, data, n_in, n_out));
             },
             "type"_a, "data"_a, "n_in"_a, "n_out"_a)
-        .def_prop_ro("n_bytes", &PackedWeight::bytes)
-        .def("multiply", &multiply, "x"_a, "kernels"_a, "piece"_a = 0);
-    nb::class_<GgmlProduct>(m, "GgmlProduct")
+        .def_prop_ro("n_bytes", &PackedWeight::bytes, "Bytes in memory.")
+        .def("multiply", &multiply, "x"_a, "kernels"_a, "piece"_a = 0,
+             "Multiply rows [n, n_in] with the weights: [n, n_out], in one thread, `piece` tiles of 16 outputs at "
+             "once.");
+    nb::class_<GgmlProduct>(m, "GgmlProduct",
+                            "The same product by ggml, in one thread too; `repack`: in ggml's own layout where it has "
+                            "one.")
         .def(nb::init<const std::string &, const nb::bytes &, int64_t, int64_t, bool>(), "type"_a, "data"_a, "n_in"_a,
              "n_out"_a, "repack"_a)
-        .def_prop_ro("is_repacked", &GgmlProduct::is_repacked)
-        .def("multiply", &GgmlProduct::multiply, "x"_a);
+        .def_prop_ro("is_repacked", &GgmlProduct::is_repacked, "Whether ggml's own layout is used.")
+        .def("multiply", &GgmlProduct::multiply, "x"_a, "Rows [n, n_in] times the weights: [n, n_out].");
 }

@@ -26,8 +26,11 @@ void bind_quantize(nb::module_ & m) {
         "src"_a, "dst"_a, nb::kw_only(), "ftype"_a, "output_tensor_type"_a = "", "token_embedding_type"_a = "",
         "quantize_output_tensor"_a = true, "pure"_a = false,
         "tensor_types"_a = std::vector<std::pair<std::string, std::string>>(),
-        "imatrix"_a = std::vector<std::pair<std::string, int64_t>>());
+        "imatrix"_a = std::vector<std::pair<std::string, int64_t>>(),
+        "Quantize a GGUF file as libllama does (`native/weights/quantize_file.h`). Raises RuntimeError with its "
+        "reason, ValueError for an unknown type.");
     m.def(
         "requires_imatrix",
-        [](const std::string & type) { return ggml_quantize_requires_imatrix(encode_type_from_name(type)); }, "type"_a);
+        [](const std::string & type) { return ggml_quantize_requires_imatrix(encode_type_from_name(type)); }, "type"_a,
+        "Whether ggml cannot quantize to the type without an importance matrix.");
 }

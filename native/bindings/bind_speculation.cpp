@@ -1,4 +1,4 @@
-// The choice of the draft length, for tests and for whoever wants to study it. Documented in pytrimode/_native.pyi.
+// The choice of the draft length, for tests and for whoever wants to study it.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
@@ -12,6 +12,8 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using namespace trimode;
 
+namespace {
+
 std::vector<std::pair<double, double>> cost_table(const PassCost & cost) {
     std::vector<std::pair<double, double>> table;
     for (const PassCost::Point & point : cost.table()) {
@@ -20,60 +22,89 @@ std::vector<std::pair<double, double>> cost_table(const PassCost & cost) {
     return table;
 }
 
-void bind_speculation(nb::module_ & m) {
-    nb::class_<ThreadChoice>(m, "ThreadChoice")
-        .def(nb::init<int, bool>(), "n_threads"_a, "measured"_a)
-        .def("choose", &ThreadChoice::choose, "rows"_a)
-        .def("observe", &ThreadChoice::observe, "rows"_a, "seconds"_a)
-        .def("trying", &ThreadChoice::trying, "rows"_a);
-    nb::class_<PassCost>(m, "PassCost")
+Cycle choose(DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
+             const std::string & fusing) {
+    return self.choose(acceptance, {rows, tokens}, {0, parse_fusing(fusing)});
+}
+
+Cycle best(const DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
+           const std::string & fusing) {
+    return self.best(acceptance, {rows, tokens}, {0, parse_fusing(fusing)});
+}
+
+std::vector<std::pair<int, int>> branches(const DraftLength & self, const Acceptance & acceptance, int length,
+                                          int n_draft, int first, double rows, double tokens) {
+    std::vector<std::pair<int, int>> found;
+    for (const Branch & b : self.branches({length, true}, n_draft, first, acceptance, {rows, tokens})) {
+        found.emplace_back(b.after, b.width);
+    }
+    return found;
+}
+
+void bind_estimates(nb::module_ & m) {
+    nb::class_<ThreadChoice>(m, "ThreadChoice",
+                             "Whether one thread is as fast as all (`native/engine/thread_choice.h`); for tests.")
+        .def(nb::init<int, bool>(), "n_threads"_a, "measured"_a, "`measured`: choose; else it is always `n_threads`.")
+        .def("choose", &ThreadChoice::choose, "rows"_a, "Threads for a pass.")
+        .def("observe", &ThreadChoice::observe, "rows"_a, "seconds"_a, "Learn that the pass took so long.")
+        .def("trying", &ThreadChoice::trying, "rows"_a,
+             "Whether the number is not the choice, to see how long a pass takes.");
+    nb::class_<PassCost>(m, "PassCost",
+                         "Seconds of a pass by its number of rows, learned from passes. See "
+                         "`native/speculation/pass_cost.h`.")
         .def(nb::init<>())
-        .def("observe", &PassCost::observe, "rows"_a, "seconds"_a)
-        .def("seconds", &PassCost::seconds, "rows"_a)
-        .def("table", &cost_table);
-    nb::class_<Acceptance>(m, "Acceptance")
-        .def(nb::init<std::vector<double>, double>(), "prior"_a, "memory"_a)
-        .def_static("published", &Acceptance::published)
-        .def("observe", &Acceptance::observe, "drafted"_a, "accepted"_a, "uncounted"_a = 0)
-        .def_prop_ro("rates", &Acceptance::rates)
-        .def("tokens", &Acceptance::tokens, "length"_a, "first"_a = 0);
-    nb::class_<Cycle>(m, "Cycle").def_ro("length", &Cycle::length).def_ro("fused", &Cycle::fused);
-    nb::class_<DraftLength>(m, "DraftLength")
+        .def("observe", &PassCost::observe, "rows"_a, "seconds"_a, "Learn that a pass took so long.")
+        .def("seconds", &PassCost::seconds, "rows"_a, "Estimated seconds of a pass; 0 before the first observation.")
+        .def("table", &cost_table, "Rows that were seen and their seconds, ascending.");
+    nb::class_<Acceptance>(m, "Acceptance",
+                           "How often drafts are accepted, by position. See `native/speculation/acceptance.h`.")
+        .def(nb::init<std::vector<double>, double>(), "prior"_a, "memory"_a,
+             "Start from a prior. Raises ValueError for an empty one, a rate outside 0 to 1 and a memory that is not "
+             "positive.")
+        .def_static("published", &Acceptance::published, "Return the rates of the 8B model's card.")
+        .def("observe", &Acceptance::observe, "drafted"_a, "accepted"_a, "uncounted"_a = 0,
+             "Learn from a cycle; the first `uncounted` of the accepted drafts say nothing about the rates.")
+        .def_prop_ro("rates", &Acceptance::rates, "Of each position, where all drafts before it were accepted.")
+        .def("tokens", &Acceptance::tokens, "length"_a, "first"_a = 0,
+             "Estimate the tokens of a cycle with a block of `length`; `first`: drafts before its own that proved "
+             "right.");
+    nb::class_<Cycle>(m, "Cycle", "How self-speculation goes on. See `native/speculation/cycle.h`.")
+        .def_ro("length", &Cycle::length, "Rows of a block, or masks of a group; 1: nothing is drafted.")
+        .def_ro("fused", &Cycle::fused, "Whether one pass verifies and drafts.");
+}
+
+}  // namespace
+
+void bind_speculation(nb::module_ & m) {
+    bind_estimates(m);
+    nb::class_<DraftLength>(m, "DraftLength",
+                            "Chooses the block length of self-speculation, and whether it is fused. See "
+                            "`native/speculation/draft_length.h`.\n\n"
+                            "`other_rows`, `other_tokens`: what the other requests bring to an average pass. `fusing`: "
+                            "\"never\", \"always\" or \"measured\".")
         .def(
             "__init__",
             [](DraftLength * self, int max_length, std::optional<std::vector<double>> prior) {
                 new (self) DraftLength(max_length, prior ? *prior : Acceptance::published());
             },
-            "max_length"_a, "prior"_a = nb::none())
-        .def("new_request", &DraftLength::new_request)
-        .def(
-            "choose",
-            [](DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
-               const std::string & fusing) {
-                return self.choose(acceptance, {rows, tokens}, {0, parse_fusing(fusing)});
-            },
-            "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never")
-        .def(
-            "best",
-            [](const DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
-               const std::string & fusing) { return self.best(acceptance, {rows, tokens}, {0, parse_fusing(fusing)}); },
-            "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never")
-        .def(
-            "branches",
-            [](const DraftLength & self, const Acceptance & acceptance, int length, int n_draft, int first, double rows,
-               double tokens) {
-                std::vector<std::pair<int, int>> found;
-                for (const Branch & b : self.branches({length, true}, n_draft, first, acceptance, {rows, tokens})) {
-                    found.emplace_back(b.after, b.width);
-                }
-                return found;
-            },
-            "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0, "other_tokens"_a = 0.0)
-        .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true)
-        .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0)
-        .def("observe_rejection", &DraftLength::observe_rejection, "predicted"_a)
-        .def_prop_ro("after_rejection", &DraftLength::after_rejection)
-        .def_prop_ro("acceptance", &DraftLength::acceptance, nb::rv_policy::reference_internal)
-        .def_prop_ro("cost", &DraftLength::cost, nb::rv_policy::reference_internal)
-        .def_prop_ro("lengths", &DraftLength::lengths);
+            "max_length"_a, "prior"_a = nb::none(), "`prior`: rates to begin with; None: the published ones.")
+        .def("new_request", &DraftLength::new_request,
+             "Return what a request starts from: the rates of those before it.")
+        .def("choose", &choose, "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never",
+             "Choose the next cycle: mostly the best one, now and then a trial.")
+        .def("best", &best, "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never",
+             "Return the cycle with the most expected tokens per second.")
+        .def("branches", &branches, "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0,
+             "other_tokens"_a = 0.0, "List the groups of a verification: behind how many drafts, and how wide.")
+        .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true,
+             "Learn that a pass took so long; `chosen`: it served a cycle that `choose` chose.")
+        .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0,
+             "Learn from a cycle, as `Acceptance.observe` does.")
+        .def("observe_rejection", &DraftLength::observe_rejection, "predicted"_a,
+             "Learn whether the first mask behind a rejected draft predicted the target's token.")
+        .def_prop_ro("after_rejection", &DraftLength::after_rejection,
+                     "How often the first mask behind a rejected draft predicts the target's token.")
+        .def_prop_ro("acceptance", &DraftLength::acceptance, nb::rv_policy::reference_internal, "Of all requests.")
+        .def_prop_ro("cost", &DraftLength::cost, nb::rv_policy::reference_internal, "Of passes, by rows.")
+        .def_prop_ro("lengths", &DraftLength::lengths, "Block lengths to choose from, ascending.");
 }

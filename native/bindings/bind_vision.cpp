@@ -9,7 +9,6 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include "engine/engine.h"
 #include "vision/tower.h"
 
 namespace nb = nanobind;
@@ -21,7 +20,6 @@ namespace {
 constexpr auto SIGNAL_INTERVAL = std::chrono::milliseconds(20);
 
 using Picture = nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
-using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float>;
 
 // Set by any thread; ends an encoding that looks at it.
@@ -74,40 +72,11 @@ Floats pixels(const Tower & tower, const Picture & picture, int max_side) {
                  {3, size_t(grid.rows) * CELL_PIXELS, size_t(grid.columns) * CELL_PIXELS});
 }
 
-nb::list image_runs(Engine & engine, const std::vector<llama_token> & tokens) {
-    nb::list runs;
-    for (const ImageRows::Run & run : engine.images().rows().runs(tokens)) {
-        runs.append(nb::make_tuple(run.begin, run.n, run.key, run.first, run.n_rows));
-    }
-    return runs;
-}
-
-void bind_images(nb::module_ & m) {
-    auto image = nb::borrow<nb::class_<ImageHandle>>(m.attr("Image"));
-    image.def_prop_ro("key", [](const ImageHandle & image) { return image.ids->key; });
-    image.def_prop_ro("first", [](const ImageHandle & image) { return image.ids->first; });
-    image.def_prop_ro("n_rows", [](const ImageHandle & image) { return image.ids->n; });
-    image.def_prop_ro(
-        "n_bytes", [](const ImageHandle & image) { return image.vectors ? image.vectors->size() * sizeof(float) : 0; });
-    auto engine = nb::borrow<nb::class_<Engine>>(m.attr("Engine"));
-    engine.def(
-        "add_image",
-        [](Engine & engine, const std::string & key, const Rows & rows) {
-            const nb::gil_scoped_release release;
-            return engine.images().add(key, ImageVectors(rows.data(), rows.data() + rows.size()));
-        },
-        "key"_a, "rows"_a);
-    engine.def(
-        "add_image",
-        [](Engine & engine, const std::string & key, int n_rows) { return engine.images().add(key, n_rows); }, "key"_a,
-        "n_rows"_a, nb::call_guard<nb::gil_scoped_release>());
-    engine.def("image_runs", &image_runs, "tokens"_a);
-}
-
 }  // namespace
 
 void bind_vision(nb::module_ & m) {
-    nb::exception<Cancelled>(m, "VisionCancelledError", PyExc_RuntimeError);
+    nb::exception<Cancelled>(m, "VisionCancelledError", PyExc_RuntimeError).attr("__doc__") =
+        "The encoding of an image was cancelled.";
     m.attr("VISION_CELL_PIXELS") = static_cast<int>(CELL_PIXELS);
     m.def(
         "vision_grid",
@@ -115,10 +84,12 @@ void bind_vision(nb::module_ & m) {
             const CellGrid grid = cell_grid(width, height, max_side);
             return std::tuple(grid.columns, grid.rows);
         },
-        "width"_a, "height"_a, "max_side"_a);
-    bind_images(m);
-    nb::class_<Abort>(m, "VisionAbort").def(nb::init<>()).def("set", [](Abort & abort) { abort.wanted = true; });
-    nb::class_<Tower>(m, "Tower")
+        "width"_a, "height"_a, "max_side"_a,
+        "Columns and rows of cells of a picture whose longest side keeps `max_side` pixels.");
+    nb::class_<Abort>(m, "VisionAbort", "Ends an encoding from another thread.")
+        .def(nb::init<>())
+        .def("set", [](Abort & abort) { abort.wanted = true; }, "End it, within a node of the graph on the CPU.");
+    nb::class_<Tower>(m, "Tower", "The vision tower of an mmproj file (`native/vision/`).")
         .def(
             "__init__",
             [](Tower * self, const std::string & path, int n_threads, const std::string & device, bool exact,
@@ -126,13 +97,24 @@ void bind_vision(nb::module_ & m) {
                 const nb::gil_scoped_release release;
                 new (self) Tower(path, {n_threads, device, exact, no_alloc});
             },
-            "path"_a, nb::kw_only(), "n_threads"_a = 0, "device"_a = "", "exact"_a = true, "no_alloc"_a = false)
-        .def_prop_ro("n_embd", [](const Tower & tower) { return tower.hparams().n_embd_text; })
-        .def_prop_ro("largest_side", &Tower::largest_side)
-        .def_prop_ro("weight_bytes", &Tower::weight_bytes)
-        .def_prop_ro("compute_bytes", &Tower::compute_bytes)
-        .def_prop_ro("device", &Tower::device_name)
-        .def("planned_compute_bytes", &Tower::planned_compute_bytes, "max_side"_a)
-        .def("pixels", &pixels, "picture"_a, "max_side"_a)
-        .def("encode", &encode, "picture"_a, "max_side"_a, "abort"_a.none() = nb::none());
+            "path"_a, nb::kw_only(), "n_threads"_a = 0, "device"_a = "", "exact"_a = true, "no_alloc"_a = false,
+            "`device`: a name of `devices`, \"\": the CPU. `exact`: keys and values of the CPU's attention in F32, "
+            "else "
+            "F16 as on devices. `no_alloc`: only to plan the memory.\n\n"
+            "Raises RuntimeError that names key or tensor for a file that is damaged or none.")
+        .def_prop_ro(
+            "n_embd", [](const Tower & tower) { return tower.hparams().n_embd_text; }, "Width of a row.")
+        .def_prop_ro("largest_side", &Tower::largest_side, "Pixels, a multiple of 28.")
+        .def_prop_ro("weight_bytes", &Tower::weight_bytes, "Bytes of the weights.")
+        .def_prop_ro("compute_bytes", &Tower::compute_bytes,
+                     "Bytes of the buffer that the largest picture so far needed.")
+        .def_prop_ro("device", &Tower::device_name, "\"CPU\" or the device's name.")
+        .def("planned_compute_bytes", &Tower::planned_compute_bytes, "max_side"_a,
+             "Bytes of the buffer for a picture of the largest size.")
+        .def("pixels", &pixels, "picture"_a, "max_side"_a,
+             "Return what the tower reads of uint8 RGB pixels [height, width, 3]: [3, rows * 28, columns * 28].")
+        .def("encode", &encode, "picture"_a, "max_side"_a, "abort"_a.none() = nb::none(),
+             "Rows [cells, n_embd] of uint8 RGB pixels [height, width, 3]. The GIL is released; one at a time.\n\n"
+             "Raises VisionCancelledError, ValueError for sides out of range, RuntimeError where memory is missing, "
+             "KeyboardInterrupt.");
 }

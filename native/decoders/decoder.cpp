@@ -11,29 +11,6 @@
 
 namespace trimode {
 
-Mode parse_mode(const std::string & name) {
-    if (name == "ar") {
-        return Mode::ar;
-    }
-    if (name == "diffusion") {
-        return Mode::diffusion;
-    }
-    if (name == "self-spec") {
-        return Mode::self_spec;
-    }
-    throw std::invalid_argument("unknown mode \"" + name + "\"; modes: ar, diffusion, self-spec");
-}
-
-Reveal parse_reveal(const std::string & name) {
-    if (name == "confidence") {
-        return Reveal::confidence;
-    }
-    if (name == "leftmost") {
-        return Reveal::leftmost;
-    }
-    throw std::invalid_argument("unknown reveal order \"" + name + "\"; orders: confidence, leftmost");
-}
-
 std::unique_ptr<Decoder> make_decoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler,
                                       int n_batch) {
     switch (request.options.mode) {

@@ -22,6 +22,8 @@ enum class Reveal { confidence, leftmost };
 // By name ("ar", "diffusion", "self-spec"; "confidence", "leftmost"); std::invalid_argument for anything else.
 Mode parse_mode(const std::string & name);
 Reveal parse_reveal(const std::string & name);
+const char * name_of(Mode mode);
+const char * name_of(Reveal reveal);
 
 struct RequestOptions {
     Mode mode = Mode::self_spec;
@@ -69,6 +71,7 @@ struct Stats {
 };
 
 enum class Finish { none, stop, length, loop, cancelled, failed };
+const char * name_of(Finish finish);  // none: ""
 
 struct Request {
     int64_t id = 0;

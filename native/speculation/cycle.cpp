@@ -1,20 +1,17 @@
 #include "speculation/cycle.h"
 
-#include <stdexcept>
+#include "util/names.h"
 
 namespace trimode {
 
-Fusing parse_fusing(const std::string & name) {
-    if (name == "never") {
-        return Fusing::never;
-    }
-    if (name == "always") {
-        return Fusing::always;
-    }
-    if (name == "measured") {
-        return Fusing::measured;
-    }
-    throw std::invalid_argument("unknown fusing \"" + name + "\"; names: never, always, measured");
-}
+namespace {
+
+constexpr std::array<const char *, 3> FUSINGS = {"never", "always", "measured"};
+
+}  // namespace
+
+Fusing parse_fusing(const std::string & name) { return parse_name<Fusing>(FUSINGS, name, "fusing", "names"); }
+
+const char * name_of(Fusing fusing) { return FUSINGS.at(static_cast<size_t>(fusing)); }
 
 }  // namespace trimode

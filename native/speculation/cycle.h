@@ -23,6 +23,7 @@ enum class Fusing { never, always, measured };
 
 // By name; std::invalid_argument for anything else.
 Fusing parse_fusing(const std::string & name);
+const char * name_of(Fusing fusing);
 
 // What a request leaves open: the block length (0: any) and the kind of cycle.
 struct CycleChoice {

@@ -28,7 +28,7 @@ class Job(Generic[Result, Chunk]):
     def prepare(self, loop: EngineLoop) -> None:
         """Compute what the answer begins with. It takes as long as reading the prompt."""
         if self.scores_prompt:
-            n_top = max(0, self.options.engine["logprobs"])
+            n_top = max(0, self.options.engine.logprobs)
             self.answer.prompt(prompt_positions(loop, self.tokens, n_top))
 
     def run(self, loop: EngineLoop) -> Result:

@@ -50,7 +50,7 @@ class SimulatedAcceptance:
     source: str
 
     def engine_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the engine's `submit`."""
+        """Arguments of the engine's `RequestOptions`."""
         return {"simulated_acceptance": list(self.rates), "simulated_after_rejection": self.after_rejection}
 
     def tokens(self, block_length: int) -> float:

@@ -87,9 +87,9 @@ class Runner:
         return self._measure(jobs, turn.workload.parallel)
 
     def _simulated(self, resolved: ResolvedOptions) -> ResolvedOptions:
-        if self._acceptance is None or resolved.engine["mode"] != SELF_SPEC:
+        if self._acceptance is None or resolved.engine.mode != SELF_SPEC:
             return resolved
-        return replace(resolved, engine={**resolved.engine, **self._acceptance.engine_arguments()})
+        return replace(resolved, engine=resolved.engine.replace(**self._acceptance.engine_arguments()))
 
     def _measure(self, jobs: Sequence[tuple[Tokens, ResolvedOptions]], parallel: int) -> Sample:
         sample = Sample()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pytrimode._native import RequestOptions
 from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END
 from pytrimode.options import modes
@@ -32,8 +33,7 @@ _MODE_HELP = "; ".join(
 class ResolvedOptions:
     """What the engine is told, nothing left open, and what is done with its tokens."""
 
-    engine: Mapping[str, Any]
-    """Keyword arguments of the engine's `submit`."""
+    engine: RequestOptions
     stop: tuple[str, ...]
     ignore_eos: bool
     pictures: Pictures | None = None
@@ -181,7 +181,7 @@ class GenerationOptions:
             "grammar_after": limits.think_end if constraint and constraint.after_reasoning else -1,
             **self.sampling.engine_arguments(limits.n_vocab, repeatable=not measured),
         }
-        return ResolvedOptions(engine, self.stop_strings, self.ignore_eos)
+        return ResolvedOptions(RequestOptions(**engine), self.stop_strings, self.ignore_eos)
 
     def _block_length(self, mode: str, limits: Limits) -> int:
         if self.block_length is not None:

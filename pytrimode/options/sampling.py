@@ -106,7 +106,7 @@ class Sampling:
         object.__setattr__(self, "_bias", bias)
 
     def engine_arguments(self, n_vocab: int, *, repeatable: bool = True) -> dict[str, Any]:
-        """Keyword arguments of the engine's `submit`. `repeatable`: drafts have the same block lengths every time.
+        """Arguments of the engine's `RequestOptions`. `repeatable`: drafts have the same block lengths every time.
 
         Raises ValueError for a biased token outside the vocabulary.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,13 @@ def test_none_means_the_default_of_the_method(model: TriMode) -> None:
         model.jobs.asked_completion(PROMPT, temperature=None, max_tokens=4).options.engine,
         model.jobs.asked_chat(QUESTION, temperature=None).options.engine,
     )
-    assert (hot["temperature"], cold["temperature"]) == (0.8, 0.2)
+    assert (hot.temperature, cold.temperature) == pytest.approx((0.8, 0.2))
 
 
 def test_seed_minus_one_and_none(q8_gguf: Path) -> None:
     with TriMode(q8_gguf, n_ctx=128, n_threads=1, seed=7) as seeded:
         seeds = [
-            seeded.jobs.asked_completion(PROMPT, **options).options.engine["seed"]
+            seeded.jobs.asked_completion(PROMPT, **options).options.engine.seed
             for options in ({}, {"seed": None}, {"seed": 3}, {"seed": -1}, {"seed": -1}, {"seed": -2})
         ]
     assert seeds[:3] == [7, 7, 3]
@@ -162,13 +163,44 @@ def test_bytes_are_text_and_numpy_numbers_are_numbers(model: TriMode) -> None:
         model.create_completion(b"\xff")
 
 
-def test_the_engine_names_an_argument_of_a_wrong_type(q8_gguf: Path) -> None:
-    engine = _native.Engine(_native.Model(str(q8_gguf)), n_ctx=64)
-    for name, value, kind in (("top_k", "x", "str"), ("stop", 3, "int"), ("grammar", None, "NoneType")):
-        with pytest.raises(TypeError, match=rf"^submit\(\): {name} cannot be of type {kind}$"):
-            engine.submit([1], mode="ar", max_tokens=1, **{name: value})
-    with pytest.raises(TypeError, match="unexpected keyword argument 'warmth'"):
-        engine.submit([1], mode="ar", max_tokens=1, warmth=1)
+def test_the_engine_names_an_option_of_a_wrong_type() -> None:
+    options = _native.RequestOptions(mode="ar", max_tokens=1)
+    wrong: dict[str, tuple[Any, str]] = {
+        "top_k": ("x", "expected a whole number of 32 bits, got 'x' (str)"),
+        "max_tokens": (2**40, "expected a whole number of 32 bits, got 1099511627776 (int)"),
+        "seed": (-1, "expected a whole number of 64 bits, not negative, got -1 (int)"),
+        "stop": (3, "expected a list of texts, got 3 (int)"),
+        "suffix": (["a"], "expected token ids, got ['a'] (list)"),
+        "grammar": (None, "expected text, got None (NoneType)"),
+        "keep": ("yes", "expected True or False, got 'yes' (str)"),
+        "logit_bias": ({1: "a"}, "expected token ids with numbers, got {1: 'a'} (dict)"),
+    }
+    for name, (value, message) in wrong.items():
+        message = rf"^RequestOptions\.{name}: {re.escape(message)}$"
+        with pytest.raises(TypeError, match=message):
+            _native.RequestOptions(**{name: value})
+        with pytest.raises(TypeError, match=message):
+            options.replace(**{name: value})
+        with pytest.raises(TypeError, match=message):
+            setattr(options, name, value)
+    for made in (_native.RequestOptions, options.replace):
+        with pytest.raises(TypeError, match=r"^RequestOptions has no option 'warmth'$"):
+            made(warmth=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r'^unknown mode "fast"; modes: ar, diffusion, self-spec$'):
+        _native.RequestOptions(mode="fast")
+
+
+def test_options_of_the_engine_are_what_was_given() -> None:
+    given: dict[str, Any] = {
+        "mode": "diffusion", "fusing": "measured", "reveal": "leftmost", "stop": ["a", "b"], "suffix": [3, 4],
+        "logit_bias": {5: 1.5}, "seed": 2**64 - 1, "temperature": 0.5, "keep": True,
+        "simulated_acceptance": [0.5, 0.25],
+    }  # fmt: skip
+    options = _native.RequestOptions(**given)
+    changed = options.replace(top_k=7)
+    assert {name: getattr(options, name) for name in given} == given
+    assert {name: getattr(changed, name) for name in given} == given
+    assert (options.top_k, changed.top_k) == (40, 7)
 
 
 def test_a_model_is_loaded_with_named_options(q8_gguf: Path) -> None:

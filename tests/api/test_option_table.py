@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytrimode import _native
 from pytrimode.options.arguments import LoadArguments, RequestArguments
 from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
 from pytrimode.options.load_options import LoadOptions
@@ -136,3 +137,11 @@ def test_a_wrong_type_is_a_type_error_that_names_the_option(row: Row) -> None:
 def test_the_dataclasses_have_no_field_outside_the_table() -> None:
     fields = {*GenerationOptions.__dataclass_fields__, *Sampling.__dataclass_fields__}
     assert fields - {"sampling", "_bias"} == set(option_table())
+
+
+def test_options_that_go_to_the_engine_as_they_are_have_its_names_and_defaults() -> None:
+    preset = _native.RequestOptions()
+    passed = {name: row.default for name, row in option_table().items() if row.about.engine}
+    assert {"temperature", "top_k", "reveal", "use_lora"} <= passed.keys()
+    for name, default in passed.items():
+        assert getattr(preset, name) == pytest.approx(default), name

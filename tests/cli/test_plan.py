@@ -150,7 +150,7 @@ def test_memory_is_that_of_all_slots_and_of_full_passes(odd_checkpoint: Path, tm
     )  # fmt: skip
     for mode in ("self-spec", "diffusion", "ar"):
         prompt = [1 + i % 700 for i in range(200)]
-        engine.submit(prompt, mode=mode, max_tokens=40, block_length=32, temperature=0.0)
+        engine.submit(prompt, _native.RequestOptions(mode=mode, max_tokens=40, block_length=32))
     for _ in range(8):
         engine.step()
     used = engine.memory  # passes of 256 rows, blocks of 32: the buffers have not grown

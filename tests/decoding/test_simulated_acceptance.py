@@ -37,7 +37,7 @@ def simulate(
     )
     resolved = model.resolve(wanted, len(PROMPT))
     lots = SimulatedAcceptance(tuple(rates), after_rejection, "test")
-    resolved = replace(resolved, engine={**resolved.engine, **lots.engine_arguments()})
+    resolved = replace(resolved, engine=resolved.engine.replace(**lots.engine_arguments()))
     tokens: list[int] = []
     for _, event in model.run_many([(PROMPT, resolved)], 1):
         tokens += event.tokens

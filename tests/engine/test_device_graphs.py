@@ -34,7 +34,7 @@ def tokens(model: _native.Model, n: int) -> list[int]:
 
 
 def answer(engine: _native.Engine, prompt: list[int], **options: object) -> _native.Event:
-    return engine.wait_to_end(engine.submit(prompt, **options))
+    return engine.wait_to_end(engine.submit(prompt, _native.RequestOptions(**options)))
 
 
 def prompts(model: _native.Model, n: int) -> list[list[int]]:

@@ -46,7 +46,7 @@ def answer(engine: _native.Engine, tokens: list[int], **options: object) -> tupl
     """Tokens and their log-probabilities."""
     engine.clear_cache()
     options = {"max_tokens": 32, "ignore_eos": True, "loop_window": 0, "logprobs": 0} | options
-    event = engine.wait_to_end(engine.submit(tokens, **options))
+    event = engine.wait_to_end(engine.submit(tokens, _native.RequestOptions(**options)))
     return event.tokens, [position.chosen.logprob for position in event.logprobs]
 
 
@@ -73,7 +73,7 @@ def test_a_crowd_changes_no_text(model: _native.Model) -> None:
     alone = engine(model, exact_rows=16)
     expected = [answer(alone, tokens, **options)[0] for tokens in asked]
     crowd = engine(model, exact_rows=16, n_parallel=4)
-    ids = [crowd.submit(tokens, **options) for tokens in asked]
+    ids = [crowd.submit(tokens, _native.RequestOptions(**options)) for tokens in asked]
     assert [crowd.wait_to_end(i).tokens for i in ids] == expected
     assert crowd.times["passes"] < 4 * alone.times["passes"]
 
@@ -82,7 +82,8 @@ def test_a_row_reads_as_many_cells_as_it_would_alone(model: _native.Model) -> No
     """Kernels for the CPU give the same bits over more cells, which are hidden; others may not."""
     exact = engine(model, exact_rows=8, n_parallel=2)
     for number, n in enumerate((100, 300)):
-        exact.submit(prompt(model, n, number), mode="ar", max_tokens=8, ignore_eos=True, loop_window=0)
+        options = _native.RequestOptions(mode="ar", max_tokens=8, ignore_eos=True, loop_window=0)
+        exact.submit(prompt(model, n, number), options)
     exact.step()
     exact.step()  # both prompts are computed
     before = exact.times
@@ -94,8 +95,8 @@ def test_a_row_reads_as_many_cells_as_it_would_alone(model: _native.Model) -> No
 def test_of_a_prompt_whole_batches_are_reused(model: _native.Model) -> None:
     exact = engine(model, exact_rows=8, n_batch=256)
     tokens = prompt(model, LONG)
-    first = exact.wait_to_end(exact.submit(tokens, mode="ar", max_tokens=8))
-    again = exact.wait_to_end(exact.submit(tokens, mode="ar", max_tokens=8))
+    options = _native.RequestOptions(mode="ar", max_tokens=8)
+    first, again = (exact.wait_to_end(exact.submit(tokens, options)) for _ in range(2))
     assert (first.stats.cached_tokens, again.stats.cached_tokens) == (0, 512)
     assert first.tokens == again.tokens
 
@@ -129,7 +130,9 @@ def test_impossible_engines_are_refused(model: _native.Model, options: dict[str,
 )
 def test_requests_that_do_not_fit_are_refused(model: _native.Model, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        engine(model, exact_rows=8).submit([200, 201], mode="self-spec", **{"block_length": 8} | options)
+        engine(model, exact_rows=8).submit(
+            [200, 201], _native.RequestOptions(mode="self-spec", **{"block_length": 8} | options)
+        )
 
 
 def test_passes_are_padded_to_the_steps_that_are_given(model: _native.Model) -> None:

@@ -57,7 +57,7 @@ def requests(prompts: Sequence[Sequence[int]], seed: int, *, max_tokens: int = 4
 
 
 def submit(model: TriMode, asked: Asked) -> int:
-    return model.engine.submit(asked.tokens, **model.resolve(asked.options, len(asked.tokens)).engine)
+    return model.engine.submit(asked.tokens, model.resolve(asked.options, len(asked.tokens)).engine)
 
 
 def alone(model: TriMode, asked: Asked) -> list[int]:

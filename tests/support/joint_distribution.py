@@ -136,14 +136,14 @@ def draw_many(
     """
     room = length + request.get("block_length", 1)
     options = GenerationOptions(max_tokens=room, ignore_eos=True, sampling=sampling, **request)
-    arguments = dict(model.resolve(options, len(prompt)).engine)
+    wanted = model.resolve(options, len(prompt)).engine
     engine, left = model.engine, iter(seeds)
     running: dict[int, list[int]] = {}
     out = Draws(Counter())
 
     def fill() -> None:
         for seed in itertools.islice(left, model.n_parallel - len(running)):
-            running[engine.submit(prompt, channel=_CHANNEL, **arguments | {"seed": seed})] = []
+            running[engine.submit(prompt, wanted.replace(seed=seed), _CHANNEL)] = []
 
     fill()
     while running:

@@ -67,7 +67,7 @@ class Prompt:
     def generate(self, mode: str = "ar", **options: Any) -> tuple[list[int], int]:
         """Tokens, and how many of the prompt came from the cache."""
         options = {"max_tokens": N_TOKENS, "temperature": 0.0, "ignore_eos": True, "loop_window": 0, **options}
-        request = self.engine.submit(self.tokens, mode=mode, **options, **self.arguments)
+        request = self.engine.submit(self.tokens, _native.RequestOptions(mode=mode, **options), **self.arguments)
         event = self.engine.wait_to_end(request)
         assert not event.error
         return list(event.tokens), event.stats.cached_tokens
@@ -165,7 +165,7 @@ def test_bits_beside_an_image(vlm: Path, tower: _native.Tower, outtype: str, tmp
         prompt = Prompt(engine, tower, [picture(280, 308, 3)])
         options = {"mode": "self-spec", "max_tokens": 32, "temperature": 0.0, "ignore_eos": True, "logprobs": 3,
                    "block_length": 8, "loop_window": 0}  # fmt: skip
-        text = engine.submit([1, 200, 201, 202], **options)
+        text = engine.submit([1, 200, 201, 202], _native.RequestOptions(**options))
         found: dict[int, list[tuple[int, list[float]]]] = {}
 
         def take(events: list[_native.Event]) -> None:
@@ -174,11 +174,11 @@ def test_bits_beside_an_image(vlm: Path, tower: _native.Tower, outtype: str, tmp
                 found.setdefault(event.request_id, []).extend(entry)
 
         take(engine.step())
-        image = engine.submit(prompt.tokens, **options, **prompt.arguments) if together else 0
+        image = engine.submit(prompt.tokens, _native.RequestOptions(**options), **prompt.arguments) if together else 0
         for _ in range(120):
             take(engine.step())
         if not together:
-            image = engine.submit(prompt.tokens, **options, **prompt.arguments)
+            image = engine.submit(prompt.tokens, _native.RequestOptions(**options), **prompt.arguments)
             for _ in range(120):
                 take(engine.step())
         return [found[text], found[image]]
@@ -196,7 +196,7 @@ def test_a_request_that_pauses(
     other = Prompt(engine, tower, [pictures[0], picture(*SIZES[1], 5)])
     wanted = other.generate()[0]
     engine.clear_cache()
-    requests = [engine.submit(p.tokens, **options, **p.arguments) for p in (prompt, other)]
+    requests = [engine.submit(p.tokens, _native.RequestOptions(**options), **p.arguments) for p in (prompt, other)]
     assert [list(engine.wait_to_end(request).tokens) for request in requests] == [greedy, wanted]
 
 
@@ -229,16 +229,17 @@ def test_ids_of_forgotten_images_are_not_mistaken(model: _native.Model, tower: _
 def test_what_is_refused(model: _native.Model, tower: _native.Tower, pictures: list[NDArray[np.uint8]]) -> None:
     engine = make_engine(model)
     prompt = Prompt(engine, tower, pictures)
+    ar = _native.RequestOptions(mode="ar")
     for tokens in ([1, -2], [1, -5000], [1, prompt.images[0].first]):
         with pytest.raises(ValueError, match="is not in the vocabulary"):
-            engine.submit(tokens, mode="ar")
+            engine.submit(tokens, ar)
     with pytest.raises(ValueError, match="more places for rows of images"):
-        engine.submit([*prompt.tokens, PAD], mode="ar", **prompt.arguments)
+        engine.submit([*prompt.tokens, PAD], ar, **prompt.arguments)
     with pytest.raises(ValueError, match="fewer places for rows of images"):
-        engine.submit(prompt.tokens[:100], mode="ar", **prompt.arguments)
+        engine.submit(prompt.tokens[:100], ar, **prompt.arguments)
     bare = engine.add_image("bare", n_rows=6)
     with pytest.raises(ValueError, match="the vectors of image bare are not there"):
-        engine.submit([1, *[PAD] * 6], mode="ar", images=[bare], image_pad=PAD)
+        engine.submit([1, *[PAD] * 6], ar, images=[bare], image_pad=PAD)
     with pytest.raises(ValueError, match="has 6 rows, not 7"):
         engine.add_image("bare", n_rows=7)
     with pytest.raises(ValueError, match="must be rows of 64 numbers"):

@@ -8,6 +8,13 @@ from gpu_suite.models import model_file
 from gpu_suite.record import Context
 
 
+def submit(engine: Any, tokens: list[int], **options: Any) -> int:
+    """Queue a request with options of the engine, and return its number."""
+    from pytrimode import _native
+
+    return int(engine.submit(tokens, _native.RequestOptions(**options)))
+
+
 class Engines:
     """A model, loaded once with all or some layers on the device."""
 

@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from gpu_suite.correctness import prompts
-from gpu_suite.engines import Engines
+from gpu_suite.engines import Engines, submit
 from gpu_suite.models import TINY
 from gpu_suite.record import Context
 
@@ -72,7 +72,7 @@ def _compare(context: Context, engine: Any, asked: list, texts: list, n_tokens: 
 def _text(engine: Any, prompt: list[int], n_tokens: int, **options: Any) -> tuple[list[int], int, float]:
     """Tokens, passes, seconds behind the prefill. From an empty cache: cells that lie elsewhere are summed elsewise."""
     engine.clear_cache()
-    event = engine.wait_to_end(engine.submit(prompt, max_tokens=n_tokens, loop_window=0, **options))
+    event = engine.wait_to_end(submit(engine, prompt, max_tokens=n_tokens, loop_window=0, **options))
     return event.tokens, event.stats.forward_passes, event.stats.generation_seconds
 
 

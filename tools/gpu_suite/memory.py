@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_suite.engines import Engines
+from gpu_suite.engines import Engines, submit
 from gpu_suite.models import model_file
 from gpu_suite.record import Context
 
@@ -56,7 +56,7 @@ def partial_offload(context: Context, shape: str, type: str) -> None:
         engines = Engines(context, shape, type, layers)
         engine = engines.engine(n_ctx=512)
         event = engine.wait_to_end(
-            engine.submit(engines.tokens(32), mode="ar", max_tokens=16, ignore_eos=True, loop_window=0)
+            submit(engine, engines.tokens(32), mode="ar", max_tokens=16, ignore_eos=True, loop_window=0)
         )
         stats = event.stats
         ms = 1e3 * stats.generation_seconds / max(stats.forward_passes, 1)
@@ -73,9 +73,9 @@ def host_profile(context: Context, shape: str, type: str, variant: str = "", **o
     engine = engines.engine(n_ctx=1024, **options)
     for mode in ("ar", "self-spec"):
         request = {"mode": mode, "block_length": 8, "ignore_eos": True, "loop_window": 0}
-        engine.wait_to_end(engine.submit(engines.tokens(64), max_tokens=32, **request))
+        engine.wait_to_end(submit(engine, engines.tokens(64), max_tokens=32, **request))
         before = engine.times
-        engine.wait_to_end(engine.submit(engines.tokens(64), max_tokens=16 if context.small else 200, **request))
+        engine.wait_to_end(submit(engine, engines.tokens(64), max_tokens=16 if context.small else 200, **request))
         spent = {k: v - before[k] for k, v in engine.times.items()}
         parts = {k: 1e6 * spent[k] / spent["passes"] for k in ("inputs", "compute", "outputs", "build")}
         parts["rest"] = 1e6 * spent["step"] / spent["passes"] - sum(parts.values())

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu_suite.engines import Engines
+from gpu_suite.engines import Engines, submit
 from gpu_suite.models import TINY, model_file
 from gpu_suite.record import Context
 
@@ -120,8 +120,13 @@ def crowd(context: Context, shape: str, type: str, cells: int = PROMPT) -> None:
         ):
             engine = engines.engine(n_ctx=n * (cells + n_tokens + 128), n_parallel=n)
             ids = [
-                engine.submit(
-                    engines.tokens(cells + i)[i:], max_tokens=n_tokens, ignore_eos=True, loop_window=0, **options
+                submit(
+                    engine,
+                    engines.tokens(cells + i)[i:],
+                    max_tokens=n_tokens,
+                    ignore_eos=True,
+                    loop_window=0,
+                    **options,
                 )
                 for i in range(n)
             ]
@@ -164,7 +169,7 @@ def server(context: Context, type: str = "q8_0") -> None:
 
 
 def _decode(engine: Any, prompt: list[int], n_tokens: int, options: dict[str, Any]) -> Any:
-    return engine.wait_to_end(engine.submit(prompt, max_tokens=n_tokens, ignore_eos=True, loop_window=0, **options))
+    return engine.wait_to_end(submit(engine, prompt, max_tokens=n_tokens, ignore_eos=True, loop_window=0, **options))
 
 
 def _published(shape: str) -> dict[str, Any]:
