@@ -18,7 +18,7 @@ std::vector<const AttentionKernel *> runnable() {
     if (cpu_features().avx512) {
         found.push_back(&ATTENTION_AVX512);
     }
-    if (cpu_features().fma) {
+    if (cpu_features().avx2) {
         found.push_back(&ATTENTION_AVX2);
     } else {
         found.push_back(&ATTENTION_UNFUSED);

@@ -1,4 +1,4 @@
-# Each set of kernels is compiled for the processors that it is for; products/cpu.h chooses one at run time.
+# Each set of kernels is compiled for the processors that it is for; products/sets.cpp chooses one at run time.
 function(add_product_sets target)
   set(sources set_plain.cpp)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")

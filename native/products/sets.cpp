@@ -1,12 +1,23 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "products/cpu.h"
 #include "products/products.h"
+#include "util/cpu_features.h"
+
+// The sets that were compiled, best first, and what each needs of the machine.
+#if defined(PYTRIMODE_X86_SETS)
+#define PYTRIMODE_KERNEL_SETS(X) \
+    X(AMX, found.amx_int8)       \
+    X(AVX512_VNNI, found.avx512_vnni) X(AVX_VNNI, found.avx_vnni) X(AVX2, found.avx2) X(PLAIN, true)
+#elif defined(PYTRIMODE_ARM_SETS)
+#define PYTRIMODE_KERNEL_SETS(X) X(NEON_I8MM, found.neon_i8mm) X(NEON_DOTPROD, found.neon_dotprod) X(PLAIN, true)
+#else
+#define PYTRIMODE_KERNEL_SETS(X) X(PLAIN, true)
+#endif
 
 namespace trimode::products {
 
-#define X(name, supported) extern const Kernels KERNELS_##name;
+#define X(name, runs) extern const Kernels KERNELS_##name;
 PYTRIMODE_KERNEL_SETS(X)
 #undef X
 
@@ -38,9 +49,10 @@ const Kernels * choose() {
 }  // namespace
 
 std::vector<const Kernels *> available() {
+    [[maybe_unused]] const CpuFeatures & found = cpu_features();
     std::vector<const Kernels *> sets;
-#define X(name, supported)               \
-    if (supported) {                     \
+#define X(name, runs)                    \
+    if (runs) {                          \
         sets.push_back(&KERNELS_##name); \
     }
     PYTRIMODE_KERNEL_SETS(X)
