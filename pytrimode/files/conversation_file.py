@@ -169,7 +169,7 @@ def _read_cache(arrays: StoredArrays, header: Mapping[str, Any]) -> CacheState:
     if k[:2] != v[:2] or k[1] != n:
         raise ValueError(f"k is {list(k)} and v is {list(v)} for {n} tokens")
     images = _image_runs(header.get("images", []), n)
-    return CacheState(*(arrays.read(name) for name in ("tokens", "k", "v")), header["origin"], images)
+    return CacheState(arrays.read("tokens"), arrays.read("k"), arrays.read("v"), header["origin"], images)
 
 
 def _turn(saved: Any) -> dict[str, Any]:
