@@ -146,10 +146,19 @@ class LoadedModel:
         return self.rendered_tokens(self.render_chat(messages, enable_thinking=enable_thinking, **template_variables))
 
     def tools(
-        self, offered: Sequence[Mapping[str, Any]] | None, choice: str | Mapping[str, Any] | None = None
+        self,
+        offered: Sequence[Mapping[str, Any]] | None,
+        choice: str | Mapping[str, Any] | None = None,
+        *,
+        parallel: bool = True,
     ) -> Tools:
-        """OpenAI's `tools` and `tool_choice`, for this model's template. Raises ValueError for what cannot be kept."""
-        return Tools.of(offered, choice, self.chat_template) if offered or choice is not None else Tools()
+        """OpenAI's `tools`, `tool_choice` and `parallel_tool_calls`, for this model's template.
+
+        Raises ValueError for what cannot be kept.
+        """
+        if not offered and choice is None:
+            return Tools()
+        return Tools.of(offered, choice, self.chat_template, parallel=parallel)
 
     def render_chat(self, messages: Sequence[Message], *, tools: Tools | None = None, **template_variables: Any) -> str:
         """Return the prompt of a conversation for `rendered_tokens`: what looks like special tokens in the texts of

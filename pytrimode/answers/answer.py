@@ -21,7 +21,8 @@ from pytrimode.answers.results import (
 )
 from pytrimode.answers.step import Step
 from pytrimode.formats.reasoning import Parts, ReasoningSplit
-from pytrimode.formats.tool_calls import Pieces, ToolCallParser
+from pytrimode.formats.tool_parser import Pieces, ToolCallParser
+from pytrimode.formats.tools import joined
 
 if TYPE_CHECKING:
     from pytrimode._native import PositionLogprobs
@@ -164,8 +165,6 @@ class CompletionAnswer(Answer[Completion, Completion]):
 class ChatAnswer(Answer[ChatCompletion, ChatCompletionChunk]):
     """The assistant's turn."""
 
-    _n_calls = 0
-
     def opening(self) -> list[ChatCompletionChunk]:
         """Return the role."""
         return [self._writer.chat_chunk({"role": "assistant"})]
@@ -183,16 +182,18 @@ class ChatAnswer(Answer[ChatCompletion, ChatCompletionChunk]):
 
     def _closing(self, ending: Ending) -> list[ChatCompletionChunk]:
         rest = self._delta(*self._finish())
-        last = self._writer.chat_chunk({}, ending, called=self._n_calls > 0)
+        last = self._writer.chat_chunk({}, ending, called=bool(self._reading.tools and self._reading.tools.n_calls))
         return [self._writer.chat_chunk(rest), last] if rest else [last]
 
     def _whole(self, text: str, logprobs: list[PositionLogprobs], ending: Ending) -> ChatCompletion:
         writer = self._reading.logprobs
+        if self._reading.tools:
+            self._reading.tools.whole = True
         (reasoning, begin), (more, end) = self._feed(text), self._finish()
         message: ChatMessage = {"role": "assistant", "content": begin.content + end.content}
         if reasoning + more:
             message["reasoning_content"] = reasoning + more
-        if calls := begin.calls + end.calls:
+        if calls := joined(begin.calls + end.calls):
             message["tool_calls"] = calls
             message["content"] = message["content"] or None
         return self._writer.chat(message, ending, writer.chat(logprobs) if writer else None)
@@ -217,8 +218,7 @@ class ChatAnswer(Answer[ChatCompletion, ChatCompletionChunk]):
         if pieces.content:
             delta["content"] = pieces.content
         if pieces.calls:
-            delta["tool_calls"] = [{"index": self._n_calls + i, **call} for i, call in enumerate(pieces.calls)]
-            self._n_calls += len(pieces.calls)
+            delta["tool_calls"] = pieces.calls
         return delta
 
 

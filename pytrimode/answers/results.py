@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pytrimode.answers.logprobs import ChatLogprobs, CompletionLogprobs
-from pytrimode.formats.tool_calls import CalledFunction, ToolCall
+from pytrimode.formats.tools import ToolCall, ToolCallDelta
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired, Required
@@ -156,15 +156,6 @@ class ChatCompletion(_Head, Measured):
 
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
-
-
-class ToolCallDelta(TypedDict):
-    """A call in a chunk; `index`: its number in the answer."""
-
-    index: int
-    id: str
-    type: Literal["function"]
-    function: CalledFunction
 
 
 class ChatDelta(TypedDict, total=False):

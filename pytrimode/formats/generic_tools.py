@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytrimode.formats.tool_calls import GENERIC, Tool
+from pytrimode.formats.tool_calls import GENERIC
+from pytrimode.formats.tools import Tool
 
 _HOW = """You can call functions. Each of these lines is one, with a JSON schema of its arguments:
 

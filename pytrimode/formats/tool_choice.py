@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pytrimode.formats.constraint import Constraint
 from pytrimode.formats.gbnf import TokenOf
 from pytrimode.formats.generic_tools import knows_tools, spelled_out
-from pytrimode.formats.tool_calls import (
-    GENERIC,
-    Tool,
-    ToolCallParser,
-    ToolFormat,
-    forced_call_grammar,
-    named,
-    tool_format,
-)
+from pytrimode.formats.tool_calls import GENERIC, ToolFormat, forced_call_grammar, tool_format
+from pytrimode.formats.tool_parser import ToolCallParser
+from pytrimode.formats.tools import Tool, named
 
 if TYPE_CHECKING:
     from pytrimode.formats.chat_template import ChatTemplate
@@ -34,6 +28,8 @@ class Tools:
     choice: str = NONE
     form: ToolFormat | None = None
     """None: the template writes calls in a way that is not known; they stay text."""
+    parallel: bool = True
+    """Whether an answer may have more than one call; else what comes behind the first one is dropped."""
 
     @classmethod
     def of(
@@ -41,6 +37,8 @@ class Tools:
         tools: Sequence[Mapping[str, Any]] | None,
         tool_choice: str | Mapping[str, Any] | None,
         template: ChatTemplate,
+        *,
+        parallel: bool = True,
     ) -> Tools:
         """OpenAI's fields. Raises ValueError for tools that are none and for a choice that cannot be kept."""
         offered = [_checked(tool) for tool in tools or ()]
@@ -59,7 +57,7 @@ class Tools:
                 "tool_choice: the chat template writes calls in a way that is not known, so the model cannot be held "
                 "to one: use auto"
             )
-        return cls(offered, choice, form)
+        return cls(offered, choice, form, parallel)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -77,7 +75,7 @@ class Tools:
 
     def parser(self) -> ToolCallParser | None:
         """For one answer."""
-        return ToolCallParser(self.form, self.offered) if self.form else None
+        return ToolCallParser(self.form, self.offered, single=not self.parallel) if self.form else None
 
     def constraint(self, token_of: TokenOf, *, reasoning_open: bool) -> Constraint | None:
         """Return what leaves nothing but a call, where one is required.

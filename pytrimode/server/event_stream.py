@@ -14,8 +14,8 @@ from pytrimode.server.time_limit import within
 
 
 class EventStream(StreamingResponse):
-    """A stream in a form. The answers are cancelled when the client takes nothing for too long; `watch` is the task that
-    does so when the client leaves."""
+    """A stream in a form. The answers are cancelled when the client takes nothing for too long; `watch` is the task
+    that does so when the client leaves."""
 
     def __init__(
         self,

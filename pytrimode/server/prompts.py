@@ -115,7 +115,7 @@ class Prompts:
         offered = [tool.model_dump(exclude_unset=True) for tool in body.tools or []]
         if body.tool_choice not in (None, "auto", "none") and (n := len(json.dumps(offered))) > CHARS_HELD:
             raise ApiError(400, f"tools has {n} characters: at most {CHARS_HELD} where a call is required")
-        return self._model.tools(offered, body.tool_choice)
+        return self._model.tools(offered, body.tool_choice, parallel=body.parallel_tool_calls is not False)
 
     def _rendered(self, body: TemplateFields, tools: Tools) -> tuple[str, list[Picture]]:
         messages = [message.model_dump(exclude_unset=True) for message in body.messages]

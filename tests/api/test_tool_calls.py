@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from support.tool_templates import TEMPLATES
 
 from pytrimode import TriMode
-from pytrimode.formats.tool_calls import ToolCallParser, tool_format
+from pytrimode.formats.tool_calls import tool_format
+from pytrimode.formats.tool_parser import ToolCallParser
+from pytrimode.formats.tools import joined
 
 TOOLS: Any = [
     {
@@ -50,21 +52,43 @@ NO_CALLS = [
 ]
 
 
-def read(form: str, pieces: list[str]) -> tuple[str, list[tuple[str, Any]]]:
+CUT = {
+    "tags": "<tool_call>\n<function=weather>\n<parameter=city>\nOs",
+    "json": '<tool_call>\n{"name": "weather", "arguments": {"city": "Os',
+    "list": '<TOOLCALL>[{"name": "weather", "arguments": {"city": "Os',
+    "args": '[TOOL_CALLS]weather[ARGS]{"city": "Os',
+    "mistral": '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Os',
+}
+TEXTS = {
+    "tags": "<tool_call>\n<function=weather>\n<parameter=city>\n{}\n</parameter>\n</function>\n</tool_call>",
+    "json": '<tool_call>\n{{ "arguments" : {{"city":{} }}, "name": "weather"}}</tool_call>',
+    "list": '<TOOLCALL>[ {{"id":"1","name": "weather", "arguments":{{"city" : {}}}}} ]</TOOLCALL>',
+    "args": '[TOOL_CALLS]weather[CALL_ID]12[ARGS] {{\n"city": {}\n}} ',
+    "mistral": '[TOOL_CALLS][{{"name": "weather", "arguments": {{"city": {}}}}}]',
+}
+
+
+def parts_of(form: str, pieces: list[str], **options: Any) -> tuple[list[Any], ToolCallParser]:
     found = tool_format(TEMPLATES[form])
     assert found
-    parser = ToolCallParser(found, TOOLS)
-    parts = [*(parser.feed(piece) for piece in pieces), parser.finish()]
-    calls = [call["function"] for part in parts for call in part.calls]
-    assert parser.n_calls == len(calls)
-    return "".join(part.content for part in parts), [(c["name"], json.loads(c["arguments"])) for c in calls]
+    parser = ToolCallParser(found, TOOLS, **options)
+    parser.whole = len(pieces) == 1
+    return [*(parser.feed(piece) for piece in pieces), parser.finish()], parser
+
+
+def read(form: str, pieces: list[str], **options: Any) -> tuple[str, list[tuple[str, str]]]:
+    """Content and calls; a text in one piece is read as a whole."""
+    parts, parser = parts_of(form, pieces, **options)
+    calls = [call["function"] for call in joined(delta for part in parts for delta in part.calls)]
+    assert parser.n_calls == len(calls) or "single" in options
+    return "".join(part.content for part in parts), [(call["name"], call["arguments"]) for call in calls]
 
 
 @pytest.mark.parametrize("form", TWO_CALLS)
 def test_calls_are_read(form: str) -> None:
     content, calls = read(form, [TWO_CALLS[form]])
     assert content == "Look:"
-    assert calls == [("weather", {"city": "12", "days": 3}), ("now", {})]
+    assert [(name, json.loads(text)) for name, text in calls] == [("weather", {"city": "12", "days": 3}), ("now", {})]
 
 
 @pytest.mark.parametrize("form", TWO_CALLS)
@@ -81,6 +105,67 @@ def test_the_result_does_not_depend_on_how_the_text_is_cut(form: str, cuts: list
     edges = [0, *sorted(cuts), len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
     assert read(form, pieces) == read(form, [text])
+
+
+@pytest.mark.parametrize("form", TEXTS)
+@given(value=st.text(), cuts=st.lists(st.integers(0, 120)))
+def test_streamed_arguments_add_up_to_those_of_the_whole(form: str, value: str, cuts: list[int]) -> None:
+    if any(tag in value for tag in ("</parameter>", "</tool_call>", "</TOOLCALL>", "[TOOL_CALLS]")):
+        return
+    text = TEXTS[form].format(value if form == "tags" else json.dumps(value))
+    edges = [0, *sorted(cuts), len(text)]
+    whole = read(form, [text])
+    assert read(form, [text[a:b] for a, b in itertools.pairwise(edges)]) == whole
+    ((_, arguments),) = whole[1]
+    assert json.loads(arguments) == {"city": value}
+
+
+@pytest.mark.parametrize("form", TWO_CALLS)
+def test_arguments_come_as_they_are_written(form: str) -> None:
+    parts, _ = parts_of(form, list(TWO_CALLS[form]))
+    deltas = [delta for part in parts for delta in part.calls if delta["index"] == 0]
+    assert deltas[0]["function"] == {"name": "weather", "arguments": "{"} and deltas[0]["id"]
+    assert len(deltas) > 5 and not any("id" in delta for delta in deltas[1:])
+
+
+@pytest.mark.parametrize("form", CUT)
+def test_a_call_cut_in_half_is_no_call(form: str) -> None:
+    assert read(form, [CUT[form]]) == (CUT[form], [])
+    parts, parser = parts_of(form, list(CUT[form]))
+    assert parser.n_calls == 0
+    (call,) = joined(delta for part in parts for delta in part.calls)
+    assert call["function"]["arguments"].startswith('{"city": "Os'), "what was told stands"
+
+
+def test_the_calls_before_the_one_that_is_cut_are_calls() -> None:
+    for form, text in TWO_CALLS.items():
+        if form in ("list", "mistral"):
+            continue
+        cut = text[: text.rindex("now") + 2]
+        content, calls = read(form, [cut])
+        assert [name for name, _ in calls] == ["weather"] and content.startswith("Look:") and content.endswith("no")
+
+
+@pytest.mark.parametrize("form", TWO_CALLS)
+def test_a_single_call_is_the_first_one(form: str) -> None:
+    text = TWO_CALLS[form] + ("" if form in ("args", "mistral") else " and more")
+    for pieces in ([text], list(text)):
+        content, calls = read(form, pieces, single=True)
+        assert content == "Look:" and [name for name, _ in calls] == ["weather"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"name": "now", "arguments": [1]}', '{"name": 1, "arguments": {}}', '{"arguments": {}}', '{"name": "now"',
+        '{"name": "now", "arguments": {}, "arguments": {}}', '{"name": "now", "arguments": {}} x', "[]", "{}",
+        '{"name": "now", "arguments": {"a": ' + "[" * 100_000, "]}", '{"name": "now", "arguments": "["}', '"', ":{",
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_call_stays_text(body: str) -> None:
+    text = f"<tool_call>{body}</tool_call>"
+    assert read("json", [text]) == (text, [])
+    parts_of("json", list(text)[:2000])
 
 
 def test_an_unknown_template_has_no_format() -> None:
@@ -110,7 +195,7 @@ def test_tools_in_the_python_api(model: TriMode) -> None:
     assert json.loads(call["function"]["arguments"])["city"] in ("Oslo", "Rome")
 
     chunks: Any = list(model.create_chat_completion(question, tool_choice="required", stream=True, **wanted))
-    streamed = [one for chunk in chunks for one in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    streamed = joined(one for chunk in chunks for one in chunk["choices"][0]["delta"].get("tool_calls", []))
     assert [one["function"] for one in streamed] == [call["function"]]
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.serving import PATIENCE, Served, error_of, loader, served
+from support.serving import PATIENCE, Served, error_of, events, loader, served
 from support.tool_templates import TEMPLATES
 
 from pytrimode.convert import convert
+from pytrimode.formats.tools import joined
 
 openai = pytest.importorskip("openai")
 
@@ -72,10 +73,46 @@ def test_a_required_call_is_made(client: Any, mode: str) -> None:
 
     chunks = list(client.chat.completions.create(model="any", messages=MESSAGES, stream=True, **options))
     deltas = [chunk.choices[0].delta for chunk in chunks]
-    (streamed,) = [call for delta in deltas for call in delta.tool_calls or []]
-    assert streamed.index == 0 and json.loads(streamed.function.arguments) == arguments
+    first, *more = [part for delta in deltas for part in delta.tool_calls or []]
+    assert first.index == 0 and first.id and first.function.name == "weather" and len(more) > 2
+    assert not any(part.index or part.id or part.function.name for part in more)
+    assert "".join(part.function.arguments for part in (first, *more)) == call.function.arguments
     assert not any(delta.content for delta in deltas)
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_a_call_cut_in_half_is_no_call(knowing: Served) -> None:
+    """In a stream its beginning was told; the reason to end says that it was cut."""
+    body = {"messages": MESSAGES, "tools": [WEATHER], "tool_choice": "required", "mode": "ar"}
+    body["max_tokens"] = knowing.post(CHAT, body | {"max_tokens": 200}).json()["usage"]["completion_tokens"] - 20
+    (choice,) = knowing.post(CHAT, body).json()["choices"]
+    assert choice["finish_reason"] == "length" and "tool_calls" not in choice["message"]
+    assert choice["message"]["content"]
+    with knowing.client.stream("POST", CHAT, json=body | {"stream": True}) as response:
+        *chunks, _ = events(response)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_parallel_calls_are_told_where_they_are_wanted(server: Served, parallel: bool) -> None:
+    call = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    body = {
+        "messages": MESSAGES, "tools": [NOW], "parallel_tool_calls": parallel, "max_tokens": 200,
+        "grammar": f"root ::= {json.dumps('Look: ' + call + call + ' and more')}",
+    }  # fmt: skip
+    (choice,) = server.post(CHAT, body).json()["choices"]
+    assert len(choice["message"]["tool_calls"]) == (2 if parallel else 1)
+    assert choice["message"]["content"] == ("Look: and more" if parallel else "Look:")
+    with server.client.stream("POST", CHAT, json=body | {"stream": True}) as response:
+        *chunks, _ = events(response)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert joined(one for delta in deltas for one in delta.get("tool_calls", []))[-1]["function"] == {
+        "name": "now",
+        "arguments": "{}",
+    }
+    assert max(one["index"] for delta in deltas for one in delta.get("tool_calls", [])) == parallel
+    assert "".join(delta.get("content", "") for delta in deltas) == choice["message"]["content"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == choice["finish_reason"] == "tool_calls"
 
 
 def test_the_schema_of_the_arguments_holds(client: Any) -> None:
@@ -93,7 +130,8 @@ def test_a_call_comes_after_the_reasoning(knowing: Served) -> None:
     }  # fmt: skip
     (choice,) = knowing.post(CHAT, body).json()["choices"]
     assert choice["message"]["reasoning_content"]
-    assert choice["message"]["tool_calls"][0]["function"] == {"name": "now", "arguments": "{}"}
+    function = choice["message"]["tool_calls"][0]["function"]
+    assert function["name"] == "now" and json.loads(function["arguments"]) == {}
 
 
 def test_calls_go_back_to_the_template(knowing: Served) -> None:
