@@ -1,6 +1,6 @@
 """Well-known clients against a real server: chat, stream, structured output.
 
-    pip install openai litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
+    pip install openai anthropic litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
     make test-clients    # the clients in an environment of their own
 
 Prints a table for docs/server.md; exits with 1 if anything failed, or a client is not installed.
@@ -42,6 +42,24 @@ def check_openai(url: str, expected: str) -> dict[str, bool]:
             "chat": create(**options).choices[0].message.content == expected,
             "stream": "".join(streamed) == expected,
             "structured": "sure" in json.loads(structured),
+        }
+
+
+def check_anthropic(url: str, expected: str) -> dict[str, bool]:
+    """Return the client that Anthropic makes."""
+    import anthropic
+
+    with anthropic.Anthropic(base_url=url.removesuffix("/v1"), api_key=KEY) as client:
+        options: dict[str, Any] = {"model": "any", "messages": MESSAGES, "max_tokens": 500}
+        with client.messages.stream(**options) as stream:
+            streamed = "".join(stream.text_stream)
+        form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+        structured: Any = client.messages.create(output_config=form, **options).content[0]  # type: ignore[call-overload]
+        whole: Any = client.messages.create(**options).content[0]
+        return {
+            "chat": whole.text == expected,
+            "stream": streamed == expected,
+            "structured": "sure" in json.loads(structured.text),
         }
 
 
@@ -92,8 +110,12 @@ def check_llm(url: str, expected: str) -> dict[str, bool]:
 
 
 CLIENTS: dict[str, Check] = {
-    "openai": check_openai, "litellm": check_litellm, "langchain-openai": check_langchain, "llm": check_llm,
-}  # fmt: skip
+    "openai": check_openai,
+    "anthropic": check_anthropic,
+    "litellm": check_litellm,
+    "langchain-openai": check_langchain,
+    "llm": check_llm,
+}
 FEATURES = ["chat", "stream", "structured"]
 
 

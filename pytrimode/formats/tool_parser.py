@@ -22,8 +22,8 @@ class ToolCallParser:
     """Feeds on pieces of text, gives out content and calls.
 
     A call is given out as it comes: its name and then its arguments. With `whole` that is when it is complete, and what
-    is no call comes out as content; else what was given out of it stands, and the rest of it is dropped. Apart from that,
-    what comes out is the same however the text is cut. With `single` there is nothing behind the first call.
+    is no call comes out as content; else what was given out of it stands, and the rest of it is dropped. Apart from
+    that, what comes out is the same however the text is cut. With `single` there is nothing behind the first call.
     """
 
     def __init__(self, form: ToolFormat, tools: Sequence[Tool], *, single: bool = False) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 Shaped = dict[str, Any]
 
@@ -15,6 +17,22 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+
+
+class AnthropicErrorObject(BaseModel):
+    """What went wrong."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    message: str
+
+
+class AnthropicError(BaseModel):
+    """Anthropic's body of every response that is no success."""
+
+    type: Literal["error"]
+    error: AnthropicErrorObject
 
 
 def shaped(path: str, body: Shaped) -> Shaped:

@@ -90,7 +90,7 @@ def _structures(body: Body, value: Any) -> None:
         if part is None or part is False:
             continue
         if name not in _STRUCTURES:
-            raise _unsupported(f"structured_outputs.{name}", "structured_outputs")
+            raise unsupported(f"structured_outputs.{name}", "structured_outputs")
         _STRUCTURES[name](body, part)
 
 
@@ -260,20 +260,22 @@ def translated(body: Body, known: Collection[str]) -> Body:
             continue
         refused = REFUSED.get(name)
         if refused is None:
-            raise _unknown(name, known)
+            raise unknown(name, known)
         if not any(type(value) is type(idle) and value == idle for idle in refused.idle):
-            raise _unsupported(name, name)
+            raise unsupported(name, name)
     for name, mapped in MAPPED.items():
         if body.get(name) is not None:
             mapped.apply(ours, body[name])
     return ours
 
 
-def _unsupported(name: str, param: str) -> FieldError:
+def unsupported(name: str, param: str) -> FieldError:
+    """Return the error for a field that cannot be kept."""
     return FieldError(f"{name} is not supported: leave it out", param=param)
 
 
-def _unknown(name: str, known: Collection[str]) -> FieldError:
+def unknown(name: str, known: Collection[str]) -> FieldError:
+    """Return the error for a field that nobody knows."""
     shown = name if len(name) <= 60 and name.isprintable() else "a field"
     close = difflib.get_close_matches(name, [*known, *MAPPED], 2) if len(name) <= 60 else []
     hint = f": did you mean {' or '.join(close)}?" if close else ": no field of this API has that name"

@@ -82,8 +82,7 @@ class Prompts:
         reasoning_format = body.reasoning_format or self._settings.reasoning_format
         check_reasoning_format(reasoning_format)
         tools = self._tools(body)
-        text, pictures = self._rendered(body, tools)
-        prompt = self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
+        prompt = self._chat_prompt(body, tools)
         reasoning_open = self._model.reasoning_split(prompt.tokens).open
         options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
         wanted = Wanted(self._writer(), tools=tools, reasoning_format=reasoning_format, live=_live(body))
@@ -106,6 +105,14 @@ class Prompts:
             echo = (prompt if isinstance(prompt, str) else self._text(tokens)) if body.echo else ""
             asked.append((self._model.vision_prompt(tokens), Wanted(writer, echo, live=_live(body))))
         return self._prepare(body, options, self._model.jobs.completion, asked)
+
+    def count_tokens(self, body: TemplateFields) -> int:
+        """Return the length of a conversation's prompt."""
+        return len(self._chat_prompt(body, self._tools(body)).tokens)
+
+    def _chat_prompt(self, body: TemplateFields, tools: Tools) -> Prompt:
+        text, pictures = self._rendered(body, tools)
+        return self._model.vision_prompt(self._tokens_of(text, self._model.rendered_tokens), pictures)
 
     def apply_template(self, body: TemplateFields) -> str:
         """Return the prompt of a conversation, an image in it as the token that begins it."""

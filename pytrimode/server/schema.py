@@ -152,7 +152,7 @@ class ToolFunction(Body):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.:-]+$")]
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.:-]+$")]
     parameters: dict[str, Any] | None = None
 
 

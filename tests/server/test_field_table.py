@@ -11,6 +11,7 @@ from support.serving import Served, error_of, events
 
 from pytrimode import TriMode
 from pytrimode.bench.report import markdown_table
+from pytrimode.server.apis.anthropic.schema import FIELDS as ANTHROPIC
 from pytrimode.server.fields import MAPPED, NO_EFFECT, REFUSED, table
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -118,7 +119,14 @@ def test_log_probabilities_of_the_prompt(server: Served, model: TriMode) -> None
     assert [p for part in streamed if part for p in part["tokens"]] == found["tokens"]
 
 
-def test_the_documents_have_the_table() -> None:
-    _, _, rest = DOCUMENT.read_text().partition("<!-- fields -->\n")
-    written, end, _ = rest.partition("\n<!-- /fields -->")
-    assert end and written == markdown_table(["field", "of", "what becomes of it"], table()).strip()
+@pytest.mark.parametrize(
+    ("name", "header", "rows"),
+    [
+        ("fields", ["field", "of", "what becomes of it"], table()),
+        ("anthropic", ["field", "what becomes of it"], ANTHROPIC.rows()),
+    ],
+)
+def test_the_documents_have_the_table(name: str, header: list[str], rows: list[list[str]]) -> None:
+    _, _, rest = DOCUMENT.read_text().partition(f"<!-- {name} -->\n")
+    written, end, _ = rest.partition(f"\n<!-- /{name} -->")
+    assert end and written == markdown_table(header, rows).strip()

@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from pytrimode.server.answers import answer
 from pytrimode.server.errors import ApiError
 from pytrimode.server.form import OpenAiForm
-from pytrimode.server.host import Host, Ready
+from pytrimode.server.host import Ready
+from pytrimode.server.routes.sending import STREAMED, send
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
 
 router = APIRouter()
-_LIGHT_BYTES = 1024
-_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
-@router.post("/v1/chat/completions", responses=_STREAMED)
+@router.post("/v1/chat/completions", responses=STREAMED)
 @router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request, body: ChatCompletionRequest) -> Response:
     """Answer a conversation."""
-    host: Host = request.app.state.host
-    ready = host.ready
-    prepared = await host.text_work(lambda: ready.prompts.chat(body), **_weight(request, body, template=True))
-    return await answer(request, host, prepared, _form(body), stream=bool(body.stream))
+    return await send(request, body, lambda *_: _form(body))
 
 
-@router.post("/v1/completions", responses=_STREAMED)
+@router.post("/v1/completions", responses=STREAMED)
 @router.post("/completions", include_in_schema=False)
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continue a prompt, or several."""
-    host: Host = request.app.state.host
-    ready = host.ready
-    prepared = await host.text_work(lambda: ready.prompts.completion(body), **_weight(request, body))
-    return await answer(request, host, prepared, _form(body), stream=bool(body.stream))
+    return await send(request, body, lambda *_: _form(body))
 
 
 @router.get("/v1/models")
 @router.get("/models", include_in_schema=False)
 async def models(request: Request) -> dict[str, Any]:
-    """Return the model."""
-    return {"object": "list", "data": [_describe(request.app.state.host.ready)]}
+    """Return the model, in Anthropic's shape to those who name a version of their API."""
+    described = _describe(request)
+    if _is_anthropics(request):
+        return {"data": [described], "has_more": False, "first_id": described["id"], "last_id": described["id"]}
+    return {"object": "list", "data": [described]}
 
 
 @router.get("/v1/models/{name:path}")
@@ -51,7 +47,7 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     ready: Ready = request.app.state.host.ready
     if name != ready.name:
         raise ApiError(404, f"this server has the model {ready.name}", param="model")
-    return _describe(ready)
+    return _describe(request)
 
 
 @router.post("/v1/embeddings", include_in_schema=False)
@@ -61,22 +57,20 @@ async def embeddings(request: Request) -> Response:
     raise ApiError(501, "this model makes no embeddings: it writes text, at /v1/chat/completions and /v1/completions")
 
 
-def _weight(request: Request, body: GenerationFields, *, template: bool = False) -> dict[str, bool]:
-    """Whether there is a `grammar` to compile; `light`: neither that nor a template to render, which is a stranger's,
-    nor more than a short text: less than half a millisecond."""
-    size = int(request.headers.get("content-length", _LIGHT_BYTES + 1))
-    grammar = bool(
-        body.response_format or any(getattr(body, name, None) for name in ("grammar", "tools", "constraint"))
-    )
-    return {"light": size <= _LIGHT_BYTES and not grammar and not template, "grammar": grammar}
-
-
 def _form(body: GenerationFields) -> OpenAiForm:
     return OpenAiForm(include_usage=bool(body.stream_options and body.stream_options.include_usage))
 
 
-def _describe(ready: Ready) -> dict[str, Any]:
+def _is_anthropics(request: Request) -> bool:
+    return "anthropic-version" in request.headers
+
+
+def _describe(request: Request) -> dict[str, Any]:
+    ready: Ready = request.app.state.host.ready
     model = ready.model
+    if _is_anthropics(request):
+        created = datetime.fromtimestamp(ready.created, timezone.utc).isoformat().replace("+00:00", "Z")
+        return {"type": "model", "id": ready.name, "display_name": ready.name, "created_at": created}
     return {
         "id": ready.name,
         "object": "model",

@@ -1,0 +1,21 @@
+"""From another API's words to a `ChatCompletionRequest` or a `CompletionRequest`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest
+
+R = TypeVar("R", ChatCompletionRequest, CompletionRequest)
+
+
+def asked(kind: type[R], fields: dict[str, Any]) -> R:
+    """Return a request in our words. Raises RequestValidationError, FieldError for values that are none."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        found = [dict(detail) | {"loc": ("body", *detail["loc"])} for detail in error.errors()]
+        raise RequestValidationError(found) from None
