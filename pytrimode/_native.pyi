@@ -45,6 +45,15 @@ def set_log_verbose(verbose: bool) -> None:
 def load_llguidance(path: str) -> None:
     """Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects."""
 
+def begin_process_end() -> None:
+    """Hold all other threads that are in a call, or begin one, when they come back for the GIL: the process ends."""
+
+def calls_under_way() -> int:
+    """Count calls without the GIL that have not come back."""
+
+def forget_calls() -> None:
+    """Count from 0, in a fork: other threads are not in it."""
+
 def tensor_type(number: int) -> tuple[str, int, int]:
     """Return name, elements per block and bytes per block of a tensor type (enum ggml_type). Raises ValueError without
     one.

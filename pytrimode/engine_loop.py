@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytrimode._native import QueueFullError
 from pytrimode.options.generation_options import ResolvedOptions
+from pytrimode.process import FORKED, leak, register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,7 @@ class EngineLoop:
     def __init__(self, engine: Engine, vision: Vision | None = None, limit: int | None = None) -> None:
         """`vision`: what encodes the pictures of prompts. `limit`: see `reserve`."""
         self._engine: Engine | None = engine
+        self._why_closed = "this TriMode is closed"
         self._limit = limit
         self._reserved = 0
         self._vision = vision
@@ -68,12 +70,27 @@ class EngineLoop:
         self._callbacks: dict[int, Deliver] = {}
         self._thread: threading.Thread | None = None
         self._channels = itertools.count(_CALLBACKS - 1, -1)
+        register(self)
 
     def close(self) -> None:
         """Let go of the engine; requests that still run end with RuntimeError."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+    def end(self) -> None:
+        """Close it as the process ends: a thread that stays in a call for good may have the lock."""
+        self._lock = threading.Lock()
+        self.close()
+
+    def leave_behind(self) -> None:
+        """Forget the engine, in a fork: its threads are gone, and what they held stays locked."""
+        self._lock = threading.Lock()
+        self._callbacks, self._thread = {}, None
+        self._why_closed = FORKED
+        for held in (self._engine, self._vision):
+            leak(held)
+        self._engine = None
 
     def run(
         self, tokens: Sequence[int], options: ResolvedOptions, cancellation: Cancellation | None = None
@@ -241,7 +258,7 @@ class EngineLoop:
         """Return the engine. Raises RuntimeError once it is closed."""
         engine = self._engine
         if engine is None:
-            raise RuntimeError("this TriMode is closed")
+            raise RuntimeError(self._why_closed)
         return engine
 
     def _serve_callbacks(self) -> None:

@@ -12,6 +12,7 @@ from pytrimode.options.defaults import DEFAULT_N_CTX
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.threads import default_threads
+from pytrimode.process import check_not_forked
 from pytrimode.vision.load import tower_device
 from pytrimode.vision.memory import reserved_for
 
@@ -34,6 +35,7 @@ class Opened:
 
 def open_files(path: str | Path, asked: LoadOptions) -> Opened:
     """Load a model, its drafter LoRA and an engine. Raises as `TriMode`."""
+    check_not_forked()
     file = model_file.check_model_file(path)
     lora = model_file.find_drafter_lora(file, asked.lora_path)
     tower = model_file.find_mmproj(file, asked.mmproj)

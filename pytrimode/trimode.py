@@ -63,7 +63,8 @@ class TriMode(PromptedModel):
     `mmproj` "auto" loads the vision tower `<model>-mmproj.gguf` beside the model if it is there, for images in prompts;
     None loads none. `image_max_side`: pixels that the longest side of an image keeps, None for the model's own.
 
-    Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`.
+    Objects may be shared between threads; `AsyncTriMode` is for asyncio. Use as a context manager, or `close()`; the
+    end of the process closes what is open. In a fork of a process that had loaded a model there is RuntimeError.
 
     `chat_template_file`: a Jinja template in place of the file's own. `parse_special`: special tokens that are spelled
     out in the text of chat messages become their ids.

@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/gil.h"
 #include "weights/activations.h"
 
 namespace nb = nanobind;
@@ -27,14 +28,14 @@ nb::dict sums(const Activations & activations) {
 }  // namespace
 
 void bind_activations(nb::module_ & m) {
-    using released = nb::call_guard<nb::gil_scoped_release>;
+    using released = nb::call_guard<GilReleased>;
     nb::class_<Activations>(m, "Activations",
                             "Squares of what goes into each weight matrix, summed up over passes of libllama. See "
                             "`native/weights/activations.h`.")
         .def(
             "__init__",
             [](Activations * self, const Model & model, const std::string & lora_path, int n_ctx, int n_threads) {
-                const nb::gil_scoped_release release;
+                const GilReleased release;
                 new (self) Activations(model, lora_path, n_ctx, n_threads);
             },
             "model"_a, nb::kw_only(), "lora_path"_a = "", "n_ctx"_a = 512, "n_threads"_a = 0, nb::keep_alive<1, 2>(),

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "bindings/gil.h"
 #include "weights/encode.h"
 
 namespace nb = nanobind;
@@ -65,7 +66,7 @@ nb::object encode(nb::object src, const std::string & src_type, const std::strin
     }
     char * dst = PyBytes_AS_STRING(result.ptr());
     {
-        const nb::gil_scoped_release release;
+        const GilReleased release;
         encode_rows(job, dst, n_threads);
     }
     return result;

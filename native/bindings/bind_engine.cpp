@@ -11,6 +11,7 @@
 #include <functional>
 #include <tuple>
 
+#include "bindings/gil.h"
 #include "engine/engine.h"
 
 namespace nb = nanobind;
@@ -45,20 +46,20 @@ std::function<void()> signal_check() {
 
 int64_t submit(Engine & engine, std::vector<llama_token> tokens, const RequestOptions & options, int64_t channel,
                std::vector<ImageHandle> images, llama_token image_pad) {
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     tokens = place_images(std::move(tokens), images, image_pad);
     return engine.submit(std::move(tokens), options, channel, std::move(images));
 }
 
 std::vector<Event> wait(Engine & engine, int64_t channel) {
     const auto check = signal_check();
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     return engine.wait(channel, check);
 }
 
 Event wait_to_end(Engine & engine, int64_t id) {
     const auto check = signal_check();
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     return engine.wait_to_end(id, check);
 }
 
@@ -93,7 +94,7 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::ve
     auto * data = new std::vector<float>();
     const nb::capsule owner(data, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
     {
-        const nb::gil_scoped_release release;
+        const GilReleased release;
         *data = engine.logits({place_images(tokens, images, image_pad), block_start, lora, first});
     }
     const size_t n_rows = tokens.size() - first;
@@ -101,7 +102,7 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::ve
 }
 
 ImageHandle add_image(Engine & engine, const std::string & key, const Rows & rows) {
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     return engine.images().add(key, ImageVectors(rows.data(), rows.data() + rows.size()));
 }
 
@@ -119,7 +120,7 @@ void make(Engine * self, const Model & model, int n_ctx, int n_batch, int n_ubat
           bool fewer_threads, const std::string & type_k, const std::string & type_v, bool flash_attn, int n_parallel,
           int max_queue, bool use_scheduler, bool device_graphs, bool fused_stores, const std::vector<int> & row_steps,
           int exact_rows, bool images) {
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     new (self) Engine(
         model, {n_ctx, n_batch, n_ubatch, n_threads, n_threads_batch, fewer_threads, n_parallel, max_queue, type_k,
                 type_v, flash_attn, use_scheduler, device_graphs, fused_stores, row_steps, exact_rows, images});
@@ -176,7 +177,7 @@ void add_figures(nb::class_<Engine> & engine) {
 }
 
 void add_requests(nb::class_<Engine> & engine) {
-    using released = nb::call_guard<nb::gil_scoped_release>;
+    using released = nb::call_guard<GilReleased>;
     engine
         .def("submit", &submit, "tokens"_a, "options"_a, "channel"_a = 0, "images"_a = std::vector<ImageHandle>{},
              "image_pad"_a = -1, ABOUT_SUBMIT)
@@ -207,7 +208,7 @@ void add_images(nb::class_<Engine> & engine) {
         .def(
             "add_image",
             [](Engine & self, const std::string & key, int n_rows) { return self.images().add(key, n_rows); }, "key"_a,
-            "n_rows"_a, nb::call_guard<nb::gil_scoped_release>(),
+            "n_rows"_a, nb::call_guard<GilReleased>(),
             "Do the same without the rows, for cells that a saved state has.")
         .def("image_runs", &image_runs, "tokens"_a,
              "List the rows of images among tokens that `save_state` returned: where each run begins and its length, "

@@ -5,6 +5,7 @@
 #include <nanobind/stl/unordered_map.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/gil.h"
 #include "model/constraint_vocab.h"
 #include "model/lora.h"
 #include "model/model.h"
@@ -18,7 +19,7 @@ namespace {
 void load(Model * self, const std::string & path, const std::optional<std::string> & lora_path, int n_gpu_layers,
           bool use_mmap, bool vocab_only, const std::vector<std::string> & devices, const std::string & split_mode,
           int main_gpu, const std::vector<float> & tensor_split, bool repack) {
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     new (self) Model(path, {lora_path.value_or(""),
                             n_gpu_layers,
                             use_mmap,
@@ -30,7 +31,7 @@ void load(Model * self, const std::string & path, const std::optional<std::strin
 
 std::vector<llama_token> tokenize(const Model & model, const nb::bytes & text, bool add_special, bool parse_special) {
     const std::string held(text.c_str(), text.size());
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     return model.tokenize(held, add_special, parse_special);
 }
 
@@ -70,7 +71,7 @@ void add_tokens(nb::class_<Model> & model) {
         .def_prop_ro("add_bos", &Model::add_bos, "Whether the tokenizer puts `bos_token_id` before a text.")
         .def("is_eog", &Model::is_eog, "token"_a, "Whether the token ends a generation.")
         .def(
-            "prepare_grammars", [](const Model & m) { m.constraint_vocab(); }, nb::call_guard<nb::gil_scoped_release>(),
+            "prepare_grammars", [](const Model & m) { m.constraint_vocab(); }, nb::call_guard<GilReleased>(),
             "Hand the vocabulary to llguidance, as the first grammar would.")
         .def("tokenize", &tokenize, "text"_a, "add_special"_a, "parse_special"_a,
              "Tokens of UTF-8 text; `add_special`: with bos where the tokenizer adds it; `parse_special`: special "

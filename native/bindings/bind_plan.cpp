@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/gil.h"
 #include "engine/plan_memory.h"
 
 namespace nb = nanobind;
@@ -18,7 +19,7 @@ nb::list memory(const std::string & path, const std::optional<std::string> & lor
                 const std::vector<float> & tensor_split) {
     std::vector<DeviceMemory> found;
     {
-        const nb::gil_scoped_release release;
+        const GilReleased release;
         ModelOptions model;
         model.lora_path = lora_path.value_or("");
         model.n_gpu_layers = n_gpu_layers;

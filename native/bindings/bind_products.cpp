@@ -9,6 +9,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "bindings/gil.h"
 #include "ggml-cpp.h"
 #include "ggml-cpu.h"
 #include "products/products.h"
@@ -83,7 +84,7 @@ Output multiply(const PackedWeight & weight, const Rows & x, const std::string &
     check_columns(x, weight.n_in());
     const Kernels & kernels = find_kernels(kernels_name);
     Output out = new_output(x.shape(0), weight.n_out());
-    const nb::gil_scoped_release others_may_run;
+    const trimode::GilReleased others_may_run;
     std::vector<Record> records;
     if (!takes_floats(weight.type())) {
         records = quantize(kernels, x);

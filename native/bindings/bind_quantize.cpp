@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/gil.h"
 #include "weights/encode.h"
 #include "weights/quantize_file.h"
 
@@ -18,7 +19,7 @@ void bind_quantize(nb::module_ & m) {
            const std::string & token_embedding_type, bool quantize_output_tensor, bool pure,
            const std::vector<std::pair<std::string, std::string>> & tensor_types,
            const std::vector<std::pair<std::string, int64_t>> & imatrix) {
-            const nb::gil_scoped_release release;
+            const GilReleased release;
             quantize_file(
                 in, out,
                 {ftype, output_tensor_type, token_embedding_type, quantize_output_tensor, pure, tensor_types, imatrix});

@@ -6,6 +6,7 @@
 
 #include <tuple>
 
+#include "bindings/gil.h"
 #include "engine/engine.h"
 
 namespace nb = nanobind;
@@ -24,7 +25,7 @@ std::tuple<std::vector<llama_token>, ByteArray, ByteArray> save_state(Engine & e
     auto * prefix = new SavedPrefix();
     const nb::capsule owner(prefix, [](void * p) noexcept { delete static_cast<SavedPrefix *>(p); });
     {
-        const nb::gil_scoped_release release;
+        const GilReleased release;
         *prefix = engine.save_state(place_images(tokens, images, image_pad));
     }
     const auto array = [&](std::vector<uint8_t> & bytes, size_t row) {
@@ -35,7 +36,7 @@ std::tuple<std::vector<llama_token>, ByteArray, ByteArray> save_state(Engine & e
 
 void load_state(Engine & engine, const std::vector<llama_token> & tokens, const ConstByteArray & k,
                 const ConstByteArray & v) {
-    const nb::gil_scoped_release release;
+    const GilReleased release;
     engine.load_state(tokens, {k.data(), k.nbytes()}, {v.data(), v.nbytes()});
 }
 

@@ -9,6 +9,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/gil.h"
 #include "vision/tower.h"
 
 namespace nb = nanobind;
@@ -45,7 +46,7 @@ Floats encode(Tower & tower, const Picture & picture, int max_side, Abort * abor
     std::vector<float> rows;
     const int height = static_cast<int>(picture.shape(0)), width = static_cast<int>(picture.shape(1));
     try {
-        const nb::gil_scoped_release release;
+        const GilReleased release;
         const auto stop = [&, last = Clock::now()]() mutable {
             if (sees_signals && Clock::now() - last >= SIGNAL_INTERVAL) {
                 const nb::gil_scoped_acquire acquire;
@@ -94,7 +95,7 @@ void bind_vision(nb::module_ & m) {
             "__init__",
             [](Tower * self, const std::string & path, int n_threads, const std::string & device, bool exact,
                bool no_alloc) {
-                const nb::gil_scoped_release release;
+                const GilReleased release;
                 new (self) Tower(path, {n_threads, device, exact, no_alloc});
             },
             "path"_a, nb::kw_only(), "n_threads"_a = 0, "device"_a = "", "exact"_a = true, "no_alloc"_a = false,

@@ -5,6 +5,7 @@
 #include "decoders/loop_detector.h"
 #include "util/llguidance.h"
 #include "util/log.h"
+#include "util/process_end.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -50,12 +51,19 @@ NB_MODULE(_native, m) {
         "The compiled engine (`native/`): llama.cpp's model loading and kernels under our graph, cache and "
         "decoders.\n\n"
         "Low-level and unstable: applications use `pytrimode.TriMode`.";
+    // Python does not free every object before the interpreter ends, such as those of daemon threads: no fault of ours.
+    nb::set_leak_warnings(false);
     Log::install();
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;
     m.def("set_log_verbose", &Log::set_verbose, "verbose"_a,
           "Show llama.cpp's log on stderr; off, only the last error is kept, for our own messages.");
     m.def("load_llguidance", &llg::load, "path"_a,
           "Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects.");
+    m.def(
+        "begin_process_end", &ProcessEnd::begin,
+        "Hold all other threads that are in a call, or begin one, when they come back for the GIL: the process ends.");
+    m.def("calls_under_way", &ProcessEnd::n_calls, "Count calls without the GIL that have not come back.");
+    m.def("forget_calls", &ProcessEnd::forget_calls, "Count from 0, in a fork: other threads are not in it.");
     bind_gguf(m);
     bind_encode(m);
     bind_quantize(m);

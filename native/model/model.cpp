@@ -8,6 +8,7 @@
 #include "model/model_params.h"
 #include "model/packed_weights.h"
 #include "util/log.h"
+#include "util/process_end.h"
 
 // libllama's one non-public symbol that the engine uses; exported by the pinned version, C++ ABI.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -122,6 +123,7 @@ llama_model * load(const std::string & path, const ModelOptions & options) {
     if (!options.devices.tensor_split.empty()) {
         params.tensor_split = split.data();
     }
+    params.progress_callback = [](float, void *) { return !ProcessEnd::begun(); };
     Log::clear_error();
     llama_model * model = llama_model_load_from_file(path.c_str(), params);
     if (!model) {

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <stdexcept>
 #include <thread>
 
 #include "ggml-backend.h"
 #include "model/placement.h"
+#include "util/process_end.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -72,6 +74,9 @@ PackedWeights::PackedWeights(const std::vector<ggml_tensor *> & tensors, const g
         if (no_alloc) {
             entry.original_dropped = t->data != kept->data || is_mapped(t);
             continue;
+        }
+        if (ProcessEnd::begun()) {
+            throw std::runtime_error("the process ends");
         }
         entry.weight.allocate();
         pack(entry.weight, t->data);

@@ -32,8 +32,8 @@ class WorkerProcess:
         self._wall_seconds = 60 * seconds  # in which it has those seconds even on a busy machine
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
         atexit.register(self.stop)
+        os.register_at_fork(after_in_child=self._forget)
 
     def ask(self, request: Any) -> Any:
         """Return the answer. Raises WorkerEndedError where there is none; TypeError for what is not JSON."""
@@ -49,21 +49,23 @@ class WorkerProcess:
         return json.loads(answer)
 
     def _running(self) -> subprocess.Popen[bytes]:
-        # A forked child must not share its parent's pipes.
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+        if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-I", worker_loop.__file__, _packages(self._package), self._module]
             self._process = subprocess.Popen(
                 [*command, str(self._seconds), str(self._memory)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
                 start_new_session=True,
             )  # fmt: skip
-            self._owner = os.getpid()
         return self._process
+
+    def _forget(self) -> None:
+        """Leave the process to the parent, of whose threads one may have the lock."""
+        self._lock, self._process = threading.Lock(), None
 
     def stop(self) -> None:
         """End the process; the next request starts another one."""
         process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():
+        if process is None:
             return
         process.kill()
         process.wait()

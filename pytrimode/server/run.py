@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -43,6 +45,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.shutdown_timeout) + _LAST_WORDS,
             )
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal. SIGTERM is an order that was carried out: exit code 0, where uvicorn would die of it."""
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         """Look for a reason to end, ten times a second; True ends the server."""
