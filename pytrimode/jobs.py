@@ -74,8 +74,9 @@ class Jobs:
                 raise ValueError("tools: give a required tool_choice, or grammar or response_format, not both")
             options = with_options(options, {"grammar": constraint})
         resolved = self._model.resolve(options, len(prompt.tokens), prompt.pictures)
+        count = self._model.reasoning_count(split)
         apart = split if wanted.reasoning_format == REASONING_DEEPSEEK else None
-        reading = replace(self._reading(options, wanted), split=apart, tools=wanted.tools.parser())
+        reading = replace(self._reading(options, wanted), split=apart, tools=wanted.tools.parser(), count=count)
         return Job(prompt.tokens, resolved, self.step_maker(resolved), ChatAnswer(wanted.writer, reading))
 
     def _reading(self, options: GenerationOptions, wanted: Wanted, offset: int = 0) -> Reading:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytrimode import _native
 from pytrimode.formats.constraint_check import check_grammar
 from pytrimode.formats.deep_stack import call_deep
-from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END, ReasoningSplit
+from pytrimode.formats.reasoning import THINK_BEGIN, THINK_END, ReasoningCount, ReasoningSplit
 from pytrimode.formats.special_text import MARK, SpecialText
 from pytrimode.formats.tool_calls import TAGS
 from pytrimode.formats.tool_choice import Tools
@@ -211,6 +211,10 @@ class LoadedModel:
         ends = (self._think_begin, self._think_end)
         tags = [t for t in prompt if t in ends]
         return ReasoningSplit(open=bool(tags) and tags[-1] == self._think_begin)
+
+    def reasoning_count(self, split: ReasoningSplit) -> ReasoningCount:
+        """Return what counts the tokens of reasoning behind the prompt of a split that has not begun."""
+        return ReasoningCount(self._think_begin, self._think_end, open=split.open)
 
     def _special_text(self, token: int) -> str:
         return self._model.token_to_piece(token, True).decode("utf-8", "replace") if token >= 0 else ""

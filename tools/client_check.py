@@ -45,6 +45,22 @@ def check_openai(url: str, expected: str) -> dict[str, bool]:
         }
 
 
+def check_responses(url: str, expected: str) -> dict[str, bool]:
+    """Return the same client by OpenAI's newer route."""
+    import openai
+
+    with openai.OpenAI(base_url=url, api_key=KEY) as client:
+        options: dict[str, Any] = {"model": "any", "input": "Hello", "temperature": 0}
+        with client.responses.stream(**options) as stream:
+            streamed = stream.get_final_response().output_text
+        form: Any = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
+        return {
+            "chat": client.responses.create(**options).output_text == expected,
+            "stream": streamed == expected,
+            "structured": "sure" in json.loads(client.responses.create(text=form, **options).output_text),
+        }
+
+
 def check_anthropic(url: str, expected: str) -> dict[str, bool]:
     """Return the client that Anthropic makes."""
     import anthropic
@@ -111,6 +127,7 @@ def check_llm(url: str, expected: str) -> dict[str, bool]:
 
 CLIENTS: dict[str, Check] = {
     "openai": check_openai,
+    "openai responses": check_responses,
     "anthropic": check_anthropic,
     "litellm": check_litellm,
     "langchain-openai": check_langchain,
@@ -155,7 +172,7 @@ def main() -> int:
         expected = answer.json()["choices"][0]["message"]["content"]
         for name, check in CLIENTS.items():
             try:
-                version = importlib.metadata.version(name)
+                version = importlib.metadata.version(name.split()[0])
             except importlib.metadata.PackageNotFoundError:
                 print(f"| {name} | NOT INSTALLED |")
                 failed += 1

@@ -20,7 +20,7 @@ from pytrimode.answers.results import (
     ResultWriter,
 )
 from pytrimode.answers.step import Step
-from pytrimode.formats.reasoning import Parts, ReasoningSplit
+from pytrimode.formats.reasoning import Parts, ReasoningCount, ReasoningSplit
 from pytrimode.formats.tool_parser import Pieces, ToolCallParser
 from pytrimode.formats.tools import joined
 
@@ -43,6 +43,7 @@ class Reading:
     split: ReasoningSplit | None = None
     tools: ToolCallParser | None = None
     live: LivePasses | None = None
+    count: ReasoningCount | None = None
     trim_loop: bool = False
 
 
@@ -94,6 +95,7 @@ class Answer(ABC, Generic[Result, Chunk]):
             made = made or self.empty()
             made["live"] = live
         chunks = [made] if made else []
+        self._count(step)
         if step.ending:
             self.ending = step.ending
             chunks += self._closing(step.ending)
@@ -104,11 +106,18 @@ class Answer(ABC, Generic[Result, Chunk]):
         kept = self._kept
         kept.texts.append(step.text)
         kept.logprobs += step.logprobs
+        self._count(step)
         if step.ending:
             self.ending = step.ending
             if self._reading.trim_loop and step.trimmed is not None:
                 kept.texts = ["".join(kept.texts)[: step.trimmed]]
                 del kept.logprobs[max(0, len(kept.logprobs) - step.ending.details["repeated_tokens"]) :]
+
+    def _count(self, step: Step) -> None:
+        if count := self._reading.count:
+            count.feed(step.tokens)
+            if step.ending:
+                step.ending.measured["usage"]["completion_tokens_details"] = {"reasoning_tokens": count.n}
 
     def whole(self) -> Result:
         """Return the answer made of the steps that were kept. Raises RuntimeError for one that has not ended."""

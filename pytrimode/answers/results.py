@@ -37,6 +37,12 @@ class PromptTokensDetails(TypedDict):
     image_tokens: NotRequired[int]
 
 
+class CompletionTokensDetails(TypedDict):
+    """Part of `usage`, of a chat."""
+
+    reasoning_tokens: int
+
+
 class Usage(TypedDict):
     """Token counts of one request. `completion_tokens` leaves out the end-of-generation token (as llama-cpp-python)."""
 
@@ -45,6 +51,7 @@ class Usage(TypedDict):
     total_tokens: int
     forward_passes: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: NotRequired[CompletionTokensDetails]
 
 
 class Timings(TypedDict):

@@ -51,10 +51,14 @@ def sum_usage(parts: Sequence[Measured], choices_per_prompt: int) -> Usage:
     details: PromptTokensDetails = {"cached_tokens": sum(u["prompt_tokens_details"]["cached_tokens"] for u in prompts)}
     if any("image_tokens" in u["prompt_tokens_details"] for u in prompts):
         details["image_tokens"] = sum(u["prompt_tokens_details"].get("image_tokens", 0) for u in prompts)
-    return {
+    usage: Usage = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
         "forward_passes": sum(u["forward_passes"] for u in each),
         "prompt_tokens_details": details,
     }
+    if all("completion_tokens_details" in u for u in each):
+        reasoning_tokens = sum(u["completion_tokens_details"]["reasoning_tokens"] for u in each)
+        usage["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 THINK_BEGIN, THINK_END = "<think>", "</think>"
@@ -20,6 +21,22 @@ def check_reasoning_format(name: str) -> None:
     """Check a format. Raises ValueError for an unknown one."""
     if name not in REASONING_FORMATS:
         raise ValueError(f"unknown reasoning_format {name!r}: use one of {', '.join(REASONING_FORMATS)}")
+
+
+class ReasoningCount:
+    """Counts the tokens of reasoning, its tags among them."""
+
+    def __init__(self, begin: int, end: int, *, open: bool) -> None:
+        """Take the ids of the tags, -1 for none, and whether the prompt ended inside reasoning."""
+        self.n = 0
+        self._begin, self._end, self._open = begin, end, open
+
+    def feed(self, tokens: Iterable[int]) -> None:
+        """Count the next tokens of the answer."""
+        for token in tokens:
+            self._open = self._open or token == self._begin
+            self.n += self._open
+            self._open = self._open and token != self._end
 
 
 class Parts(NamedTuple):

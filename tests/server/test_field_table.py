@@ -12,6 +12,7 @@ from support.serving import Served, error_of, events
 from pytrimode import TriMode
 from pytrimode.bench.report import markdown_table
 from pytrimode.server.apis.anthropic.schema import FIELDS as ANTHROPIC
+from pytrimode.server.apis.responses.schema import FIELDS as RESPONSES
 from pytrimode.server.fields import MAPPED, NO_EFFECT, REFUSED, table
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -124,6 +125,7 @@ def test_log_probabilities_of_the_prompt(server: Served, model: TriMode) -> None
     [
         ("fields", ["field", "of", "what becomes of it"], table()),
         ("anthropic", ["field", "what becomes of it"], ANTHROPIC.rows()),
+        ("responses", ["field", "what becomes of it"], RESPONSES.rows()),
     ],
 )
 def test_the_documents_have_the_table(name: str, header: list[str], rows: list[list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -17,5 +18,8 @@ def asked(kind: type[R], fields: dict[str, Any]) -> R:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        found = [dict(detail) | {"loc": ("body", *detail["loc"])} for detail in error.errors()]
-        raise RequestValidationError(found) from None
+        raise RequestValidationError([_in_body(detail) for detail in error.errors()]) from None
+
+
+def _in_body(detail: Mapping[str, Any]) -> dict[str, Any]:
+    return {**detail, "loc": ("body", *detail["loc"])}

@@ -19,6 +19,11 @@ def refused(where: str, why: str) -> FieldError:
     return FieldError(f"{where} {why}", param=where.split(".")[0])
 
 
+def shown(name: str) -> str:
+    """Return a name that a client sent, unless it is too long or strange to be repeated."""
+    return name if len(name) <= 60 and name.isprintable() else "what was sent"
+
+
 class Part:
     """An object in a body. What nobody has read by `end` is refused by its name."""
 
@@ -60,8 +65,7 @@ class Part:
         """Raise FieldError for a field that was not read. `ignored`: those on which nothing depends."""
         for name, value in self._value.items():
             if value is not None and name not in self._read and name not in ignored:
-                shown = name if len(name) <= 60 and name.isprintable() else "a field"
-                raise refused(f"{self.where}.{shown}", "is not supported: leave it out")
+                raise refused(f"{self.where}.{shown(name)}", "is not supported: leave it out")
 
 
 def parts(values: Any, where: str) -> list[Part]:

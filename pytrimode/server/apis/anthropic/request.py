@@ -7,7 +7,7 @@ from typing import Any
 
 from pytrimode.server.apis.anthropic.schema import CountTokensRequest, MessagesRequest
 from pytrimode.server.apis.chat import asked
-from pytrimode.server.apis.parts import Part, parts, refused
+from pytrimode.server.apis.parts import Part, parts, refused, shown
 from pytrimode.server.schema import ChatCompletionRequest
 
 _HINTS = ("cache_control", "citations", "transformations")
@@ -66,7 +66,7 @@ def _turns(role: str, content: str | list[dict[str, Any]], where: str) -> list[d
             turn["reasoning_content"] = turn.get("reasoning_content", "") + block.of("thinking", str)
             block.end("signature", *_HINTS)
         elif kind != "redacted_thinking":  # which none but its maker can read
-            raise refused(f"{block.where}.type", f"{_shown(kind)} is not supported in a turn of the {role}")
+            raise refused(f"{block.where}.type", f"{shown(kind)} is not supported in a turn of the {role}")
     if role == "user":
         return [*results, *([{"role": role, "content": _content(said)}] if said or not results else [])]
     return [{"role": role, "content": _content(said), **turn}]
@@ -124,7 +124,7 @@ def _tools(body: CountTokensRequest) -> dict[str, Any]:
     tools = []
     for tool in parts(body.tools or [], "tools"):
         if (kind := tool.maybe("type", str)) not in (None, "custom"):
-            raise refused(f"{tool.where}.type", f"{_shown(kind or '')} is not supported: only functions are")
+            raise refused(f"{tool.where}.type", f"{shown(kind or '')} is not supported: only functions are")
         function = {"name": tool.of("name", str), "parameters": tool.of("input_schema", dict)}
         if description := tool.maybe("description", str):
             function["description"] = description
@@ -171,7 +171,3 @@ def _output(body: CountTokensRequest) -> dict[str, Any]:
         found["response_format"] = {"type": "json_schema", "json_schema": {"schema": wanted.of("schema", dict)}}
         wanted.end("name")
     return found
-
-
-def _shown(kind: str) -> str:
-    return kind if len(kind) <= 60 and kind.isprintable() else "this"
