@@ -37,6 +37,9 @@ class DeviceMemory(TypedDict):
     kv_cache: int
     compute: int
 
+class OutOfMemoryError(RuntimeError):
+    """A device or the machine has no room for weights, cache, compute buffers or a picture."""
+
 LLAMA_CPP_PYTHON_VERSION: str = "0.3.36"
 
 def set_log_verbose(verbose: bool) -> None:

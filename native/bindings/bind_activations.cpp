@@ -40,14 +40,13 @@ void bind_activations(nb::module_ & m) {
             },
             "model"_a, nb::kw_only(), "lora_path"_a = "", "n_ctx"_a = 512, "n_threads"_a = 0, nb::keep_alive<1, 2>(),
             "Take a model that was loaded with `repack=False`. `n_threads` 0: libllama's default. Raises ValueError "
-            "for a model "
-            "that libllama cannot run so, RuntimeError for an adapter that cannot be loaded and without memory.")
+            "for a model that libllama cannot run so, RuntimeError for an adapter that cannot be loaded and without "
+            "memory.")
         .def("causal", &Activations::causal, "tokens"_a, "position"_a = 0, released(),
              "Run a causal pass over tokens from `position` on; what the cache holds from there on is dropped before.")
         .def("block", &Activations::block, "tokens"_a, "position"_a, "lora"_a = false, released(),
-             "Run the same pass, but its rows see each other in both directions, with the LoRA if asked for; nothing "
-             "stays in "
-             "the cache.")
+             "Run the same pass, but its rows see each other in both directions, with the LoRA if asked for; "
+             "nothing stays in the cache.")
         .def("sums", &sums, nb::sig("def sums(self) -> dict[str, tuple[numpy.typing.NDArray[numpy.float64], int]]"),
              "By the name of a weight: the sum of squares of each column, and the rows.");
 }

@@ -152,8 +152,7 @@ constexpr const char * ABOUT_SUBMIT =
 
 constexpr const char * ABOUT_WAIT =
     "Return the next events of a channel; none when all its requests have ended. Steps the engine meanwhile, for "
-    "everybody, "
-    "or waits for the thread that does. The GIL is released.\n\n"
+    "everybody, or waits for the thread that does. The GIL is released.\n\n"
     "Raises RuntimeError when the engine is closed, KeyboardInterrupt (and loses nothing) between two passes.";
 
 void add_figures(nb::class_<Engine> & engine) {
@@ -193,8 +192,7 @@ void add_requests(nb::class_<Engine> & engine) {
              "Raises ValueError for an unknown one.")
         .def("hold", &Engine::hold, "request_id"_a, "held"_a, released(),
              "Hold a request back between passes, as its reader is behind, or let it go on. Its cells and its place "
-             "stay. "
-             "Raises ValueError for an unknown one.")
+             "stay. Raises ValueError for an unknown one.")
         .def("close", &Engine::close, released(), "Make `submit` and `wait` raise RuntimeError.")
         .def("clear_cache", &Engine::clear_cache, released(), "Drop what finished requests have left.");
 }
@@ -203,17 +201,15 @@ void add_images(nb::class_<Engine> & engine) {
     engine
         .def("add_image", &add_image, "key"_a, "rows"_a,
              "Give ids to the rows [n, n_embd] of an image, whose content `key` names. Known content keeps its ids. "
-             "Raises "
-             "ValueError for rows of another width or number.")
+             "Raises ValueError for rows of another width or number.")
         .def(
             "add_image",
             [](Engine & self, const std::string & key, int n_rows) { return self.images().add(key, n_rows); }, "key"_a,
             "n_rows"_a, nb::call_guard<GilReleased>(),
             "Do the same without the rows, for cells that a saved state has.")
         .def("image_runs", &image_runs, "tokens"_a,
-             "List the rows of images among tokens that `save_state` returned: where each run begins and its length, "
-             "the "
-             "image's key, the first of its rows, and how many it has.");
+             "List the rows of images among tokens that `save_state` returned: where each run begins and its "
+             "length, the image's key, the first of its rows, and how many it has.");
 }
 
 }  // namespace

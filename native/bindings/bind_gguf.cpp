@@ -24,6 +24,5 @@ void bind_gguf(nb::module_ & m) {
         },
         "number"_a,
         "Return name, elements per block and bytes per block of a tensor type (enum ggml_type). Raises ValueError "
-        "without "
-        "one.");
+        "without one.");
 }

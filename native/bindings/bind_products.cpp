@@ -183,9 +183,8 @@ void bind_products(nb::module_ & m) {
         []() -> std::optional<std::string> {
             return in_use() ? std::optional<std::string>(in_use()->name) : std::nullopt;
         },
-        "Return the best set, or the one that $PYTRIMODE_PRODUCTS names; None: ggml multiplies. Raises ValueError for "
-        "an unknown "
-        "name.");
+        "Return the best set, or the one that $PYTRIMODE_PRODUCTS names; None: ggml multiplies. Raises ValueError "
+        "for an unknown name.");
     m.def("has_product", nb::overload_cast<const std::string &, int64_t, int64_t>(&has_product), "type"_a, "n_in"_a,
           "n_out"_a, "Whether weights of a type and shape have a product of our own.");
     nb::class_<PackedWeight>(m, "PackedWeight",

@@ -45,9 +45,8 @@ void load_state(Engine & engine, const std::vector<llama_token> & tokens, const 
 void bind_state(nb::module_ & m) {
     auto engine = nb::borrow<nb::class_<Engine>>(m.attr("Engine"));
     engine.def("save_state", &save_state, "tokens"_a, "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1,
-               "Return the longest beginning of `tokens` that finished requests have left, its keys and its values as "
-               "the cache "
-               "stores them: [n_layer, n, bytes of a row]. No tokens where there are none.");
+               "Return the longest beginning of `tokens` that finished requests have left, its keys and its values "
+               "as the cache stores them: [n_layer, n, bytes of a row]. No tokens where there are none.");
     engine.def(
         "load_state", &load_state, "tokens"_a, "k"_a, "v"_a,
         "Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than "

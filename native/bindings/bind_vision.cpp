@@ -100,8 +100,7 @@ void bind_vision(nb::module_ & m) {
             },
             "path"_a, nb::kw_only(), "n_threads"_a = 0, "device"_a = "", "exact"_a = true, "no_alloc"_a = false,
             "`device`: a name of `devices`, \"\": the CPU. `exact`: keys and values of the CPU's attention in F32, "
-            "else "
-            "F16 as on devices. `no_alloc`: only to plan the memory.\n\n"
+            "else F16 as on devices. `no_alloc`: only to plan the memory.\n\n"
             "Raises RuntimeError that names key or tensor for a file that is damaged or none.")
         .def_prop_ro(
             "n_embd", [](const Tower & tower) { return tower.hparams().n_embd_text; }, "Width of a row.")

@@ -11,6 +11,7 @@
 #include "model/lora.h"
 #include "model/model.h"
 #include "model/placement.h"
+#include "util/out_of_memory.h"
 #include "util/stopwatch.h"
 
 namespace trimode {
@@ -106,8 +107,7 @@ Forward::Forward(const Model & model, KvCache & cache, const ForwardOptions & op
     const Graph graph = build_graph(model, cache, graph_options_, largest);
     ggml_gallocr_reserve_n_size(allocator_.get(), graph.graph, nullptr, nullptr, &planned_);
     if (!model.no_alloc() && !ggml_gallocr_reserve(allocator_.get(), graph.graph)) {
-        throw std::runtime_error("out of memory: no room for the compute buffer of " + std::to_string(planned_ >> 20) +
-                                 " MiB; use a smaller batch or context, or fewer layers on the GPU (-ngl)");
+        throw OutOfMemory("no room for the compute buffer of " + mebibytes(planned_), USE_LESS);
     }
 }
 
@@ -162,7 +162,7 @@ void Forward::make_token_bias(ggml_backend_dev_t device) {
     bias_buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(
         bias_context_.get(), device ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type()));
     if (!bias_buffer_) {
-        throw std::runtime_error("out of memory: no room for the compute buffer; use fewer layers on the GPU (-ngl)");
+        throw OutOfMemory("no room for the compute buffer", USE_LESS);
     }
     std::vector<float> values(model_.n_vocab(), 0.0f);
     values[model_.mask_token()] = -INFINITY;
@@ -243,17 +243,13 @@ void Forward::allocate(Ready & ready) {
         ready.scheduler = new_scheduler(ready.graph.graph);
         keep_products(ready.scheduler.get(), ready.graph.graph);
         if (!ggml_backend_sched_alloc_graph(ready.scheduler.get(), ready.graph.graph)) {
-            throw std::runtime_error(
-                "out of memory: no room for the compute buffers; use a smaller batch or context, or fewer layers on "
-                "the GPU (-ngl)");
+            throw OutOfMemory("no room for the compute buffers", USE_LESS);
         }
         return;
     }
     const size_t before = ggml_gallocr_get_buffer_size(allocator_.get(), 0);
     if (!ggml_gallocr_alloc_graph(allocator_.get(), ready.graph.graph)) {
-        throw std::runtime_error(
-            "out of memory: no room for the compute buffer; use a smaller batch or context, or fewer layers on the GPU "
-            "(-ngl)");
+        throw OutOfMemory("no room for the compute buffer", USE_LESS);
     }
     if (ggml_gallocr_get_buffer_size(allocator_.get(), 0) != before) {
         graphs_.clear();  // the buffer moved: the addresses in the other ready graphs are void

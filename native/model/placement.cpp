@@ -6,6 +6,7 @@
 
 #include "ggml-alloc.h"
 #include "ggml-cpu.h"
+#include "util/out_of_memory.h"
 
 namespace trimode {
 
@@ -66,9 +67,7 @@ std::vector<ggml_backend_buffer_ptr> Placement::allocate() {
             const size_t size = no_alloc_ ? 0 : padded_bytes(type, tensors);
             ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, size));
             if (!buffer) {
-                throw std::runtime_error(std::string("out of memory: ") + ggml_backend_buft_name(type) +
-                                         " has no room for " + std::to_string(size >> 20) +
-                                         " MiB; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
+                throw OutOfMemory(ggml_backend_buft_name(type) + (" has no room for " + mebibytes(size)), USE_LESS);
             }
             place(tensors, buffer.get());
             buffers.push_back(std::move(buffer));
@@ -106,9 +105,8 @@ void check_usable(ggml_cgraph * graph, const std::vector<ggml_backend_t> & backe
             throw std::runtime_error(device + " cannot write a cache of type " + ggml_type_name(t->type) +
                                      "; use another type (-ctk, -ctv) or -ngl 0");
         }
-        throw std::runtime_error("out of memory: a tensor of " + std::to_string(ggml_nbytes(t) >> 20) +
-                                 " MiB is more than " + device +
-                                 " takes as one; use a smaller context (-c) or fewer layers on the GPU (-ngl)");
+        throw OutOfMemory("a tensor of " + mebibytes(ggml_nbytes(t)) + " is more than " + device + " takes as one",
+                          USE_LESS);
     };
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
         const ggml_tensor * node = ggml_graph_node(graph, i);

@@ -8,6 +8,7 @@
 
 #include "products/products.h"
 #include "products/types.h"
+#include "util/out_of_memory.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -148,8 +149,8 @@ uint8_t * new_data(size_t bytes) {
     const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
     void * p = nullptr;
     if (posix_memalign(&p, alignment, (bytes + 63) / 64 * 64) != 0) {
-        throw std::runtime_error("out of memory: no room for " + std::to_string(bytes >> 20) +
-                                 " MiB of packed weights; try a smaller file or --no-repack");
+        throw OutOfMemory("no room for " + mebibytes(bytes) + " of packed weights",
+                          "try a smaller file or --no-repack");
     }
 #ifdef __linux__
     if (bytes >= HUGE_PAGE) {

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "util/out_of_memory.h"
+
 namespace trimode {
 
 namespace {
@@ -90,8 +92,8 @@ void Tower::load_weights() {
     }
     buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(file_.tensors(), type));
     if (!buffer_) {
-        throw std::runtime_error("out of memory: no room for the " + std::to_string(weight_bytes_ >> 20) +
-                                 " MiB of the vision tower; leave it out (--no-mmproj)");
+        throw OutOfMemory("no room for the " + mebibytes(weight_bytes_) + " of the vision tower",
+                          "leave it out (--no-mmproj)");
     }
     ggml_backend_buffer_set_usage(buffer_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     file_.read_data();
@@ -140,8 +142,8 @@ std::vector<float> Tower::encode(const uint8_t * rgb, int width, int height, int
     const TowerGraph graph =
         build_tower_graph(hparams(), file_.weights(), static_cast<int>(positions.size() / 2), kv_type());
     if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.graph)) {
-        throw std::runtime_error("out of memory: no room to encode a picture of " + std::to_string(grid.cells()) +
-                                 " cells; give a smaller --image-max-side");
+        throw OutOfMemory("no room to encode a picture of " + std::to_string(grid.cells()) + " cells",
+                          "give a smaller --image-max-side");
     }
     ggml_backend_tensor_set(graph.patches, patches.data(), 0, ggml_nbytes(graph.patches));
     ggml_backend_tensor_set(graph.positions, positions.data(), 0, ggml_nbytes(graph.positions));

@@ -19,8 +19,6 @@ DEFAULT_MARGIN = 1 << 30
 ALL, AUTO = "all", "auto"
 ALL_LAYERS = -1
 GPU_TYPES = ("gpu", "igpu")
-OUT_OF_MEMORY = "out of memory"
-"""How the engine's errors begin where a device lacks memory."""
 
 
 def parse_gpu_layers(wanted: int | str) -> int | str:
@@ -68,9 +66,7 @@ def resolve_gpu_layers(
     def fits(n_layers: int) -> bool:
         try:
             needed = _native.plan_memory(str(model), n_gpu_layers=n_layers, n_ctx=context, **options)
-        except RuntimeError as error:
-            if OUT_OF_MEMORY not in str(error):
-                raise
+        except _native.OutOfMemoryError:
             return False
         return all(
             entry["weights"] + entry["kv_cache"] + entry["compute"] + DEFAULT_MARGIN
@@ -88,13 +84,14 @@ def telling_what_fits(n_gpu_layers: int, model: Path, **options: Any) -> Iterato
     try:
         yield
     except RuntimeError as error:
-        if n_gpu_layers == 0 or ("alloc" not in str(error) and OUT_OF_MEMORY not in str(error)):
+        # libllama says of weights only that it could not allocate them.
+        if n_gpu_layers == 0 or not (isinstance(error, _native.OutOfMemoryError) or "alloc" in str(error)):
             raise
         fitting = resolve_gpu_layers(AUTO, model, **options)
         if fitting == ALL_LAYERS:
             raise  # it would, by what the backend says is free
         layers = f"-ngl {fitting}" if fitting else "no layer"
-        raise RuntimeError(f"{error} ({layers} would fit, and pytrimode plan says what else)") from None
+        raise _native.OutOfMemoryError(f"{error} ({layers} would fit, and pytrimode plan says what else)") from None
 
 
 def warn_of_slow_operations(engine: _native.Engine) -> None:
