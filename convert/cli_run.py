@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from pytrimode.convert.conversion import ConversionResult
-from pytrimode.convert.model_output import PlannedTensor, total_bits_per_weight
+from pytrimode.convert.model_output import total_bits_per_weight
 from pytrimode.gguf.errors import ConversionError, printable
 from pytrimode.gguf.sizes import size_text
+from pytrimode.gguf.writer import OutputTensor
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -92,9 +93,9 @@ def _vision_line(result: ConversionResult) -> str:
     return f"vision tower and projector, {matrices.most_common(1)[0][0]}, {len(tensors)} tensors, {size}"
 
 
-def _row(tensor: PlannedTensor, width: int) -> str:
+def _row(tensor: OutputTensor, width: int) -> str:
     shape = " x ".join(map(str, tensor.shape))
-    types = f"{tensor.source_kind.name.lower():>8} -> {tensor.kind.name.lower():<8}"
+    types = f"{(tensor.source_kind or tensor.kind).name.lower():>8} -> {tensor.kind.name.lower():<8}"
     return f"{tensor.name:<{width}}  {shape:>16} {types} {size_text(tensor.n_bytes):>10}"
 
 

@@ -18,7 +18,7 @@ from pytrimode.convert.checkpoint.vocab import Vocab
 from pytrimode.convert.encode import checkpoint_tensor
 from pytrimode.convert.general import add_general
 from pytrimode.convert.lora import LORA_TYPES, DrafterLora
-from pytrimode.convert.model_output import GgufOutput, OutputOptions, PlannedTensor, Progress, plan_model, write_files
+from pytrimode.convert.model_output import GgufOutput, OutputOptions, Progress, plan_model, write_files
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.convert.vision.mmproj import DEFAULT_MMPROJ_TYPE, MMPROJ_TYPES, Mmproj
@@ -54,7 +54,7 @@ class ConversionResult:
     path: Path
     lora_path: Path | None
     outtype: str
-    tensors: list[PlannedTensor]
+    tensors: list[OutputTensor]
     n_params: int
     n_bytes: int
     source_bytes: int
@@ -63,7 +63,7 @@ class ConversionResult:
     notes: list[str] = field(default_factory=list)
     skipped: list[StoredTensor] = field(default_factory=list)
     mmproj_path: Path | None = None
-    mmproj_tensors: list[PlannedTensor] = field(default_factory=list)
+    mmproj_tensors: list[OutputTensor] = field(default_factory=list)
 
     @property
     def n_tensors(self) -> int:
@@ -183,7 +183,7 @@ def convert(
             notes=vocab.notes + plan.notes + _vision_notes(skipped) + _stale_notes(out, adapter, tower),
             skipped=skipped,
             mmproj_path=mmproj_path(out) if tower else None,
-            mmproj_tensors=_planned(tower, files[-1][2]) if tower else [],
+            mmproj_tensors=files[-1][2] if tower else [],
         )
 
 
@@ -224,13 +224,6 @@ def _mmproj_output(
     metadata = tower.metadata(checkpoint, outtype)
     digests.add_to(metadata)
     return mmproj_path(out), metadata, tower.tensors(options.threads, outtype)
-
-
-def _planned(tower: Mmproj, tensors: list[OutputTensor]) -> list[PlannedTensor]:
-    return [
-        PlannedTensor(tensor.name, tensor.shape, source.kind, tensor.kind, tensor.n_bytes)
-        for source, tensor in zip(tower.sources, tensors, strict=True)
-    ]
 
 
 def _stale_notes(out: Path, adapter: DrafterLora | None, tower: Mmproj | None) -> list[str]:

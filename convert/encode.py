@@ -16,6 +16,7 @@ from pytrimode.convert.checkpoint.names import Weight
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.mapped_file import MappedFile
 from pytrimode.gguf.types import GgmlType
+from pytrimode.gguf.writer import OutputTensor
 
 CHUNK_BYTES = 16 << 20
 """Bytes encoded at a time, of the source or as F32 where that is more. Bounds the memory of a conversion: some three
@@ -57,6 +58,15 @@ def checkpoint_tensor(weights: Weights, weight: Weight) -> SourceTensor:
     file = weights.file_of(weight.source).data
     return SourceTensor(
         weight.target, weight.source, weight.shape, GgmlType[stored.dtype], file, stored.offset, weight.rope_heads
+    )
+
+
+def encoded_tensor(
+    source: SourceTensor, kind: GgmlType, threads: int, imatrix: NDArray[np.float32] | None = None
+) -> OutputTensor:
+    """Return the tensor to write: `source` in another type, or as it is. Arguments: see `encode_tensor`."""
+    return OutputTensor(
+        source.name, source.shape, kind, lambda: encode_tensor(source, kind, threads, imatrix), source.kind
     )
 
 

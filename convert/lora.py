@@ -9,7 +9,7 @@ from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint, Weight
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.convert.checkpoint.names import Weight
-from pytrimode.convert.encode import checkpoint_tensor, encode_tensor
+from pytrimode.convert.encode import checkpoint_tensor, encoded_tensor
 from pytrimode.convert.general import add_adapter_general
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
@@ -70,13 +70,10 @@ class DrafterLora:
 
         Rows that do not divide into the blocks of `outtype` stay F16.
         """
-
-        def tensor(weight: Weight) -> OutputTensor:
-            kind = self.kind(weight, outtype)
-            source = checkpoint_tensor(self.weights, weight)
-            return OutputTensor(weight.target, weight.shape, kind, lambda: encode_tensor(source, kind, threads))
-
-        return [tensor(weight) for weight in self.pairs]
+        return [
+            encoded_tensor(checkpoint_tensor(self.weights, weight), self.kind(weight, outtype), threads)
+            for weight in self.pairs
+        ]
 
     def kind(self, weight: Weight, outtype: str | None) -> GgmlType:
         """Return the type of one of its tensors."""

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from pytrimode.convert.checkpoint.names import EMBEDDING, HEAD
-from pytrimode.convert.encode import SourceTensor, encode_tensor
+from pytrimode.convert.encode import SourceTensor, encoded_tensor
 from pytrimode.convert.imatrix_file import ImportanceMatrix
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions, select_types
@@ -52,17 +52,6 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
-class PlannedTensor:
-    """A tensor of the output: its name, row-major shape, type in the source and in the output, and bytes there."""
-
-    name: str
-    shape: tuple[int, ...]
-    source_kind: GgmlType
-    kind: GgmlType
-    n_bytes: int
-
-
-@dataclass(frozen=True)
 class ModelPlan:
     """What will be written.
 
@@ -73,7 +62,7 @@ class ModelPlan:
     """
 
     files: list[GgufOutput]
-    tensors: list[PlannedTensor]
+    tensors: list[OutputTensor]
     notes: list[str]
 
     @property
@@ -111,16 +100,12 @@ def plan_model(
         imatrix.add_to(metadata)
     edit_metadata(metadata, options.metadata)
     tensors = [_output_tensor(source, kinds[source.name], imatrix, options.threads) for source in sources]
-    planned = [
-        PlannedTensor(source.name, source.shape, source.kind, tensor.kind, tensor.n_bytes)
-        for source, tensor in zip(sources, tensors, strict=True)
-    ]
     if parts is None:
         layout = split_by_size(tensors, options.split_max_bytes)
     else:
         rest = iter(tensors)
         layout = [[next(rest) for _ in range(n)] for n in parts]
-    return ModelPlan(split_files(out, metadata, layout), planned, _type_notes(planned, output, options.types))
+    return ModelPlan(split_files(out, metadata, layout), tensors, _type_notes(tensors, output, options.types))
 
 
 def write_files(
@@ -159,10 +144,10 @@ def _output_tensor(
     importance = None
     if imatrix and kind.is_quantized and kind is not source.kind:
         importance = imatrix.of(source)
-    return OutputTensor(source.name, source.shape, kind, lambda: encode_tensor(source, kind, threads, importance))
+    return encoded_tensor(source, kind, threads, importance)
 
 
-def _type_notes(tensors: list[PlannedTensor], output: OutputType | None, wishes: TypeOptions) -> list[str]:
+def _type_notes(tensors: list[OutputTensor], output: OutputType | None, wishes: TypeOptions) -> list[str]:
     """Which tensors fell back to another type because their rows are no whole blocks of what they should be."""
     if output is None or not output.is_quantized:
         return []
@@ -184,12 +169,12 @@ def _type_notes(tensors: list[PlannedTensor], output: OutputType | None, wishes:
     ]
 
 
-def _wished(tensor: PlannedTensor, wishes: TypeOptions) -> bool:
+def _wished(tensor: OutputTensor, wishes: TypeOptions) -> bool:
     head = tensor.name == HEAD and (wishes.output_tensor_type or wishes.leave_output_tensor)
     embedding = tensor.name == EMBEDDING and wishes.token_embedding_type
     return bool(head or embedding or tensor.kind in [kind for _, kind in wishes.tensor_types])
 
 
-def total_bits_per_weight(tensors: Sequence[PlannedTensor]) -> float:
+def total_bits_per_weight(tensors: Sequence[OutputTensor]) -> float:
     """Bits of the tensors per weight."""
     return 8 * sum(tensor.n_bytes for tensor in tensors) / sum(prod(tensor.shape) for tensor in tensors)

@@ -10,14 +10,13 @@ from os import PathLike
 from pathlib import Path
 
 from pytrimode.convert.conversion import ConversionResult, output_path
-from pytrimode.convert.encode import SourceTensor, encode_tensor
+from pytrimode.convert.encode import SourceTensor, encoded_tensor
 from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput, refusals
 from pytrimode.convert.lora import LORA_TYPES, stored_kind
 from pytrimode.convert.model_output import (
     GgufOutput,
     ModelPlan,
     OutputOptions,
-    PlannedTensor,
     Progress,
     plan_model,
     write_files,
@@ -31,7 +30,6 @@ from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
-from pytrimode.gguf.writer import OutputTensor
 from pytrimode.options.threads import default_threads
 from pytrimode.quantize.target.target import AUTO, Target, plan_within
 
@@ -125,7 +123,7 @@ def quantize(
             path=plan.paths[0],
             lora_path=adapter[0] if adapter else None,
             mmproj_path=tower[0] if tower else None,
-            mmproj_tensors=_as_they_are(tower[2]) if tower else [],
+            mmproj_tensors=tower[2] if tower else [],
             outtype=name,
             tensors=plan.tensors,
             n_params=sum(prod(tensor.shape) for tensor in source.tensors),
@@ -164,12 +162,16 @@ def _preflight(model: Path, *, lora: bool) -> None:
 
 
 def _refuse_requantizing(path: Path, plan: ModelPlan) -> None:
-    again = [tensor for tensor in plan.tensors if tensor.source_kind.is_quantized and tensor.kind != tensor.source_kind]
+    again = [
+        (tensor.name, tensor.source_kind)
+        for tensor in plan.tensors
+        if tensor.source_kind and tensor.source_kind.is_quantized and tensor.kind != tensor.source_kind
+    ]
     if again:
-        first = again[0]
+        name, kind = again[0]
         raise ConversionError(
-            f"{path}: {len(again)} tensors are quantized already, the first is {first.name} "
-            f"({first.source_kind.name}): start from the checkpoint or an F16 file, or give --allow-requantize"
+            f"{path}: {len(again)} tensors are quantized already, the first is {name} "
+            f"({kind.name}): start from the checkpoint or an F16 file, or give --allow-requantize"
         )
 
 
@@ -179,15 +181,7 @@ def _mmproj(source: Path, out: Path, stack: ExitStack) -> GgufOutput | None:
     if not path.is_file() or path.resolve() == target.resolve():
         return None
     tower = stack.enter_context(GgufInput(path, max_dims=MMPROJ_DIMS))
-
-    def tensor(of: SourceTensor) -> OutputTensor:
-        return OutputTensor(of.name, of.shape, of.kind, lambda: encode_tensor(of, of.kind, 0))
-
-    return target, tower.metadata(), [tensor(of) for of in tower.tensors]
-
-
-def _as_they_are(tensors: list[OutputTensor]) -> list[PlannedTensor]:
-    return [PlannedTensor(t.name, t.shape, t.kind, t.kind, t.n_bytes) for t in tensors]
+    return target, tower.metadata(), [encoded_tensor(source, source.kind, 0) for source in tower.tensors]
 
 
 def _adapter(source: Path, out: Path, stack: ExitStack, outtype: str | None, threads: int) -> GgufOutput | None:
@@ -201,8 +195,7 @@ def _adapter(source: Path, out: Path, stack: ExitStack, outtype: str | None, thr
         metadata.remove(keys.GENERAL_FILE_TYPE)
         metadata.u32(keys.GENERAL_FILE_TYPE, OUTPUT_TYPES[outtype].file_type)
 
-    def tensor(of: SourceTensor) -> OutputTensor:
-        kind: GgmlType = stored_kind(of.shape, outtype) if outtype else of.kind
-        return OutputTensor(of.name, of.shape, kind, lambda: encode_tensor(of, kind, threads))
+    def kind(source: SourceTensor) -> GgmlType:
+        return stored_kind(source.shape, outtype) if outtype else source.kind
 
-    return target, metadata, [tensor(of) for of in adapter.tensors]
+    return target, metadata, [encoded_tensor(source, kind(source), threads) for source in adapter.tensors]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pytrimode.convert.checkpoint.checkpoint import Checkpoint
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
 from pytrimode.convert.checkpoint.vocab import Vocab
-from pytrimode.convert.encode import SourceTensor, checkpoint_tensor, encode_tensor
+from pytrimode.convert.encode import SourceTensor, checkpoint_tensor, encoded_tensor
 from pytrimode.convert.general import add_mmproj_general
 from pytrimode.convert.vision.config import EPSILON, MEAN, PATCH, STD, VisionConfig
 from pytrimode.convert.vision.names import EMBEDDING, IMAGE_BREAK, PATCH_EMBEDDING, match_tower
@@ -70,12 +70,9 @@ class Mmproj:
 
     def tensors(self, threads: int, outtype: str) -> list[OutputTensor]:
         """Return what to write: matrices in `outtype`, the rest in F32."""
-
-        def tensor(source: SourceTensor) -> OutputTensor:
-            kind = stored_kind(source.name, source.shape, outtype)
-            return OutputTensor(source.name, source.shape, kind, lambda: encode_tensor(source, kind, threads))
-
-        return [tensor(source) for source in self.sources]
+        return [
+            encoded_tensor(source, stored_kind(source.name, source.shape, outtype), threads) for source in self.sources
+        ]
 
 
 def stored_kind(name: str, shape: tuple[int, ...], outtype: str) -> GgmlType:

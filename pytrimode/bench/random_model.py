@@ -27,7 +27,7 @@ from pytrimode.gguf.layout import padded
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.output import check_space
 from pytrimode.gguf.types import OUTPUT_TYPES, QUANTIZATION_VERSION, GgmlType
-from pytrimode.gguf.writer import OutputTensor, encode_header, file_bytes
+from pytrimode.gguf.writer import OutputTensor, encode_header
 from pytrimode.plan.model_shape import ModelShape, model_shape
 from pytrimode.plan.weights import chosen_types
 
@@ -167,9 +167,10 @@ def _adapter_metadata(shape: ModelShape, rank: int) -> Metadata:
 
 def _write(path: Path, metadata: Metadata, tensors: list[OutputTensor]) -> None:
     """Not as `gguf.output.OutputFile` does: what is to be read at once stays in memory, and needs not be safe."""
-    check_space(path, file_bytes(metadata, tensors))
+    header = encode_header(metadata, tensors)
+    check_space(path, len(header) + sum(padded(tensor.n_bytes) for tensor in tensors))
     with path.open("wb") as file:
-        file.write(encode_header(metadata, tensors))
+        file.write(header)
         for tensor in tensors:
             _write_all(file.write, tensor.chunks())
             file.write(bytes(padded(tensor.n_bytes) - tensor.n_bytes))

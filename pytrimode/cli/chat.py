@@ -23,7 +23,6 @@ from pytrimode.cli.options import (
     system_option,
     thinking_option,
 )
-from pytrimode.cli.remote import RemoteConversation
 from pytrimode.cli.reply import Reply, show_reply, writer_for
 from pytrimode.cli.stats_line import Totals, stats_line
 from pytrimode.conversation.chat_session import ChatSession
@@ -150,6 +149,8 @@ def command(
     Replies go to stdout, figures to stderr.
     """
     if url:
+        from pytrimode.cli.remote import RemoteConversation  # its HTTP client takes a while to import
+
         return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), prompts, images)
     with load(model, loading) as loaded:
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)

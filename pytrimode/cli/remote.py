@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from typing import Any
-from urllib.parse import urlsplit
+
+import httpx
 
 from pytrimode.answers.results import FinishDetails
 from pytrimode.cli.conversation import Part, check_mode_name
@@ -17,6 +18,11 @@ from pytrimode.vision.picture import open_picture
 LOADING_SECONDS = 600.0
 """How long a server may load its model before the chat begins."""
 _POLL_SECONDS = 0.3
+_TIMEOUT = httpx.Timeout(None, connect=30.0)
+"""An answer may take as long as it takes: Ctrl-C ends it."""
+_LAST_PORT = 65535
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Hosts that no proxy of the environment is asked for."""
 
 
 class RemoteConversation:
@@ -28,10 +34,14 @@ class RemoteConversation:
     def __init__(
         self, url: str, fields: Mapping[str, Any], *, system: str | None = None, api_key: str | None = None
     ) -> None:
-        self._url = urlsplit(url if "//" in url else f"http://{url}")
-        if self._url.scheme not in ("http", "https") or not self._url.hostname:
-            raise ValueError(f"{url}: no address of a server: http://HOST:PORT is needed")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        address = _address(url)
+        self._host = address.netloc.decode()
+        self._client = httpx.Client(
+            base_url=address,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=_TIMEOUT,
+            trust_env=address.host not in _LOCAL,
+        )
         self._fields = dict(fields)
         self._system = system
         self._turns: list[dict[str, Any]] = []
@@ -43,7 +53,7 @@ class RemoteConversation:
     def about(self) -> str:
         """See Conversation."""
         n_ctx = self._props["default_generation_settings"]["n_ctx"]
-        return f"{self._props['model_alias']} at {self._url.netloc}: mode {self.mode}, context {n_ctx}"
+        return f"{self._props['model_alias']} at {self._host}: mode {self.mode}, context {n_ctx}"
 
     @property
     def mode(self) -> str:
@@ -103,18 +113,15 @@ class RemoteConversation:
         begins = [i for i, turn in enumerate(self._turns) if turn["role"] == "user"] + [len(self._turns)]
         for self.dropped_turns, begin in enumerate(begins):
             response = self._post([*self._turns[begin:], user])
-            if response.status == 200:
+            if response.is_success:
                 self._images = []
                 return self._answer(user, begin, response)
             error = _error_of(response)
-            response.close()
             if error.get("type") != "exceed_context_size_error" or begin == len(self._turns):
                 raise ValueError(error["message"])
         raise AssertionError("begins is never empty")
 
-    def _answer(
-        self, user: dict[str, Any], kept_from: int, response: http.client.HTTPResponse
-    ) -> Generator[Part, None, None]:
+    def _answer(self, user: dict[str, Any], kept_from: int, response: httpx.Response) -> Generator[Part, None, None]:
         answer = ""
         try:
             for chunk in _chunks(response):
@@ -127,62 +134,78 @@ class RemoteConversation:
                 del self._turns[:kept_from]
                 self._turns += [user, {"role": "assistant", "content": answer}]
 
-    def _post(self, turns: list[dict[str, Any]]) -> http.client.HTTPResponse:
+    def _post(self, turns: list[dict[str, Any]]) -> httpx.Response:
         head = [{"role": "system", "content": self._system}] if self._system else []
         # Reasoning is shown as the model writes it, as with a model in this process.
         own = {"stream": True, "live": True, "reasoning_format": "none"}
-        body = json.dumps({"messages": head + turns, **self._fields, **own})
-        return self._request("POST", "/v1/chat/completions", body)
+        body = {"messages": head + turns, **self._fields, **own}
+        return self._send(self._client.build_request("POST", "v1/chat/completions", json=body))
 
     def _ask_props(self) -> dict[str, Any]:
         """Return what the server has, once its model is loaded."""
         give_up = time.monotonic() + LOADING_SECONDS
         while True:
-            with self._request("GET", "/props") as response:
-                if response.status == 200:
-                    props: dict[str, Any] = json.load(response)
-                    return props
+            with closing(self._send(self._client.build_request("GET", "props"))) as response:
+                if response.is_success:
+                    return self._props_of(response)
                 error = _error_of(response)
-            if response.status != 503 or time.monotonic() > give_up:
-                hint = " (--api-key, or the variable PYTRIMODE_API_KEY)" if response.status == 401 else ""
-                raise ValueError(f"{self._url.netloc}: {error['message']}{hint}")
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > give_up:
+                unknown = response.status_code == httpx.codes.UNAUTHORIZED
+                hint = " (--api-key, or the variable PYTRIMODE_API_KEY)" if unknown else ""
+                raise ValueError(f"{self._host}: {error['message']}{hint}")
             time.sleep(_POLL_SECONDS)
 
-    def _request(self, method: str, path: str, body: str | None = None) -> http.client.HTTPResponse:
-        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._url.netloc)
-        headers = {**self._headers, "Content-Type": "application/json", "Connection": "close"}
+    def _props_of(self, response: httpx.Response) -> dict[str, Any]:
         try:
-            connection.request(method, self._url.path.rstrip("/").removesuffix("/v1") + path, body, headers)
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise OSError(f"no server answers at {self._url.netloc}: {error}") from error
+            props: dict[str, Any] = json.loads(response.read())
+            props["default_generation_settings"]["n_ctx"], props["model_alias"]
+        except (ValueError, KeyError, TypeError, httpx.HTTPError):
+            raise ValueError(f"{self._host}: /props is not that of pytrimode or llama-server") from None
+        return props
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise OSError(f"no server answers at {self._host}: {error}") from error
 
 
-def _error_of(response: http.client.HTTPResponse) -> dict[str, Any]:
+def _address(url: str) -> httpx.URL:
+    """Return where a server's routes begin: with or without the scheme, and with or without /v1."""
     try:
-        error = json.load(response)["error"]
+        address = httpx.URL(url if "//" in url else f"http://{url}")
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    if address.scheme not in ("http", "https") or not address.host or (address.port or 0) > _LAST_PORT:
+        raise ValueError(f"{url}: no address of a server: http://HOST:PORT is needed")
+    return address.copy_with(path=address.path.rstrip("/").removesuffix("/v1") + "/")
+
+
+def _error_of(response: httpx.Response) -> dict[str, Any]:
+    """Return what a refusal says, read to its end."""
+    try:
+        with closing(response):
+            error = json.loads(response.read())["error"]
         return {"message": str(error["message"]), "type": error.get("type")}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {"message": f"the server answered {response.status} {response.reason}"}
+    except (ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError):
+        return {"message": f"the server answered {response.status_code} {response.reason_phrase}"}
 
 
-def _chunks(response: http.client.HTTPResponse) -> Generator[dict[str, Any], None, None]:
+def _chunks(response: httpx.Response) -> Generator[dict[str, Any], None, None]:
     """Yield the events of a stream. Raises ValueError for an error among them, and when it ends early."""
     try:
-        for line in response:
-            if line.startswith(b":"):  # a comment: the answer waits
+        for line in response.iter_lines():
+            if line.startswith(":"):  # a comment: the answer waits
                 continue
-            data = line.removeprefix(b"data: ").strip()
-            if data == b"[DONE]":
+            data = line.removeprefix("data: ").strip()
+            if data == "[DONE]":
                 return
             if data:
                 chunk = json.loads(data)
                 if "error" in chunk:
                     raise ValueError(chunk["error"]["message"])
                 yield chunk
-    except (OSError, http.client.HTTPException):
+    except httpx.HTTPError:
         pass
     raise ValueError("the connection ended before the answer did")
 

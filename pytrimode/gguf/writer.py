@@ -26,12 +26,14 @@ class OutputTensor:
         shape: row-major; GGUF stores the reverse.
         kind: the type of its data.
         chunks: makes the data, in pieces of any size.
+        source_kind: the type in the file that it comes from, None for what was made.
     """
 
     name: str
     shape: tuple[int, ...]
     kind: GgmlType
     chunks: Callable[[], Iterable[bytes]]
+    source_kind: GgmlType | None = None
 
     @property
     def n_bytes(self) -> int:

@@ -58,6 +58,9 @@ def test_the_oldest_turns_go_when_the_context_is_full(q8_gguf: Path) -> None:
     [
         (["--url", "http://127.0.0.1:9", "-p", "x"], "no server answers at 127.0.0.1:9"),
         (["--url", "ftp://x", "-p", "x"], "no address of a server"),
+        (["--url", "http://:8080", "-p", "x"], "no address of a server"),
+        (["--url", "http://[", "-p", "x"], "no server answers at"),
+        (["--url", "http://127.0.0.1:99999", "-p", "x"], "no address of a server"),
         (["--url", "{}", "-c", "64", "-p", "x"], "-c is for a model in this process"),
         (["--url", "{}", "-p", "/save x"], "does not work with --url"),
         (["--url", "{}", "-p", "/mode quick"], "unknown mode 'quick'"),
