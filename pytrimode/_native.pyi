@@ -43,7 +43,12 @@ class OutOfMemoryError(RuntimeError):
 LLAMA_CPP_PYTHON_VERSION: str = "0.3.36"
 
 def set_log_verbose(verbose: bool) -> None:
-    """Show llama.cpp's log on stderr; off, only the last error is kept, for our own messages."""
+    """Show llama.cpp's log on stderr, control characters written out; off, only the last error is kept, for our own
+    messages.
+    """
+
+def set_log_json(json: bool) -> None:
+    """Show it as a JSON object per line, as the server's log."""
 
 def load_llguidance(path: str) -> None:
     """Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects."""
@@ -605,6 +610,7 @@ class RequestOptions:
         think_end: int = -1,
         max_thinking_tokens: int = -1,
         keep: bool = False,
+        cache_scope: int = 0,
         logprobs: int = -1,
         post_sampling_probs: bool = False,
         temperature: float = 0.0,
@@ -731,6 +737,12 @@ class RequestOptions:
 
     @keep.setter
     def keep(self, value: bool, /) -> None: ...
+    @property
+    def cache_scope(self, /) -> int:
+        """Only requests of the same one share what the cache holds."""
+
+    @cache_scope.setter
+    def cache_scope(self, value: int, /) -> None: ...
     @property
     def logprobs(self, /) -> int:
         """How many of the most likely tokens to report at each position; -1: nothing."""
@@ -1030,9 +1042,11 @@ class Engine:
         first: int = 0,
         images: Sequence[Image] = [],
         image_pad: int = -1,
+        cache_scope: int = 0,
     ) -> Annotated[NDArray[numpy.float32], dict(shape=(None, None))]:
         """[n - first, n_vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With
-        `first` above 0, causal rows before it may come from the cache and stay there.
+        `first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope`, and stay
+        there.
         """
 
     def save_state(

@@ -225,10 +225,17 @@ class EngineLoop:
         self.engine.clear_cache()
 
     def logits(
-        self, tokens: Sequence[int], block_start: int, lora: bool, first: int, pictures: Pictures | None = None
+        self,
+        tokens: Sequence[int],
+        block_start: int,
+        lora: bool,
+        first: int,
+        pictures: Pictures | None = None,
+        cache_scope: int = 0,
     ) -> NDArray[np.float32]:
-        """See `TriMode.logits`."""
-        return self.engine.logits(tokens, block_start, lora, first, **self._images_of(pictures))
+        """See `TriMode.logits`; `cache_scope`: as a request's."""
+        images = self._images_of(pictures)
+        return self.engine.logits(tokens, block_start, lora, first, cache_scope=cache_scope, **images)
 
     def save_state(
         self, tokens: Sequence[int], pictures: Pictures | None = None

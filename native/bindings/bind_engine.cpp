@@ -90,12 +90,13 @@ std::unordered_map<std::string, size_t> memory(const Engine & engine) {
 
 nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::vector<llama_token> & tokens,
                                                   int block_start, bool lora, int first,
-                                                  const std::vector<ImageHandle> & images, llama_token image_pad) {
+                                                  const std::vector<ImageHandle> & images, llama_token image_pad,
+                                                  uint64_t cache_scope) {
     auto * data = new std::vector<float>();
     const nb::capsule owner(data, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
     {
         const GilReleased release;
-        *data = engine.logits({place_images(tokens, images, image_pad), block_start, lora, first});
+        *data = engine.logits({place_images(tokens, images, image_pad), block_start, lora, first, cache_scope});
     }
     const size_t n_rows = tokens.size() - first;
     return {data->data(), {n_rows, data->size() / n_rows}, owner};
@@ -229,8 +230,10 @@ void bind_engine(nb::module_ & m) {
     add_figures(engine);
     add_requests(engine);
     add_images(engine);
-    engine.def("logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0,
-               "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1,
-               "[n - first, n_vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With "
-               "`first` above 0, causal rows before it may come from the cache and stay there.");
+    engine.def(
+        "logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0,
+        "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1, "cache_scope"_a = 0,
+        "[n - first, n_vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With "
+        "`first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope`, and "
+        "stay there.");
 }

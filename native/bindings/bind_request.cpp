@@ -57,7 +57,8 @@ void add_ends(OptionFields<RequestOptions> & fields) {
         .add("think_end", "The special token behind reasoning; -1: none.", FIELD(think_end))
         .add("max_thinking_tokens", "Tokens of reasoning after which its end token is emitted; -1: no budget.",
              FIELD(max_thinking_tokens))
-        .add("keep", "The prompt stays in the cache for prompts that begin with it.", FIELD(keep));
+        .add("keep", "The prompt stays in the cache for prompts that begin with it.", FIELD(keep))
+        .add("cache_scope", "Only requests of the same one share what the cache holds.", FIELD(cache_scope));
 }
 
 void add_logprobs(OptionFields<RequestOptions> & fields) {

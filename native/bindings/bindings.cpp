@@ -58,8 +58,11 @@ NB_MODULE(_native, m) {
     nb::exception<OutOfMemory>(m, "OutOfMemoryError", PyExc_RuntimeError).attr("__doc__") =
         "A device or the machine has no room for weights, cache, compute buffers or a picture.";
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;
-    m.def("set_log_verbose", &Log::set_verbose, "verbose"_a,
-          "Show llama.cpp's log on stderr; off, only the last error is kept, for our own messages.");
+    m.def(
+        "set_log_verbose", &Log::set_verbose, "verbose"_a,
+        "Show llama.cpp's log on stderr, control characters written out; off, only the last error is kept, for our own "
+        "messages.");
+    m.def("set_log_json", &Log::set_json, "json"_a, "Show it as a JSON object per line, as the server's log.");
     m.def("load_llguidance", &llg::load, "path"_a,
           "Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects.");
     m.def(

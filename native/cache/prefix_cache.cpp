@@ -19,7 +19,7 @@ int common_prefix(const std::vector<llama_token> & a, const std::vector<llama_to
 
 // Whether b begins with all of a.
 bool is_beginning(const CachedSequence & a, const CachedSequence & b) {
-    return a.size() <= b.size() && a.n_whole <= b.n_whole &&
+    return a.scope == b.scope && a.size() <= b.size() && a.n_whole <= b.n_whole &&
            std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
 }
 
@@ -96,11 +96,12 @@ void PrefixCache::erase(const CachedSequence * sequence) {
     sequences_.remove_if([&](const CachedSequence & s) { return &s == sequence; });
 }
 
-CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, int n_room, bool force) {
+CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, int n_room, bool force, uint64_t scope) {
     CachedSequence * source = nullptr;
     int n = 0;
     for (CachedSequence & sequence : sequences_) {
-        const int common = sequence.state == State::suspended ? 0 : reusable(sequence, prompt);
+        const bool is_there = sequence.scope == scope && sequence.state != State::suspended;
+        const int common = is_there ? reusable(sequence, prompt) : 0;
         if (common > n) {
             source = &sequence;
             n = common;
@@ -115,6 +116,7 @@ CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, i
         unpin();
     }
     CachedSequence & made = sequences_.emplace_back();
+    made.scope = scope;
     made.last_used = ++clock_;
     made.n_whole = whole_ == 0 ? 0 : std::max(static_cast<int>(prompt.size()) - 1, 0) / whole_ * whole_;
     if (source) {
@@ -267,7 +269,8 @@ const CachedSequence * PrefixCache::find_idle(const std::vector<llama_token> & t
     const CachedSequence * best = nullptr;
     n_common = 0;
     for (const CachedSequence & sequence : sequences_) {
-        const int common = sequence.state == State::idle ? common_prefix(sequence.tokens, tokens) : 0;
+        const bool is_there = sequence.scope == 0 && sequence.state == State::idle;
+        const int common = is_there ? common_prefix(sequence.tokens, tokens) : 0;
         if (common > n_common) {
             best = &sequence;
             n_common = common;

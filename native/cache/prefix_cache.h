@@ -16,6 +16,7 @@ struct CachedSequence : Sequence {
         idle,       // of a finished request
     };
     State state = State::running;
+    uint64_t scope = 0;      // of its request: only those of the same one share it
     bool pinned = false;     // idle: goes last
     uint64_t last_used = 0;  // the least recently used idle one goes first
     int n_whole = 0;         // with set_whole_batches: its first tokens, those of its prompt's whole batches
@@ -34,8 +35,8 @@ class PrefixCache {
     // logits are needed), and room for `n_room` tokens. On the CPU a cell's bits depend on the tokens up to it alone,
     // not on the pass that wrote it: whose it was does not matter. Whole pages get one more holder; the cells of the
     // last, partial one are copied. Null where there is no room: the running ones have it. `force` drops pinned
-    // sequences too.
-    CachedSequence * acquire(const std::vector<llama_token> & prompt, int n_room, bool force);
+    // sequences too. Nothing is taken from sequences of another `scope`.
+    CachedSequence * acquire(const std::vector<llama_token> & prompt, int n_room, bool force, uint64_t scope = 0);
 
     // Makes room for n tokens, at the expense of idle sequences. Where no page lies behind its last one the sequence
     // moves. False: the cells of the others are needed; it is suspended then.
@@ -50,10 +51,10 @@ class PrefixCache {
 
     void clear();  // drops the idle ones, pinned or not
 
-    // The idle sequence with the longest common beginning and its length; null where none has any.
+    // The idle sequence of scope 0 with the longest common beginning and its length; null where none has any.
     const CachedSequence * find_idle(const std::vector<llama_token> & tokens, int & n_common) const;
 
-    // Adds an idle sequence whose cells are written by the caller; null without room.
+    // Adds an idle sequence of scope 0 whose cells are written by the caller; null without room.
     CachedSequence * add_idle(const std::vector<llama_token> & tokens);
 
     const std::list<CachedSequence> & sequences() const { return sequences_; }

@@ -44,6 +44,7 @@ struct RequestOptions {
     int max_thinking_tokens = -1;      // < 0: no budget
     int logprobs = -1;                 // how many of the most likely tokens to report at each position; < 0: nothing
     bool keep = false;                 // the prompt stays in the cache for prompts that begin with it
+    uint64_t cache_scope = 0;          // only requests of the same one share what the cache holds
     bool post_sampling_probs = false;  // logprobs after the sampler chain, not of the raw logits
     SamplerOptions sampler;
     SimulatedAcceptance simulated;  // self-spec, greedy: for benchmarks

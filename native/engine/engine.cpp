@@ -263,8 +263,8 @@ std::vector<float> Engine::logits(const LogitsQuery & query) {
     validator_.check(query);
     const std::lock_guard<std::mutex> lock(step_mutex_);
     take_submissions();
-    CachedSequence * const sequence =
-        prefixes_.acquire(query.reusable_prompt(), query.size(), /*force=*/scheduler_.n_slots_taken() == 0);
+    CachedSequence * const sequence = prefixes_.acquire(query.reusable_prompt(), query.size(),
+                                                        /*force=*/scheduler_.n_slots_taken() == 0, query.cache_scope);
     if (!sequence) {
         throw std::runtime_error("no free cells for logits(): other requests are running");
     }

@@ -16,6 +16,7 @@ struct LogitsQuery {
     int block_start = -1;
     bool lora = false;
     int first = 0;
+    uint64_t cache_scope = 0;  // as a request's
 
     int size() const { return static_cast<int>(tokens.size()); }
     int n_causal() const { return block_start < 0 ? size() : std::min(block_start, size()); }

@@ -5,8 +5,9 @@
 
 namespace trimode::Log {
 
-void install();  // once, at import
-void set_verbose(bool verbose);
+void install();                  // once, at import
+void set_verbose(bool verbose);  // on stderr; what a file wrote into it drives no terminal and forges no line
+void set_json(bool json);        // an object per line, as in the server's log
 void clear_error();
 std::string last_error();  // "no reason given" when there was none
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from pytrimode.answers.answer import Answer, Chunk, Result
@@ -25,11 +25,17 @@ class Job(Generic[Result, Chunk]):
     scores_prompt: bool = False
     """Whether the answer begins with the log-probabilities of the prompt."""
 
+    def in_scope(self, cache_scope: int) -> Job[Result, Chunk]:
+        """Return the job as one that shares what the cache holds only with those of the same scope."""
+        engine = self.options.engine.replace(cache_scope=cache_scope)
+        return replace(self, options=replace(self.options, engine=engine))
+
     def prepare(self, loop: EngineLoop) -> None:
         """Compute what the answer begins with. It takes as long as reading the prompt."""
         if self.scores_prompt:
-            n_top = max(0, self.options.engine.logprobs)
-            self.answer.prompt(prompt_positions(loop, self.tokens, n_top))
+            engine = self.options.engine
+            n_top = max(0, engine.logprobs)
+            self.answer.prompt(prompt_positions(loop, self.tokens, n_top, engine.cache_scope))
 
     def run(self, loop: EngineLoop) -> Result:
         """Run it to its end: without Python between its passes."""

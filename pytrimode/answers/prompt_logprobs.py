@@ -32,15 +32,17 @@ class Position:
     top: Sequence[Scored]
 
 
-def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int) -> list[Position]:
+def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int, cache_scope: int = 0) -> list[Position]:
     """Each token of a prompt given those before it, with the `n_top` likeliest, by the rows of mode ar.
+
+    `cache_scope`: of the request.
 
     Raises RuntimeError where running requests leave no room in the cache.
     """
     positions = [Position(Scored(tokens[0], 0.0), ())]
     for begin in range(0, len(tokens) - 1, _ROWS):
         end = min(begin + _ROWS, len(tokens) - 1)
-        logits = loop.logits(list(tokens[:end]), -1, False, begin)
+        logits = loop.logits(list(tokens[:end]), -1, False, begin, cache_scope=cache_scope)
         positions += _scored(logits, tokens[begin + 1 : end + 1], n_top)
     return positions
 

@@ -20,7 +20,7 @@ from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.threads import thread_default
 from pytrimode.server import check_installed
-from pytrimode.server.settings import DEFAULT_MAX_QUEUE, VISION_BODY_BYTES, ServerSettings
+from pytrimode.server.settings import CACHE_SCOPES, DEFAULT_MAX_QUEUE, VISION_BODY_BYTES, ServerSettings
 
 _DEFAULT = ServerSettings()
 
@@ -56,6 +56,13 @@ _DEFAULT = ServerSettings()
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="File with a key per line.",
+)
+@click.option(
+    "--cache-scope",
+    type=click.Choice(list(CACHE_SCOPES)),
+    default=_DEFAULT.cache_scope,
+    show_default=True,
+    help=f"Who shares what the cache holds of prompts: {'; '.join(f'{n}: {t}' for n, t in CACHE_SCOPES.items())}.",
 )
 @click.option(
     "--allowed-hosts",
@@ -139,6 +146,7 @@ def command(
     alias: str | None,
     api_keys: tuple[str, ...],
     api_key_file: Path | None,
+    cache_scope: str,
     allowed_hosts: tuple[str, ...],
     cors_origins: tuple[str, ...],
     parallel: int,
@@ -172,6 +180,7 @@ def command(
         port=port,
         alias=alias,
         api_keys=(*api_keys, *_keys_in(api_key_file)),
+        cache_scope=cache_scope,
         allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
         max_body_bytes=max_body or (VISION_BODY_BYTES if tower else _DEFAULT.max_body_bytes),

@@ -19,7 +19,7 @@ from pytrimode.server.errors import from_exception
 from pytrimode.server.event_stream import EventStream
 from pytrimode.server.form import Form
 from pytrimode.server.host import Host
-from pytrimode.server.middleware import log_fields
+from pytrimode.server.middleware import cache_scope_of, log_fields
 from pytrimode.server.prompts import Object, Prepared
 from pytrimode.server.time_limit import within
 
@@ -37,7 +37,7 @@ async def answer(request: Request, host: Host, prepared: Prepared, form: Form, *
     log = log_fields(request.scope)
     log["mode"] = prepared.asked[0].options.mode
     log["stream"] = stream
-    generation = host.desk.open(prepared)
+    generation = host.desk.open(prepared, cache_scope_of(request.scope))
     watch = asyncio.create_task(_abort_when_gone(request, generation))
     begun = asyncio.create_task(_begin(generation))
     streaming = False

@@ -61,7 +61,7 @@ def _middleware(settings: ServerSettings) -> list[Middleware]:
             )
         )
     if settings.api_keys:
-        stack.append(Middleware(KeyCheck, settings.api_keys))
+        stack.append(Middleware(KeyCheck, settings.api_keys, settings.cache_scope))
     elif is_loopback(settings.host):
         stack.append(Middleware(HostCheck, settings.allowed_hosts))
     stack.append(Middleware(BodyCheck, settings.max_body_bytes))

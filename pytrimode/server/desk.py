@@ -136,12 +136,12 @@ class Desk:
         """Answers that wait for a slot."""
         return len(self._waiting)
 
-    def open(self, prepared: Prepared) -> Generation:
-        """Give the answers to one request their places.
+    def open(self, prepared: Prepared, cache_scope: int) -> Generation:
+        """Give the answers to one request their places; they share the cache with others of their scope only.
 
         Raises ApiError 429 when they do not fit the queue, 503 when the server is stopping.
         """
-        jobs = [asked.job for asked in prepared.asked]
+        jobs = [asked.job.in_scope(cache_scope) for asked in prepared.asked]
         if self._stopping:
             raise ApiError(503, "the server is stopping", headers={"Connection": "close"})
         if len(jobs) > self._limit:

@@ -9,6 +9,8 @@ import traceback
 from datetime import datetime, timezone
 from typing import Any
 
+from pytrimode import _native
+
 LOGGER = "pytrimode.server"
 # Their messages are the engine's and the system's; those of others may quote what they were given.
 _MESSAGE_IS_SAFE = (OSError, RuntimeError, MemoryError)
@@ -43,7 +45,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Send the server's log, and uvicorn's warnings, to stderr."""
+    """Send the server's log, uvicorn's warnings, and llama.cpp's log if it is shown, to stderr."""
+    _native.set_log_json(True)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name, level in ((LOGGER, logging.INFO), ("uvicorn", logging.WARNING)):

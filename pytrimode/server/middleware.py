@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pytrimode.server.errors import ApiError, from_exception
-from pytrimode.server.settings import is_loopback
+from pytrimode.server.settings import SHARED, is_loopback
 from pytrimode.server.time_limit import within
 
 REQUEST_ID = "X-Request-Id"
@@ -43,6 +43,12 @@ def log_fields(scope: Scope) -> dict[str, Any]:
     """Where routes put what the log shall say about a request."""
     fields: dict[str, Any] = scope["state"]["log"]
     return fields
+
+
+def cache_scope_of(scope: Scope) -> int:
+    """Return a number for the clients that may share what the cache holds; 0 where all may."""
+    number: int = scope["state"].get("cache_scope", 0)
+    return number
 
 
 class RequestLog:
@@ -133,24 +139,30 @@ class HostCheck:
 class KeyCheck:
     """Asks for an API key (`Authorization: Bearer KEY`, or X-Api-Key), except for /health and the files of the page."""
 
-    def __init__(self, app: ASGIApp, keys: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Collection[str], cache_scope: str) -> None:
+        """Wrap an application. `cache_scope`: see `ServerSettings`."""
         self._app = app
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key) for key in dict.fromkeys(keys)]
+        self._is_shared = cache_scope == SHARED
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "http" and not _is_public(scope["path"]) and not self._allows(Headers(scope=scope)):
-            error = ApiError(401, "Invalid API Key", headers={"WWW-Authenticate": "Bearer"})
-            return await error.response(scope["path"])(scope, receive, send)
+        if scope["type"] == "http" and not _is_public(scope["path"]):
+            number = self._number_of(Headers(scope=scope))
+            if not number:
+                error = ApiError(401, "Invalid API Key", headers={"WWW-Authenticate": "Bearer"})
+                return await error.response(scope["path"])(scope, receive, send)
+            scope["state"]["cache_scope"] = 0 if self._is_shared else number
         return await self._app(scope, receive, send)
 
-    def _allows(self, headers: Headers) -> bool:
+    def _number_of(self, headers: Headers) -> int:
+        """Return which key was given, from 1 on; 0: none of them."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             key = headers.get("x-api-key", "")
         given = _digest(key.strip())
         # All are compared, and digests of one length: the time tells nothing of a key.
-        return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
+        return sum(i * hmac.compare_digest(given, digest) for i, digest in enumerate(self._digests, 1))
 
 
 @dataclass

@@ -12,6 +12,10 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 """llama-server's."""
 
+PER_KEY, SHARED = "key", "shared"
+CACHE_SCOPES = {PER_KEY: "requests with the same API key", SHARED: "all requests"}
+"""Who shares what the cache holds."""
+
 DEFAULT_MAX_QUEUE = 32
 """Answers that may wait for a slot."""
 VISION_BODY_BYTES = 32 << 20
@@ -42,6 +46,8 @@ class ServerSettings:
     """The model's name in answers; None: the file's name without its suffix."""
     api_keys: tuple[str, ...] = ()
     """Any of them opens every route; none: no key is asked for."""
+    cache_scope: str = PER_KEY
+    """One of CACHE_SCOPES. How fast a prompt is read, and `cached_tokens`, tell whether somebody else's began alike."""
     allowed_hosts: tuple[str, ...] = ()
     """Names beside those of this machine that the Host header may have where no key is asked for."""
     cors_origins: tuple[str, ...] = ()
@@ -72,6 +78,8 @@ class ServerSettings:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least {least}")
+        if self.cache_scope not in CACHE_SCOPES:
+            raise ValueError(f"cache_scope {self.cache_scope!r}: use one of {', '.join(CACHE_SCOPES)}")
         for name in ("timeout", "write_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)}: must be more than 0")

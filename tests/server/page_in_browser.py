@@ -230,9 +230,18 @@ def test_a_key_is_asked_for(browser: Browser, q8_gguf: Path) -> None:
     with served(loader(q8_gguf, 512), api_keys=("right",), defaults=GREEDY) as guarded:
         for page in opened(browser, guarded.url):
             page.expected_errors = ["401"]  # type: ignore[attr-defined]
-            page.get_by_label("API key").fill("right")
+            page.get_by_label("API key", exact=True).fill("right")
             page.get_by_role("button", name="Save").click()
             assert ask(page, "Hello").locator(".prose").inner_text()
+            page.reload()
+            ask(page, "Again")
+            assert "right" not in page.evaluate("JSON.stringify(localStorage)"), "it is the tab's only"
+            page.get_by_role("button", name="Settings").click()
+            page.get_by_label("Keep the API key in this browser").check()
+            page.get_by_role("button", name="Save").click()
+            other = page.context.new_page()  # another tab has a sessionStorage of its own
+            other.goto(guarded.url)
+            assert ask(other, "Hello").locator(".prose").inner_text()
 
 
 def test_an_error_is_shown_and_the_question_can_be_asked_again(page: Page) -> None:

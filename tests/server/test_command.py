@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.hostile import File, text
 from support.serving import LONG, PATIENCE, error_of, parse, until
 
 COMMAND = [sys.executable, "-m", "pytrimode", "serve"]
@@ -135,3 +136,26 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
         'error: the server needs packages that are not installed (uvicorn): pip install "pytrimode[server]"\n'
     )
     assert run("serve", "--help", code=code).returncode == 0
+
+
+FORGED = '{"time": "now", "level": "info", "message": "forged"}'
+
+
+def test_no_client_and_no_file_writes_a_line_of_the_log(q8_gguf: Path, tmp_path: Path) -> None:
+    """Grammars reached stderr through llama.cpp's parser; names in files still do through its log."""
+    named = tmp_path / "named.gguf"
+    named.write_bytes(File.read(q8_gguf).set("general.name", text(f"a\n{FORGED}\n\x1b]0;owned\x07ü")).encode())
+    with command(named, "-c", 512, "--verbose") as (process, client):
+        for grammar in (f"root ::= \n{FORGED}\n (", f'root ::= "{FORGED}" unknown-rule', "\x1b[2J\n" * 50,
+                        f"%llguidance {{}}\nstart: unknown\n{FORGED}"):  # fmt: skip
+            answer = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1, "grammar": grammar})
+            assert answer.status_code == 400
+        client.post("/v1/completions", json={"prompt": f"\n{FORGED}\n", "max_tokens": 1, "user": FORGED})
+        client.get(f"/{FORGED}")
+        process.send_signal(signal.SIGTERM)
+        said = end(process)
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert len([line for line in lines if line["message"] == "llama.cpp"]) > 20
+    assert any("owned" in line.get("text", "") for line in lines), "the name was logged"
+    assert not [line for line in lines if line["message"] == "forged"]
+    assert "\x1b" not in said and "unknown-rule" not in said

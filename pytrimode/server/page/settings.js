@@ -42,6 +42,8 @@ export function openSettings(defaults, saved) {
   theme.value = settings.theme;
   const key = h("input", { type: "password", name: "key", autocomplete: "off", placeholder: "None" });
   key.value = settings.key;
+  const keepKey = h("input", { type: "checkbox", role: "switch", name: "keepKey" });
+  keepKey.checked = settings.keepKey;
   const thinking = h("input", { type: "checkbox", role: "switch", name: "thinking" });
   thinking.checked = settings.thinking;
   const form = h(
@@ -49,6 +51,7 @@ export function openSettings(defaults, saved) {
     h("h2", { id: "settings-title" }, "Settings"),
     h("div", { class: "fields" },
       field("System prompt", system, "all"), ...numbers, field("Colours", theme), field("API key", key),
+      h("label", { class: "switch all" }, keepKey, "Keep the API key in this browser"),
       h("label", { class: "switch all" }, thinking, "Let the model reason before it answers")),
     h("div", { class: "end" }, h("button", { class: "plain", type: "button", onclick: () => dialog.close() }, "Cancel"),
       h("button", { class: "primary", type: "submit" }, "Save")),
@@ -61,6 +64,7 @@ function store(form, saved) {
   const given = new FormData(form);
   for (const name of ["system", "theme", "key"]) settings[name] = given.get(name).trim();
   for (const [name] of NUMBERS) settings[name] = given.get(name) === "" ? null : Number(given.get(name));
+  settings.keepKey = given.has("keepKey");
   settings.thinking = given.has("thinking");
   saveSettings();
   applyTheme();

@@ -2,20 +2,27 @@
 
 const CONVERSATIONS = "pytrimode.conversations";
 const SETTINGS = "pytrimode.settings";
+const KEY = "pytrimode.key"; // the API key, until this tab is closed
 
-function read(key, otherwise) {
+function read(key, otherwise, storage = "localStorage") {
   try {
-    return JSON.parse(localStorage.getItem(key)) ?? otherwise;
+    return JSON.parse(window[storage].getItem(key)) ?? otherwise;
   } catch {
     return otherwise;
   }
 }
 
-export const settings = { mode: null, live: true, theme: "auto", system: "", thinking: false, key: "", ...read(SETTINGS, {}) };
+export const settings = {
+  mode: null, live: true, theme: "auto", system: "", thinking: false, key: "", keepKey: false, ...read(SETTINGS, {}),
+};
+settings.key = read(KEY, settings.key, "sessionStorage");
 
+/** The key stays with this tab, unless the user wants it to stay with the browser. */
 export function saveSettings() {
+  const { key, ...others } = settings;
   try {
-    localStorage.setItem(SETTINGS, JSON.stringify(settings));
+    sessionStorage.setItem(KEY, JSON.stringify(key));
+    localStorage.setItem(SETTINGS, JSON.stringify(settings.keepKey ? settings : others));
   } catch {
     // A full or forbidden storage: the settings hold until the page is closed.
   }
