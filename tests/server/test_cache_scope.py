@@ -57,7 +57,12 @@ def test_slots_tell_no_text_of_a_running_request(tiny_gguf: Callable[[str], Path
         )
         thread.start()
         seen: list[Any] = []
-        until(lambda: seen.append(server.get("/slots", headers={"X-Api-Key": "b"}).json()) or "params" in seen[-1][0] or answers)
+
+        def runs() -> bool:
+            seen.append(server.get("/slots", headers={"X-Api-Key": "b"}).json())
+            return "params" in seen[-1][0] or bool(answers)
+
+        until(runs)
         told = json.dumps(seen[-1])
         server.server.host.end_all()
         thread.join()
