@@ -16,19 +16,24 @@ DEFAULT_BLOCK_LENGTHS = (4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class Setting:
-    """A mode and a block length."""
+    """A mode and how it drafts or denoises."""
 
     mode: str
     """One of `pytrimode.options.modes`, or `STOCK`."""
     block_length: int | None = None
     use_lora: bool = True
     fused: bool = False
+    threshold: float | None = None
+    """Of diffusion; None: the default."""
 
     @property
     def name(self) -> str:
         """For tables: "self-spec 16"."""
         length = "" if self.block_length is None else f" {self.block_length}"
-        return self.mode + length + (", fused" if self.fused else "") + ("" if self.use_lora else ", no LoRA")
+        threshold = "" if self.threshold is None else f" at {self.threshold:g}"
+        return (
+            self.mode + length + threshold + (", fused" if self.fused else "") + ("" if self.use_lora else ", no LoRA")
+        )
 
     @property
     def exact(self) -> bool:
@@ -39,7 +44,7 @@ class Setting:
         """Of a request. `ignore_eos`: it writes `max_tokens` in any case, loops too."""
         return GenerationOptions(
             max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, fused=self.fused,
-            use_lora=self.use_lora, sampling=sampling, ignore_eos=ignore_eos,
+            threshold=self.threshold, use_lora=self.use_lora, sampling=sampling, ignore_eos=ignore_eos,
             loop_window=0 if ignore_eos else LOOP_WINDOW,
         )  # fmt: skip
 

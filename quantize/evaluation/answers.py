@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from pytrimode.bench.plan import Setting
 from pytrimode.bench.summary import Spread
 from pytrimode.options import modes
 from pytrimode.options.generation_options import GenerationOptions
@@ -16,49 +16,7 @@ from pytrimode.trimode import TriMode
 SPEED_PROMPTS = 4
 SPEED_TOKENS = 32
 """Of each prompt, in a round of the speed measurement."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How to answer; greedily.
-
-    Attributes:
-        mode: of `pytrimode.options.modes`.
-        block_length: None in ar.
-        threshold: of diffusion.
-        use_lora: draft with the LoRA.
-    """
-
-    mode: str
-    block_length: int | None = None
-    threshold: float | None = None
-    use_lora: bool = False
-
-    @property
-    def name(self) -> str:
-        """For JSON: "diffusion 0.9"."""
-        return self.mode if self.threshold is None else f"{self.mode} {self.threshold:g}"
-
-    @property
-    def drafts(self) -> bool:
-        """Whether a drafter LoRA matters."""
-        return self.mode == modes.SELF_SPEC
-
-    def with_lora(self) -> Setting:
-        """Return the same with the drafter LoRA."""
-        return replace(self, use_lora=True)
-
-    def options(self, max_tokens: int, *, ignore_eos: bool = False) -> GenerationOptions:
-        """Of a request."""
-        return GenerationOptions(
-            mode=self.mode,
-            block_length=self.block_length,
-            threshold=self.threshold,
-            use_lora=self.use_lora,
-            max_tokens=max_tokens,
-            ignore_eos=ignore_eos,
-            sampling=Sampling(temperature=0.0),
-        )
+GREEDY = Sampling(temperature=0.0)
 
 
 def settings_of(block_length: int, thresholds: Sequence[float], *, has_mask: bool) -> list[Setting]:
@@ -67,8 +25,13 @@ def settings_of(block_length: int, thresholds: Sequence[float], *, has_mask: boo
     """
     if not has_mask:
         return [Setting(modes.AR)]
-    diffusion = [Setting(modes.DIFFUSION, block_length, threshold) for threshold in thresholds]
-    return [Setting(modes.AR), Setting(modes.SELF_SPEC, block_length), *diffusion]
+    diffusion = [Setting(modes.DIFFUSION, block_length, threshold=threshold) for threshold in thresholds]
+    return [Setting(modes.AR), Setting(modes.SELF_SPEC, block_length, use_lora=False), *diffusion]
+
+
+def key_of(setting: Setting) -> str:
+    """Return the name of a setting in JSON: "diffusion 0.9"."""
+    return setting.mode if setting.threshold is None else f"{setting.mode} {setting.threshold:g}"
 
 
 class Answer(TypedDict):
@@ -159,7 +122,7 @@ def speed_ratio(
     They take turns prompt by prompt, so that a busy machine slows both; the first round warms up and does not count.
     `step` is called with the rounds done.
     """
-    options = Setting(modes.AR).options(SPEED_TOKENS, ignore_eos=True)
+    options = Setting(modes.AR).options(SPEED_TOKENS, GREEDY, ignore_eos=True)
     ratios = []
     for number in range(rounds + 1):
         seconds = {0: 0.0, 1: 0.0}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
+from pytrimode.bench.plan import Setting
 from pytrimode.gguf.output import check_space
 from pytrimode.options import modes
 from pytrimode.quantize.evaluation.answers import (
+    GREEDY,
     Answer,
     AnswerFigures,
-    Setting,
     answer_figures,
     ask,
+    key_of,
     prompt_digest,
     settings_of,
 )
@@ -76,7 +79,7 @@ class Run:
     def _file(self, file: ModelFile, model: LazyModel, owner: str) -> EvaluatedFile:
         facts = file.facts
         rows = {kind.name: self._rows(facts, model, owner, kind, kind.name) for kind in self._kinds}
-        answers = {setting.name: self._answers(facts, model, facts.identity, setting) for setting in self._settings}
+        answers = {key_of(setting): self._answers(facts, model, facts.identity, setting) for setting in self._settings}
         if owner == BASE:
             self._base_answers = answers
         adapters = []
@@ -94,7 +97,7 @@ class Run:
             "bits_per_weight": facts.bits_per_weight,
             "rows": rows,
             "answers": {
-                setting.name: self._figures(setting, answers[setting.name], answers, owner)
+                key_of(setting): self._figures(setting, answers[key_of(setting)], answers, owner)
                 for setting in self._settings
             },
             "adapters": adapters,
@@ -117,9 +120,10 @@ class Run:
             who = BASE if is_reference else f"{file.facts.identity} {adapter.identity}"
             kind_key = f"{DRAFT_LORA.name} {reference}"
             rows[DRAFT_LORA.name] = self._rows(adapter, model, who, DRAFT_LORA, kind_key)
-            setting = next(s for s in self._settings if s.drafts).with_lora()
+            without = next(setting for setting in self._settings if setting.mode == modes.SELF_SPEC)
+            setting = replace(without, use_lora=True)
             found = self._answers(adapter, model, f"{file.facts.identity} {adapter.identity}", setting)
-            answers[setting.name] = self._figures(setting, found, plain, owner)
+            answers[key_of(setting)] = self._figures(setting, found, plain, owner)
         return {
             "file": adapter.path.name,
             "type": adapter.outtype,
@@ -169,20 +173,20 @@ class Run:
     def _answers(self, facts: FileFacts, model: LazyModel, owner: str, setting: Setting) -> list[Answer]:
         """To all prompts."""
         found = []
-        key = f"{setting.name}, {setting.block_length} a block, {self._max_tokens} tokens"
+        key = f"{key_of(setting)}, {setting.block_length} a block, {self._max_tokens} tokens"
         for number, prompt in enumerate(self._prompts):
             known = self._store.answer(owner, key, prompt_digest(prompt))
             if known is not None:
                 answer = cast(Answer, known)
             else:
-                answer = ask(model(), prompt, setting.options(self._max_tokens))
+                answer = ask(model(), prompt, setting.options(self._max_tokens, GREEDY, ignore_eos=False))
                 self._store.put_answer(owner, key, prompt_digest(prompt), answer)
             found.append(answer)
-            self._progress(f"{facts.path.name}: answers, {setting.name}", number + 1, len(self._prompts))
+            self._progress(f"{facts.path.name}: answers, {key_of(setting)}", number + 1, len(self._prompts))
         return found
 
     def _figures(
         self, setting: Setting, answers: Sequence[Answer], plain: Mapping[str, Sequence[Answer]], owner: str
     ) -> AnswerFigures:
-        base = None if owner == BASE else self._base_answers[setting.name]
+        base = None if owner == BASE else self._base_answers[key_of(setting)]
         return answer_figures(setting.mode, answers, plain[modes.AR], base)
