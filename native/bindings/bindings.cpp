@@ -5,6 +5,7 @@
 #include "decoders/loop_detector.h"
 #include "util/llguidance.h"
 #include "util/log.h"
+#include "util/lost_file.h"
 #include "util/out_of_memory.h"
 #include "util/process_end.h"
 
@@ -55,6 +56,7 @@ NB_MODULE(_native, m) {
     // Python does not free every object before the interpreter ends, such as those of daemon threads: no fault of ours.
     nb::set_leak_warnings(false);
     Log::install();
+    LostFile::install();
     nb::exception<OutOfMemory>(m, "OutOfMemoryError", PyExc_RuntimeError).attr("__doc__") =
         "A device or the machine has no room for weights, cache, compute buffers or a picture.";
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;

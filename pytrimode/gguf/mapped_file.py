@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
+from pytrimode.gguf.errors import ConversionError
+
 
 class MappedFile:
     """A file to read in ranges. Raises OSError when it cannot be opened."""
@@ -15,7 +17,13 @@ class MappedFile:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def read(self, start: int, end: int) -> memoryview:
-        """Bytes [start, end), without a copy. Release the view before `forget` and `close`."""
+        """Bytes [start, end), without a copy. Release the view before `forget` and `close`.
+
+        Raises ConversionError where the file has become shorter; one that does so later ends the process
+        (`native/util/lost_file.h`).
+        """
+        if end > (size := self._map.size()):
+            raise ConversionError(f"{self.path}: it has been cut to {size} bytes while it is read: leave it until the end")
         return memoryview(self._map)[start:end]
 
     def forget(self, start: int, end: int) -> None:
