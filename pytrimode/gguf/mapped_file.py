@@ -23,7 +23,7 @@ class MappedFile:
         (`native/util/lost_file.h`).
         """
         if end > (size := self._map.size()):
-            raise ConversionError(f"{self.path}: it has been cut to {size} bytes while it is read: leave it until the end")
+            raise ConversionError(f"{self.path}: it was cut to {size} bytes while it is read: leave it alone")
         return memoryview(self._map)[start:end]
 
     def forget(self, start: int, end: int) -> None:

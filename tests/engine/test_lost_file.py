@@ -74,7 +74,7 @@ def test_a_source_that_was_cut_is_named(tmp_path: Path) -> None:
     file = MappedFile(tmp_path / "file")
     assert len(file.read(100, 1 << 20)) == (1 << 20) - 100
     os.truncate(tmp_path / "file", 5000)
-    with pytest.raises(ConversionError, match=rf"{tmp_path}/file: it has been cut to 5000 bytes"):
+    with pytest.raises(ConversionError, match=rf"{tmp_path}/file: it was cut to 5000 bytes"):
         file.read(0, 1 << 20)
     file.read(0, 5000).release()
     file.close()
@@ -93,6 +93,6 @@ def test_a_conversion_of_a_file_that_is_cut_leaves_nothing(tmp_path: Path, monke
         return read(self, start, end)
 
     monkeypatch.setattr(MappedFile, "read", cut_later)
-    with pytest.raises(ConversionError, match=r"model.safetensors: it has been cut to \d+ bytes"):
+    with pytest.raises(ConversionError, match=r"model.safetensors: it was cut to \d+ bytes"):
         convert(checkpoint, tmp_path / "out.gguf", "q8_0")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
