@@ -2,7 +2,7 @@
 # make test   sets up .venv with the test tools, runs linters, type checks and all tests
 # make test-quick   the tests that are not marked slow
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
-# make test-clients   openai, anthropic, litellm, LangChain and llm, in an environment of their own, against the server
+# make test-clients   openai, anthropic, ollama, litellm, LangChain and llm, in an environment of their own, against the server
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
 #
 # A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
@@ -57,7 +57,7 @@ test-page: $(VENV)/.test-installed
 # Their requirements are not those of the tests: litellm and langchain-openai want an openai of their own.
 test-clients: $(VENV)/.test-installed
 	$(PYTHON) -m venv $(VENV)/clients
-	$(VENV)/clients/bin/pip install openai anthropic litellm langchain-openai llm
+	$(VENV)/clients/bin/pip install openai anthropic ollama litellm langchain-openai llm
 	$(VENV)/clients/bin/python tools/client_check.py --server $(BIN)/pytrimode
 
 vendor:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytrimode.answers.answer import ChatAnswer, CompletionAnswer, Reading
+from pytrimode.answers.answer import Answer, ChatAnswer, CompletionAnswer, Reading
 from pytrimode.answers.job import Job
 from pytrimode.answers.live_pass import LivePasses
 from pytrimode.answers.logprobs import LogprobWriter
@@ -38,6 +38,8 @@ class Wanted:
     """What a completion begins with."""
     tools: Tools = _NO_TOOLS
     reasoning_format: str = REASONING_DEEPSEEK
+    completion: type[Answer[Any, Any]] = CompletionAnswer
+    """What writes a completion."""
     live: bool = False
     """Whether the chunks tell what each forward pass did."""
 
@@ -59,7 +61,7 @@ class Jobs:
         """Return a prompt to be continued. Raises ValueError for options that the model or the context cannot keep."""
         resolved = self._model.resolve(options, len(prompt.tokens), prompt.pictures)
         reading = self._reading(options, wanted, offset=len(wanted.echo))
-        answer = CompletionAnswer(wanted.writer, replace(reading, echo=wanted.echo))
+        answer = wanted.completion(wanted.writer, replace(reading, echo=wanted.echo))
         scored = bool(wanted.echo) and options.logprobs is not None and not prompt.pictures
         return Job(prompt.tokens, resolved, self.step_maker(resolved), answer, scored)
 

@@ -1,6 +1,6 @@
 """Well-known clients against a real server: chat, stream, structured output.
 
-    pip install openai anthropic litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
+    pip install openai anthropic ollama litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
     make test-clients    # the clients in an environment of their own
 
 Prints a table for docs/server.md; exits with 1 if anything failed, or a client is not installed.
@@ -79,6 +79,21 @@ def check_anthropic(url: str, expected: str) -> dict[str, bool]:
         }
 
 
+def check_ollama(url: str, expected: str) -> dict[str, bool]:
+    """Return the client that Ollama makes."""
+    import ollama
+
+    client = ollama.Client(host=url.removesuffix("/v1"), headers={"Authorization": f"Bearer {KEY}"})
+    options: dict[str, Any] = {"model": "any", "messages": MESSAGES, "options": {"temperature": 0}}
+    streamed = [part.message.content or "" for part in client.chat(stream=True, **options)]
+    structured = client.chat(format=SCHEMA, **options).message.content or ""
+    return {
+        "chat": client.chat(**options).message.content == expected,
+        "stream": "".join(streamed) == expected,
+        "structured": "sure" in json.loads(structured),
+    }
+
+
 def check_litellm(url: str, expected: str) -> dict[str, bool]:
     """One interface to many providers."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask GitHub for prices
@@ -129,6 +144,7 @@ CLIENTS: dict[str, Check] = {
     "openai": check_openai,
     "openai responses": check_responses,
     "anthropic": check_anthropic,
+    "ollama": check_ollama,
     "litellm": check_litellm,
     "langchain-openai": check_langchain,
     "llm": check_llm,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytrimode.answers.prompt_logprobs import Position
 
 Result = TypeVar("Result", covariant=True)
-Chunk = TypeVar("Chunk", Completion, ChatCompletionChunk)
+Chunk = TypeVar("Chunk", Completion, ChatCompletionChunk, dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Answer(ABC, Generic[Result, Chunk]):
     def prompt(self, positions: Sequence[Position]) -> None:
         """Take the log-probabilities of the prompt, which the answer begins with."""
         raise NotImplementedError(f"{type(self).__name__} does not begin with its prompt")
+
+    def hold_calls(self) -> None:
+        """Give out calls of tools only when they are complete, as the whole answer has them."""
+        if self._reading.tools:
+            self._reading.tools.whole = True
 
     @abstractmethod
     def opening(self) -> list[Chunk]:
@@ -196,8 +201,7 @@ class ChatAnswer(Answer[ChatCompletion, ChatCompletionChunk]):
 
     def _whole(self, text: str, logprobs: list[PositionLogprobs], ending: Ending) -> ChatCompletion:
         writer = self._reading.logprobs
-        if self._reading.tools:
-            self._reading.tools.whole = True
+        self.hold_calls()
         (reasoning, begin), (more, end) = self._feed(text), self._finish()
         message: ChatMessage = {"role": "assistant", "content": begin.content + end.content}
         if reasoning + more:

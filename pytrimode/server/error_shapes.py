@@ -35,6 +35,12 @@ class AnthropicError(BaseModel):
     error: AnthropicErrorObject
 
 
+class OllamaError(BaseModel):
+    """Ollama's body of every response that is no success."""
+
+    error: str
+
+
 def shaped(path: str, body: Shaped) -> Shaped:
     """Return OpenAI's error body as the API of a path has it."""
     if is_anthropic(path):

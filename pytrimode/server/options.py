@@ -8,7 +8,7 @@ from typing import Any
 
 from pytrimode.formats.constraint import Constraint, of_choices, of_regex, of_schema
 from pytrimode.formats.response_format import grammar_of
-from pytrimode.options.generation_options import GenerationOptions, with_options
+from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
 from pytrimode.server.errors import ApiError
 from pytrimode.server.schema import ChatCompletionRequest, CompletionRequest, GenerationFields
 from pytrimode.server.threads import CHARS_HELD
@@ -49,6 +49,12 @@ def of_choice(options: GenerationOptions, index: int) -> GenerationOptions:
     if seed is None or index == 0:
         return options
     return replace(options, sampling=replace(options.sampling, seed=seed + index))
+
+
+def in_json(options: GenerationOptions) -> dict[str, Any]:
+    """Return options by their names in a request body; without those that a client may have put text into."""
+    values = {**vars(options), **vars(options.sampling)}
+    return {row.http: values[name] for name, row in option_table().items() if not row.about.private}
 
 
 def _grammar(fields: GenerationFields, grammar: str, *, reasoning_open: bool) -> str | Constraint | None:

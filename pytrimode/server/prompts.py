@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytrimode.answers.answer import AnyAnswer
+from pytrimode.answers.answer import AnyAnswer, CompletionAnswer
 from pytrimode.answers.job import AnyJob
 from pytrimode.answers.results import ResultWriter
 from pytrimode.formats.reasoning import check_reasoning_format
@@ -88,8 +88,8 @@ class Prompts:
         wanted = Wanted(self._writer(), tools=tools, reasoning_format=reasoning_format, live=_live(body))
         return self._prepare(body, options, self._model.jobs.chat, [(prompt, wanted)])
 
-    def completion(self, body: CompletionRequest) -> Prepared:
-        """One prompt or several, each as text or as token ids."""
+    def completion(self, body: CompletionRequest, answer: type[AnyAnswer] = CompletionAnswer) -> Prepared:
+        """One prompt or several, each as text or as token ids. `answer`: what writes the answers."""
         prompts = _prompts_of(body)
         self._check_count(len(prompts) * (body.n or 1))
         options = generation_options(body, self._settings.defaults, max_tokens=DEFAULT_MAX_TOKENS)
@@ -103,8 +103,20 @@ class Prompts:
         for prompt in prompts:
             tokens = self._prompt_tokens(prompt)
             echo = (prompt if isinstance(prompt, str) else self._text(tokens)) if body.echo else ""
-            asked.append((self._model.vision_prompt(tokens), Wanted(writer, echo, live=_live(body))))
+            asked.append((self._model.vision_prompt(tokens), Wanted(writer, echo, completion=answer, live=_live(body))))
         return self._prepare(body, options, self._model.jobs.completion, asked)
+
+    def fitting(self, texts: Sequence[str], around: str, n_answer: int) -> list[str]:
+        """Return the last of some texts that the context has room for beside others and an answer."""
+        left = self._max_tokens - n_answer - len(self._tokens_of(around))
+        kept: list[str] = []
+        for text in reversed(texts):
+            least = len(text.encode()) // self._longest_token  # without tokenizing what is far too long
+            left -= least if least >= left else len(self._tokens_of(text))
+            if left <= 0:
+                break
+            kept.insert(0, text)
+        return kept
 
     def count_tokens(self, body: TemplateFields) -> int:
         """Return the length of a conversation's prompt."""

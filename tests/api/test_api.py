@@ -28,7 +28,7 @@ CHAT_PROMPT = (
 )
 """A chat turn spelled out: the answer to it is long in every mode."""
 QUESTION = [{"role": "user", "content": "Sort these numbers: 5, 3, 9, 1"}]
-OUR_USAGE = {"forward_passes", "prompt_tokens_details"}
+OUR_USAGE = {"forward_passes", "prompt_tokens_details", "completion_tokens_details"}
 
 
 @pytest.fixture(scope="module")

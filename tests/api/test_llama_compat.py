@@ -30,7 +30,8 @@ CHAT = [{"role": "user", "content": "Sort these numbers: 5, 3, 9, 1"}]
 CODE_CHAT = [{"role": "user", "content": "Write a Python function called add_two"}]
 YES_OR_NO = 'root ::= "yes" | "no"'
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "enum": [7]}}, "required": ["n"]}
-OURS = {"timings", "usage", "finish_details", "forward_passes", "prompt_tokens_details", "reasoning_content"}
+OURS = {"timings", "usage", "finish_details", "forward_passes", "prompt_tokens_details", "reasoning_content",
+        "completion_tokens_details"}  # fmt: skip
 """Keys that only our results have; `usage` is in theirs too, but not in a stream."""
 N_CTX = 512
 

@@ -57,7 +57,7 @@ from pytrimode.cli import cli
 from pytrimode.cli.options import request_fields
 from pytrimode.options.generation_options import GenerationOptions, with_options
 from pytrimode.options.methods import check_names
-from pytrimode.server.routes.status import _params
+from pytrimode.server.options import in_json
 from pytrimode.server.schema import ChatCompletionRequest
 
 def help_of(command):
@@ -82,7 +82,7 @@ print(json.dumps({
     "chat --url": request_fields({"warmth": 1.0}),
     "body": ChatCompletionRequest(**body).given_options(),
     "schema": ChatCompletionRequest.model_json_schema()["properties"]["warmth"],
-    "props": _params(options)["warmth"],
+    "props": in_json(options)["warmth"],
     "document": option_tables.options_table(),
     "arguments": option_tables.arguments_text(),
 }))

@@ -12,6 +12,7 @@ from support.serving import Served, error_of, events
 from pytrimode import TriMode
 from pytrimode.bench.report import markdown_table
 from pytrimode.server.apis.anthropic.schema import FIELDS as ANTHROPIC
+from pytrimode.server.apis.ollama import schema as ollama
 from pytrimode.server.apis.responses.schema import FIELDS as RESPONSES
 from pytrimode.server.fields import MAPPED, NO_EFFECT, REFUSED, table
 
@@ -126,6 +127,9 @@ def test_log_probabilities_of_the_prompt(server: Served, model: TriMode) -> None
         ("fields", ["field", "of", "what becomes of it"], table()),
         ("anthropic", ["field", "what becomes of it"], ANTHROPIC.rows()),
         ("responses", ["field", "what becomes of it"], RESPONSES.rows()),
+        ("ollama chat", ["field", "what becomes of it"], ollama.FIELDS.rows()),
+        ("ollama generate", ["field", "what becomes of it"], ollama.GENERATE_FIELDS.rows()),
+        ("ollama options", ["field", "what becomes of it"], ollama.OPTION_FIELDS.rows()),
     ],
 )
 def test_the_documents_have_the_table(name: str, header: list[str], rows: list[list[str]]) -> None:

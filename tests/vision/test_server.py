@@ -65,6 +65,34 @@ def test_streams_and_several_answers(server: Served) -> None:
     assert two["usage"]["prompt_tokens_details"]["image_tokens"] == N_TOKENS
 
 
+def test_images_by_way_of_other_apis(server: Served) -> None:
+    """Anthropic's blocks, the items of responses, Ollama's base64: the same prompt, the same answer."""
+    wanted = server.post(CHAT, body(uri())).json()["choices"][0]["message"]["content"]
+    kind, data = uri().removeprefix("data:").split(";base64,")
+    options = {**GREEDY, "max_tokens": None}
+    image = {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+    turn = {"role": "user", "content": [image, {"type": "text", "text": "What is this?"}]}
+    found = server.post("/v1/messages", {**GREEDY, "messages": [turn]}).json()
+    assert found["content"][0]["text"] == wanted
+    parts = [{"type": "input_image", "image_url": uri()}, {"type": "input_text", "text": "What is this?"}]
+    asked = {"input": [{"role": "user", "content": parts}], **options, "max_output_tokens": 12}
+    assert server.post("/v1/responses", asked).json()["output"][0]["content"][0]["text"] == wanted
+    chat = {"messages": [{"role": "user", "content": "What is this?", "images": [data]}]}
+    for path, more in (("/api/chat", chat), ("/api/generate", {"prompt": "What is this?", "images": [data]})):
+        answer = server.post(path, {**more, "stream": False, "options": {**options, "num_predict": 12}}).json()
+        assert (answer["message"]["content"] if path == "/api/chat" else answer["response"]) == wanted
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [image]}
+    call = {"type": "tool_use", "id": "1", "name": "look", "input": {}}
+    history = [turn, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    counted = server.post("/v1/messages/count_tokens", {"messages": history}).json()["input_tokens"]
+    assert counted > 2 * N_TOKENS
+    called = {"type": "function_call", "call_id": "1", "name": "look", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "1", "output": parts[:1]}
+    told = {**asked, "input": [*asked["input"], called, output]}
+    assert server.post("/v1/responses", told).json()["usage"]["input_tokens"] > 2 * N_TOKENS
+    assert "vision" in server.post("/api/show", {"model": "any"}).json()["capabilities"]
+
+
 def test_the_openai_package(server: Served) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
     result = client.chat.completions.create(

@@ -46,7 +46,8 @@ class FieldTable:
         """Return the rows of the table in docs/server.md: fields, what becomes of them."""
         rows = [[f"`{name}`", words] for name, words in self.kept.items() if words]
         rows.append([_names(self.idle), "no answer depends on it"])
-        rows.append([_names(self.refused), "refused unless it asks for nothing"])
+        if self.refused:
+            rows.append([_names(self.refused), "refused unless it asks for nothing"])
         return rows
 
 

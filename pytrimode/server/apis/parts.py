@@ -73,3 +73,12 @@ def parts(values: Any, where: str) -> list[Part]:
     if not isinstance(values, list):
         raise refused(where, "must be a list")
     return [Part(value, f"{where}.{i}") for i, value in enumerate(values)]
+
+
+def without_images(content: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """Return the result of a tool as text, and its images, which only a message of the user may have."""
+    if isinstance(content, str):
+        return content, []
+    images = [part for part in content if part["type"] != "text"]
+    text = "\n".join(part["text"] for part in content if part["type"] == "text")
+    return text or "(The image follows.)", images

@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response
 
-from pytrimode.server.answers import answer
+from pytrimode.answers.answer import AnyAnswer, CompletionAnswer
+from pytrimode.server import answers
 from pytrimode.server.form import Form
 from pytrimode.server.host import Host, Ready
 from pytrimode.server.prompts import Prepared
@@ -21,20 +22,28 @@ _LIGHT_BYTES = 1024
 
 
 async def send(
-    request: Request, body: ChatCompletionRequest | CompletionRequest, form: MakeForm, *, stream: bool | None = None
+    request: Request,
+    body: ChatCompletionRequest | CompletionRequest,
+    form: MakeForm,
+    *,
+    answer: type[AnyAnswer] = CompletionAnswer,
+    whole_calls: bool = False,
 ) -> Response:
-    """Run a request and send its answers in a form. `stream`: None for what the body says."""
+    """Run a request and send its answers in a form. `answer`: what writes completions for it; `whole_calls`: in a
+    stream, too, a call of a tool comes only when it is complete."""
     host: Host = request.app.state.host
     ready = host.ready
 
     def prepare() -> Prepared:
         if isinstance(body, ChatCompletionRequest):
             return ready.prompts.chat(body)
-        return ready.prompts.completion(body)
+        return ready.prompts.completion(body, answer)
 
     prepared = await host.text_work(prepare, **weight(request, body))
-    wanted = bool(body.stream) if stream is None else stream
-    return await answer(request, host, prepared, form(ready, prepared), stream=wanted)
+    if whole_calls:
+        for one in prepared.answers:
+            one.hold_calls()
+    return await answers.answer(request, host, prepared, form(ready, prepared), stream=bool(body.stream))
 
 
 def weight(request: Request, body: GenerationFields) -> dict[str, bool]:

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from pytrimode.gguf import keys
-from pytrimode.options.generation_options import GenerationOptions, option_table
 from pytrimode.options.modes import AR, AUTO, MODES, resolve_mode
 from pytrimode.server.desk import Task
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
 from pytrimode.server.metrics import CONTENT_TYPE
+from pytrimode.server.options import in_json
 
 router = APIRouter()
 
@@ -34,7 +34,7 @@ async def props(request: Request) -> dict[str, Any]:
     ready = host.ready
     model = ready.model
     return {
-        "default_generation_settings": {"n_ctx": model.n_ctx, "params": _params(host.settings.defaults)},
+        "default_generation_settings": {"n_ctx": model.n_ctx, "params": in_json(host.settings.defaults)},
         "total_slots": model.n_parallel,
         "model_path": model.model_path,
         "model_alias": ready.name,
@@ -76,12 +76,6 @@ def _describe(slot: int, task: Task | None, n_ctx: int, *, has_mask: bool) -> di
     if task:
         described["speculative"] = resolve_mode(task.options.mode, has_mask=has_mask) != AR
         described["n_prompt_tokens"] = task.n_prompt
-        described["params"] = _params(task.options)
+        described["params"] = in_json(task.options)
         described["next_token"] = {"has_next_token": True, "n_decoded": task.n_decoded}
     return described
-
-
-def _params(options: GenerationOptions) -> dict[str, Any]:
-    """By their names in a request body; without those that a client may have put text into."""
-    values = {**vars(options), **vars(options.sampling)}
-    return {row.http: values[name] for name, row in option_table().items() if not row.about.private}

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytrimode.server.apis.anthropic.schema import CountTokensRequest, MessagesRequest
 from pytrimode.server.apis.chat import asked
-from pytrimode.server.apis.parts import Part, parts, refused, shown
+from pytrimode.server.apis.parts import Part, parts, refused, shown, without_images
 from pytrimode.server.schema import ChatCompletionRequest
 
 _HINTS = ("cache_control", "citations", "transformations")
@@ -59,7 +59,9 @@ def _turns(role: str, content: str | list[dict[str, Any]], where: str) -> list[d
         if kind in ("text", "image", "document"):
             said.append(_said(kind, block))
         elif kind == "tool_result" and role == "user":
-            results.append(_result(block))
+            result, images = _result(block)
+            results.append(result)
+            said += images
         elif kind == "tool_use" and role == "assistant":
             turn.setdefault("tool_calls", []).append(_call(block))
         elif kind == "thinking" and role == "assistant":
@@ -97,20 +99,20 @@ def _content(said: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return said
 
 
-def _result(block: Part) -> dict[str, Any]:
+def _result(block: Part) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the message of a result, and its images, which the user's message behind it takes."""
     content = block.any("content")
     if isinstance(content, list):
-        content = _content([_said(one.one_of("type", ["text", "image"]), one)
-                            for one in parts(content, f"{block.where}.content")])  # fmt: skip
+        inner = parts(content, f"{block.where}.content")
+        content = _content([_said(one.one_of("type", ["text", "image"]), one) for one in inner])
     elif content is not None and not isinstance(content, str):
         raise refused(f"{block.where}.content", "must be text or a list of blocks")
+    text, images = without_images(content or "")
     if block.maybe("is_error", bool):
-        content = (
-            [{"type": "text", "text": "Error: "}, *content] if isinstance(content, list) else f"Error: {content or ''}"
-        )
-    message = {"role": "tool", "tool_call_id": block.of("tool_use_id", str), "content": content or ""}
+        text = f"Error: {text}"
+    message = {"role": "tool", "tool_call_id": block.of("tool_use_id", str), "content": text}
     block.end(*_HINTS)
-    return message
+    return message, images
 
 
 def _call(block: Part) -> dict[str, Any]:

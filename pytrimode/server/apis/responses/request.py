@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytrimode.server.apis.chat import asked
-from pytrimode.server.apis.parts import Part, parts, refused, shown
+from pytrimode.server.apis.parts import Part, parts, refused, shown, without_images
 from pytrimode.server.apis.responses.schema import ResponsesRequest
 from pytrimode.server.schema import ChatCompletionRequest
 
@@ -46,15 +46,18 @@ class _Messages:
     def __init__(self, instructions: str | None) -> None:
         self._made: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
         self._turn: dict[str, Any] = {}
+        self._images: list[dict[str, Any]] = []  # of results; they come behind the last of these
 
     def add(self, message: dict[str, Any]) -> None:
         """Add a message that is not the assistant's."""
         self._end_turn()
+        self._show_images()
         self._made.append(message)
 
     def done(self) -> list[dict[str, Any]]:
         """Return all messages."""
         self._end_turn()
+        self._show_images()
         return self._made
 
     def take(self, item: Part) -> None:
@@ -68,7 +71,10 @@ class _Messages:
             self._turn.setdefault("tool_calls", []).append(call)
             item.end("id", "status", "caller", "async")
         elif kind == "function_call_output":
-            self.add({"role": "tool", "tool_call_id": item.of("call_id", str), "content": _content(item, "output")})
+            text, images = without_images(_content(item, "output"))
+            self._end_turn()
+            self._made.append({"role": "tool", "tool_call_id": item.of("call_id", str), "content": text})
+            self._images += images
             item.end("id", "status", "caller", "name")
         elif kind == "reasoning":
             self._reasoning(item)
@@ -94,8 +100,14 @@ class _Messages:
         self._turn["reasoning_content"] = "\n".join(part.of("text", str) for part in texts)
         item.end("id", "status", "summary", "encrypted_content")
 
+    def _show_images(self) -> None:
+        if self._images:
+            self._made.append({"role": "user", "content": self._images})
+            self._images = []
+
     def _end_turn(self) -> None:
         if self._turn.keys() - {"reasoning_content"}:
+            self._show_images()
             self._made.append({"role": "assistant", "content": None, **self._turn})
         self._turn = {}
 
