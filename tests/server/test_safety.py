@@ -48,8 +48,9 @@ def test_every_route_but_health_needs_a_key(guarded: Served) -> None:
             {"X-Api-Key": "wrong"},
         ):
             response = guarded.client.request("GET", path, headers=headers)
-            error = response.json()["error"]  # in the form of the route's API
-            assert response.status_code == 401 and error["type"] == "authentication_error", path
+            error = response.json()["error"]  # in the form of the route's API: Ollama's is text
+            assert response.status_code == 401, path
+            assert error == "Invalid API Key" or error["type"] == "authentication_error", path
             assert response.headers["WWW-Authenticate"] == "Bearer"
     for header in (bearer(KEYS[0]), bearer(KEYS[1]), {"X-Api-Key": KEYS[0]}):
         assert guarded.post(COMPLETIONS, SHORT, headers=header).json()["model"] == "mine"
