@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytrimode.options.threads import SPIN_VARIABLE, default_threads
+from pytrimode.threads import SPIN_VARIABLE, default_threads
 
 MODES = {"ar": {"mode": "ar"}, "self-spec 8": {"mode": "self-spec", "block_length": 8}}
 MEASURE = """

@@ -23,7 +23,7 @@ from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import mmproj_path
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.types import OUTPUT_TYPES
-from pytrimode.options.threads import default_threads
+from pytrimode.threads import default_threads
 
 # They describe the file, not the checkpoint.
 OF_THE_FILE = (keys.GENERAL_FILE_TYPE, keys.GENERAL_QUANTIZATION_VERSION, "trimode.source.", "quantize.")

@@ -28,7 +28,7 @@ from pytrimode.gguf.output import check_output
 from pytrimode.gguf.sizes import size_text
 from pytrimode.gguf.types import OUTPUT_TYPES, OutputType
 from pytrimode.gguf.writer import OutputTensor
-from pytrimode.options.threads import default_threads
+from pytrimode.threads import default_threads
 
 
 @dataclass(frozen=True)

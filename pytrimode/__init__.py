@@ -50,7 +50,7 @@ def _load_llguidance() -> None:
 
 
 try:
-    from pytrimode.options.threads import bounded_waiting as _bounded_waiting
+    from pytrimode.threads import bounded_waiting as _bounded_waiting
 
     with _bounded_waiting():
         from pytrimode import _native

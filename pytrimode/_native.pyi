@@ -366,10 +366,6 @@ class Stats:
         """Of these, those that verified and drafted at once."""
 
     @property
-    def prefill_passes(self) -> int:
-        """Passes with rows of the prompt."""
-
-    @property
     def drafted(self) -> int:
         """Self-spec: tokens that were drafted."""
 
@@ -1132,10 +1128,6 @@ class Tower:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
-
-    @property
-    def compute_bytes(self) -> int:
-        """Bytes of the buffer that the largest picture so far needed."""
 
     @property
     def device(self) -> str:

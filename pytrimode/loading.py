@@ -11,8 +11,8 @@ from pytrimode.files import model_file
 from pytrimode.options.defaults import DEFAULT_N_CTX
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.load_options import LoadOptions
-from pytrimode.options.threads import default_threads
 from pytrimode.process import check_not_forked
+from pytrimode.threads import default_threads
 from pytrimode.vision.load import tower_device
 from pytrimode.vision.memory import reserved_for
 

@@ -55,7 +55,7 @@ class TriMode(PromptedModel):
     `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU compute
     attention by products of matrices; a CPU has one attention, in F32. `n_threads`: None for one on each core (see
-    `pytrimode.options.threads`), or one alone where that is as fast; `n_threads_batch`: of passes with rows of prompts,
+    `pytrimode.threads`), or one alone where that is as fast; `n_threads_batch`: of passes with rows of prompts,
     None for as many. `seed` is that of every request that names none; None draws a new one for each. `repack=False`
     leaves the weights on the CPU as they are mapped from the file, for processes that share them: passes are then
     slower.

@@ -30,8 +30,8 @@ from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model
 from pytrimode.gguf.types import ALIASES, OUTPUT_TYPES, GgmlType, OutputType
-from pytrimode.options.threads import default_threads
 from pytrimode.quantize.target.target import AUTO, Target, plan_within
+from pytrimode.threads import default_threads
 
 COPY = "copy"
 

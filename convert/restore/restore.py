@@ -29,7 +29,7 @@ from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.output import check_space, output_directory
 from pytrimode.gguf.preflight import check_adapter, check_model
 from pytrimode.gguf.types import GgmlType
-from pytrimode.options.threads import default_threads
+from pytrimode.threads import default_threads
 
 Progress = Callable[[int, int], None]
 DTYPES = {GgmlType.F32: "F32", GgmlType.F16: "F16"}

@@ -27,7 +27,6 @@ void bind_stats(nb::module_ & m) {
                 "Emitted tokens, a final end-of-generation token included.")
         .def_ro("forward_passes", &Stats::forward_passes, "Passes after the prefill (NFE).")
         .def_ro("fused_passes", &Stats::fused_passes, "Of these, those that verified and drafted at once.")
-        .def_ro("prefill_passes", &Stats::prefill_passes, "Passes with rows of the prompt.")
         .def_ro("drafted", &Stats::drafted, "Self-spec: tokens that were drafted.")
         .def_ro("accepted", &Stats::accepted, "Self-spec: of these, those that were accepted.")
         .def_ro("cycles", &Stats::cycles, "Self-spec: draft/verify cycles; diffusion: blocks.")

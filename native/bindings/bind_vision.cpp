@@ -106,8 +106,6 @@ void bind_vision(nb::module_ & m) {
             "n_embd", [](const Tower & tower) { return tower.hparams().n_embd_text; }, "Width of a row.")
         .def_prop_ro("largest_side", &Tower::largest_side, "Pixels, a multiple of 28.")
         .def_prop_ro("weight_bytes", &Tower::weight_bytes, "Bytes of the weights.")
-        .def_prop_ro("compute_bytes", &Tower::compute_bytes,
-                     "Bytes of the buffer that the largest picture so far needed.")
         .def_prop_ro("device", &Tower::device_name, "\"CPU\" or the device's name.")
         .def("planned_compute_bytes", &Tower::planned_compute_bytes, "max_side"_a,
              "Bytes of the buffer for a picture of the largest size.")

@@ -65,7 +65,6 @@ void Decoder::consume(Batch & batch, const Forward & forward) {
         consume_decode(batch, forward);
         return;
     }
-    ++request_.stats.prefill_passes;
     batch.commit(*request_.sequence, first_row_, prefill_rows_);
     if (!prefilling()) {
         begin(forward, first_row_ + prefill_rows_ - 1);

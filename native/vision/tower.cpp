@@ -99,8 +99,6 @@ void Tower::load_weights() {
     file_.read_data();
 }
 
-size_t Tower::compute_bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }
-
 size_t Tower::planned_compute_bytes(int max_side) const {
     const int cells = max_side / CELL_PIXELS;
     const TowerGraph graph =

@@ -44,7 +44,6 @@ class Tower {
                               const std::function<bool()> & stop);
 
     size_t weight_bytes() const { return weight_bytes_; }
-    size_t compute_bytes() const;
     size_t planned_compute_bytes(int max_side) const;  // of a picture of the largest size
     std::string device_name() const;                   // "CPU" or the device's
 

@@ -199,7 +199,7 @@ def _pillow() -> Finding:
 
 
 def _threads() -> Finding:
-    from pytrimode.options.threads import thread_default
+    from pytrimode.threads import thread_default
 
     found = thread_default()
     return Finding("threads", None, str(found), "", asdict(found))

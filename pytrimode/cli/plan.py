@@ -14,13 +14,13 @@ from rich.table import Table
 from pytrimode import _native
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.gguf.sizes import memory_text
-from pytrimode.options.threads import default_threads
 from pytrimode.plan import Option, Plan, plan
 from pytrimode.plan.cards import find_card
 from pytrimode.plan.cpu import cpu_speeds
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
 from pytrimode.plan.planner import ESTIMATE_CONTEXT, GIB, CardSpeed, size_of
 from pytrimode.plan.speed import Speeds
+from pytrimode.threads import default_threads
 
 FITS = {True: "yes", False: "no", None: ""}
 FORMULA = (

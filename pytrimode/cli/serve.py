@@ -18,9 +18,9 @@ from pytrimode.files.model_file import check_model_file, find_mmproj
 from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
-from pytrimode.options.threads import thread_default
 from pytrimode.server import check_installed
 from pytrimode.server.settings import CACHE_SCOPES, DEFAULT_MAX_QUEUE, VISION_BODY_BYTES, ServerSettings
+from pytrimode.threads import thread_default
 
 _DEFAULT = ServerSettings()
 

@@ -25,7 +25,7 @@ from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import check_output
-from pytrimode.options.threads import default_threads
+from pytrimode.threads import default_threads
 
 DEFAULT_CONTEXT = 512
 CALIBRATION_TEXT = "calibration.txt"

@@ -25,11 +25,11 @@ from pytrimode.gguf.file_names import lora_path
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.types import GgmlType
-from pytrimode.options.threads import default_threads
 from pytrimode.quantize.evaluation.files import file_facts
 from pytrimode.quantize.evaluation.rows import CAUSAL, DRAFT, DRAFT_LORA, Piece, RowKind, block_kind, plan_text
 from pytrimode.quantize.evaluation.scores import LogProbs, score, without_token
 from pytrimode.quantize.importance.calibration import calibration_text
+from pytrimode.threads import default_threads
 from pytrimode.trimode import TriMode
 
 N_CTX = 256

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytrimode import TriMode, _native
-from pytrimode.options.threads import (
+from pytrimode.threads import (
     SPIN_COUNT,
     WAITING_VARIABLES,
     _mac_cores,
