@@ -36,10 +36,13 @@ import os, signal
 from pytrimode import _native
 os.kill(os.getpid(), signal.SIGBUS)
 """
-OWN = """
+OWN = (
+    """
 import faulthandler, mmap, os, sys
 faulthandler.enable()
-""" + CUT_BYTES
+"""
+    + CUT_BYTES
+)
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -223,7 +223,7 @@ def test_stop_ends_the_answer_and_frees_the_slot(browser: Browser, q8_gguf: Path
                 page.locator(".assistant").last.get_by_text("Stopped.").wait_for()
                 until(lambda: not endless.get("/slots").json()[0]["is_processing"])
             page.reload()
-            assert page.get_by_text("Stopped.").count() == 2
+            expect(page.get_by_text("Stopped.")).to_have_count(2)
 
 
 def test_a_key_is_asked_for(browser: Browser, q8_gguf: Path) -> None:
@@ -287,11 +287,56 @@ def test_nothing_in_an_answer_runs_or_loads(page: Page) -> None:
     page.reload()
     prose = page.locator(".prose")
     expect(prose).to_contain_text("<script>window.bad = 1</script>")
+    page.get_by_role("button", name="Regenerate").wait_for()
     assert prose.locator("script, img, input, [onclick], [onerror]").count() == 0
     addresses = [link.get_attribute("href") for link in prose.locator("a").all()]
     assert addresses == ["https://example.com/x.png", None, "https://example.com/"]
     expect(prose.locator("pre")).to_have_text("1 < 2\n")
     assert page.evaluate("window.bad") is None
+
+
+LONG = {
+    "nested quotes": "> " * 3000 + "end",
+    "nested lists": "\n".join("  " * i + "- item" for i in range(1000)),
+    "stars": "*" * 20_000 + " end",
+    "stars and words": "*a **b " * 5_000,
+    "brackets": "[" * 20_000 + "end",
+    "links": "[a](" * 8_000,
+    "columns": "\n".join("|" + f"{c}|" * 5_000 for c in ("a", "-", "b")),
+    "items": "- item\n" * 4_000,
+    "rows": "|a|b|\n|-|-|\n" + "|1|2|\n" * 4_000,
+    "backticks": "`" * 20_000 + "\n" + "``` ` " * 5_000,
+    "code": "```python\n" + "x = (1, 'a', [2])\n" * 5_000 + "```",
+    "entities": "&amp;<b>" * 20_000,
+    "a long line": "word " * 90_000,
+}
+WATCH = """
+window.gap = 0;
+let before = performance.now();
+setInterval(() => {
+  const now = performance.now();
+  window.gap = Math.max(window.gap, now - before);
+  before = now;
+}, 5);
+"""
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_no_answer_stops_the_page(page: Page, kind: str) -> None:
+    """What the parser or the browser would take long for is shown as plain text; the page answers all the while."""
+    kept = [{"id": "1", "messages": [user("x"), {"role": "assistant", "content": LONG[kind]}]}]
+    page.add_init_script(WATCH)
+    page.add_init_script(f"localStorage.setItem('pytrimode.conversations', {json.dumps(json.dumps(kept))})")
+    page.reload()
+    page.locator(".assistant").get_by_role("button", name="Regenerate").wait_for()
+    shown = page.evaluate("document.querySelector('.prose').textContent.length")
+    assert shown > 0.2 * len(LONG[kind]) or page.locator(".prose li, .prose td").count() > 1000
+    assert page.evaluate("window.gap") < 2500
+    if kind in ("nested quotes", "columns"):
+        expect(page.locator(".prose")).to_have_class("prose plain")
+        expect(page.locator(".assistant .note")).to_contain_text("Shown as it was written")
+    page.get_by_role("button", name="New conversation").first.click()
+    expect(ask(page, "Hello").locator(".prose")).not_to_have_class("prose plain")
 
 
 # --- Everybody -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_every_file_that_the_page_names_is_there(server: Served) -> None:
         seen.add(address)
         response = server.get(address)
         assert response.status_code == 200, address
-        named = re.findall(r"""(?:from|src=|href=) ?["']([\w./]+)["']""", response.text)
+        named = re.findall(r"""(?:from|src=|href=|URL\() ?["']([\w./]+)["']""", response.text)
         waiting += [str(response.url.join(name).path) for name in named if "vendor" not in address]
     assert {f"/page/{name}" for name in VENDOR} < seen and len(seen) > 10
 
@@ -35,7 +35,8 @@ def test_the_browser_may_load_nothing_else(server: Served, address: str) -> None
 
 
 def test_no_file_names_another_address(server: Served) -> None:
-    for name in ("/", *(f"/page/{n}.js" for n in ("app", "api", "live", "markdown")), "/page/style.css"):
+    modules = ("app", "api", "live", "markdown", "markdown_worker", "parser")
+    for name in ("/", *(f"/page/{n}.js" for n in modules), "/page/style.css"):
         addresses = set(re.findall(r"https?://[\w./]+", server.get(name).text))
         assert addresses <= {"http://www.w3.org/2000/svg"}, name
 

@@ -79,14 +79,20 @@ function show() {
   listConversations();
   const { messages } = current;
   if (!messages.length) return $("messages").replaceChildren(welcome(served.name, ask));
+  const shown = current;
+  const drawn = [];
   const views = messages.map((message, i) => {
     if (message.role === "user") return userMessage(message, { onEdit: (text) => again(i, text) });
     const view = new AnswerView(message, { onRegenerate: () => again(i - 1, messages[i - 1].content) });
-    view.finish({ open: false });
+    drawn.push(view.draw({ last: true }).then(() => view.finish({ open: false })));
     return view.element;
   });
   $("messages").replaceChildren(...views);
   $("scroller").scrollTop = $("scroller").scrollHeight;
+  const place = $("scroller").scrollTop;
+  Promise.all(drawn).then(() => {
+    if (current === shown && $("scroller").scrollTop === place) $("scroller").scrollTop = $("scroller").scrollHeight;
+  });
 }
 
 // --- Asking -------------------------------------------------------------------------------------------------------------
@@ -125,6 +131,7 @@ async function ask(text) {
     running = null;
     setRunning(false);
   }
+  await view.draw({ last: true });
   following(() => view.finish({ open: settings.live }));
   if (!saveConversations()) announce("The browser has no room left: this conversation is not kept.");
   listConversations();

@@ -1,26 +1,10 @@
-// Markdown of a model, which may be anything: to HTML, with code highlighted, and only through DOMPurify into the page.
-import hljs from "./vendor/highlight.js";
-import { Marked } from "./vendor/marked.js";
+// Markdown of a model, which may be anything: only through DOMPurify into the page, and as plain text what takes too long.
 import DOMPurify from "./vendor/purify.js";
 import { copy, h } from "./dom.js";
+import { parseMarkdown } from "./parser.js";
 
-const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-const escaped = (text) => text.replace(/[&<>"]/g, (c) => escapes[c]);
-
-const marked = new Marked({
-  gfm: true,
-  renderer: {
-    code({ text, lang }) {
-      const language = (lang ?? "").match(/^[\w+#-]+/)?.[0].toLowerCase() ?? "";
-      const code = hljs.getLanguage(language) ? hljs.highlight(text, { language }).value : escaped(text);
-      return `<pre><code class="language-${language}">${code}\n</code></pre>`;
-    },
-    // What a model writes as HTML is shown, not run.
-    html: ({ text }) => escaped(text),
-    // No address is fetched because a model names it.
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
-  },
-});
+const BUDGET_MS = 400; // while an answer is written
+const LAST_BUDGET_MS = 2_000;
 
 const allowed = {
   ALLOWED_TAGS: [
@@ -46,9 +30,32 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   }
 });
 
-/** Put Markdown into an element. */
-export function renderMarkdown(element, text) {
-  element.innerHTML = DOMPurify.sanitize(marked.parse(text), allowed);
+const newest = new WeakMap(); // element -> the number of the last text that was asked for in it
+let count = 0;
+
+/**
+ * Put Markdown into an element, as soon as it is parsed; until then a new one shows it as plain text, and for good where
+ * that would take too long. `last`: no more will come. False: it stays plain.
+ */
+export async function renderMarkdown(element, text, { last }) {
+  const mine = (count += 1);
+  newest.set(element, mine);
+  if (!element.hasChildNodes()) showPlain(element, text);
+  const html = await parseMarkdown(text, last ? LAST_BUDGET_MS : BUDGET_MS);
+  if (newest.get(element) !== mine) return true;
+  if (html === null) showPlain(element, text);
+  else show(element, html);
+  return html !== null;
+}
+
+function showPlain(element, text) {
+  element.classList.add("plain");
+  element.textContent = text;
+}
+
+function show(element, html) {
+  element.classList.remove("plain");
+  element.innerHTML = DOMPurify.sanitize(html, allowed);
   for (const pre of element.querySelectorAll("pre")) {
     const language = pre.firstElementChild?.className.match(/language-(\S+)/)?.[1] ?? "";
     const code = pre.textContent;

@@ -33,7 +33,7 @@ function editor(element, message, onEdit) {
   area.focus();
 }
 
-/** An answer; `update` shows what was added to its message, `finish` that nothing more comes. */
+/** An answer; `update` shows what was added to its message, `draw` and `finish` that nothing more comes. */
 export class AnswerView {
   constructor(message, { onRegenerate }) {
     this.message = message;
@@ -47,19 +47,26 @@ export class AnswerView {
   }
 
   update() {
-    this.frame ??= setTimeout(() => {
-      this.frame = null;
+    this.stale = true;
+    this.timer ??= setTimeout(async () => {
+      this.stale = false;
       const begin = performance.now();
-      this.draw();
+      await this.draw({ last: false });
       // A long answer takes long to render: most of the time is left to everything else.
       this.pause = Math.max(16, 5 * (performance.now() - begin));
+      this.timer = null;
+      if (this.stale && !this.isLast) this.update();
     }, this.pause ?? 0);
   }
 
-  draw() {
+  /** `last`: no more will come. */
+  async draw({ last }) {
+    this.isLast ||= last;
+    if (this.isLast && !last) return;
     this.reasoning.hidden = !this.message.reasoning;
     this.reasoningText.textContent = this.message.reasoning ?? "";
-    renderMarkdown(this.prose, this.message.content);
+    const rendered = await renderMarkdown(this.prose, this.message.content, { last });
+    if (last) this.isPlain = !rendered;
   }
 
   /** A pass of the live view. */
@@ -71,13 +78,13 @@ export class AnswerView {
     this.live.push(pass);
   }
 
-  /** `open`: the live view stays open. */
+  /** After the last `draw`. `open`: the live view stays open. */
   finish({ open }) {
     const { message } = this;
-    this.draw();
     if (this.live) message.passes = this.live.passes;
     this.live?.element.remove();
     const notes = [];
+    if (this.isPlain) notes.push(h("p", { class: "note" }, "Shown as it was written: its Markdown would take too long."));
     if (message.stopped) notes.push(h("p", { class: "note" }, "Stopped."));
     if (message.cut) notes.push(h("p", { class: "note" }, "Cut off: the most tokens are reached."));
     if (message.error) notes.push(h("p", { class: "error", role: "alert" }, message.error));

@@ -19,7 +19,7 @@ _TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types dompurify",
+    "require-trusted-types-for 'script'; trusted-types dompurify pytrimode",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
