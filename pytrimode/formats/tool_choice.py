@@ -46,7 +46,8 @@ class Tools:
         if only is not None:
             offered = named(offered, only)
             if not offered:
-                raise ValueError(f"tool_choice: there is no function {only!r} in tools")
+                shown = only if len(only) <= 60 else only[:60] + "..."
+                raise ValueError(f"tool_choice: there is no function {shown!r} in tools")
         if not offered and choice == REQUIRED:
             raise ValueError("tool_choice: required needs tools")
         if not offered or choice == NONE:

@@ -132,7 +132,7 @@ class GenerationFields(Body):
 class CompletionRequest(GenerationFields):
     """`POST /v1/completions`."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[int] | list[str | list[int]]
     suffix: str | None = None
     echo: bool | None = None
     logprobs: NTop | None = None
