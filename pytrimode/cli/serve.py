@@ -1,4 +1,4 @@
-"""`pytrimode serve`: the OpenAI-compatible server."""
+"""`pytrimode serve`: the server."""
 
 from __future__ import annotations
 
@@ -63,6 +63,12 @@ _DEFAULT = ServerSettings()
     default=_DEFAULT.cache_scope,
     show_default=True,
     help=f"Who shares what the cache holds of prompts: {'; '.join(f'{n}: {t}' for n, t in CACHE_SCOPES.items())}.",
+)
+@click.option(
+    "--slot-save-path",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder in which clients may save what the cache holds of a slot, with POST /slots/ID?action=save.",
 )
 @click.option(
     "--allowed-hosts",
@@ -147,6 +153,7 @@ def command(
     api_keys: tuple[str, ...],
     api_key_file: Path | None,
     cache_scope: str,
+    slot_save_path: Path | None,
     allowed_hosts: tuple[str, ...],
     cors_origins: tuple[str, ...],
     parallel: int,
@@ -163,7 +170,7 @@ def command(
 ) -> None:
     """Serve MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), over HTTP.
 
-    The API is OpenAI's, with routes and fields of llama-server. Options of decoding and sampling are the defaults of
+    It has the APIs of OpenAI, Anthropic, Ollama and llama-server. Options of decoding and sampling are the defaults of
     requests that do not say otherwise. Needs the extra: pip install "pytrimode[server]".
     """
     try:
@@ -181,6 +188,7 @@ def command(
         alias=alias,
         api_keys=(*api_keys, *_keys_in(api_key_file)),
         cache_scope=cache_scope,
+        slot_save_path=slot_save_path,
         allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
         max_body_bytes=max_body or (VISION_BODY_BYTES if tower else _DEFAULT.max_body_bytes),

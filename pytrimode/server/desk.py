@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect
 
@@ -19,6 +19,7 @@ from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.metrics import Metrics
 from pytrimode.server.prompts import Prepared
+from pytrimode.server.slot_files import Held
 from pytrimode.trimode import TriMode
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Task:
     slot: int = -1
     """-1: it waits."""
     n_decoded: int = 0
+    held: Held = field(default_factory=Held)
+    """Its tokens so far, where they are kept."""
 
 
 class Generation:
@@ -98,6 +101,8 @@ class Generation:
         if step.tokens and not task.n_decoded:
             self._desk.metrics.first_token(time.monotonic() - self._created)
         task.n_decoded += len(step.tokens)
+        if self._desk.keeps_tokens:
+            task.held.tokens += step.tokens
         if step.ending:
             self._desk.metrics.answered(step.ending.measured)
             self._desk.leave(self._tasks.pop(index), "finished", time.monotonic() - self._created)
@@ -112,11 +117,15 @@ class Generation:
 class Desk:
     """Takes requests, and knows what becomes of them."""
 
-    def __init__(self, model: TriMode, metrics: Metrics, timeout: float) -> None:
-        """`timeout`: seconds that the answers to a request may take."""
+    def __init__(self, model: TriMode, metrics: Metrics, timeout: float, *, keeps_tokens: bool = False) -> None:
+        """`timeout`: seconds that the answers to a request may take. `keeps_tokens`: those of each slot's last request,
+        for `held`."""
         self.metrics = metrics
         self.slots: list[Task | None] = [None] * model.n_parallel
         """The answers that have rows in the engine's passes."""
+        self.keeps_tokens = keeps_tokens
+        self.held = [Held() for _ in self.slots]
+        """By slot, of the last answer that has left it."""
         self._model = model
         self._timeout = timeout
         self._limit = math.inf if model.max_queue is None else model.n_parallel + model.max_queue
@@ -154,6 +163,8 @@ class Desk:
         for asked in prepared.asked:
             self._n_tasks += 1
             tasks.append(Task(self._n_tasks, asked.options, len(asked.job.tokens)))
+            if self.keeps_tokens:
+                tasks[-1].held = Held(list(asked.job.tokens), asked.job.options.pictures)
         generation = Generation(self, tasks, run, self._timeout)
         self._waiting.update(task.number for task in tasks)
         self._generations.add(generation)
@@ -171,9 +182,16 @@ class Desk:
         self._waiting.discard(task.number)
         if task.slot >= 0:
             self.slots[task.slot] = None
+            self.held[task.slot] = task.held
         if seconds is not None:
             self._seconds += (seconds - self._seconds) / 8
         self.metrics.ended(outcome)
+
+    def forget_tokens(self, slot: int) -> int:
+        """Forget those of all slots, which share the cache; returns how many they were of this one."""
+        n_tokens = len(self.held[slot].tokens)
+        self.held = [Held() for _ in self.slots]
+        return n_tokens
 
     def forget(self, generation: Generation) -> None:
         """Forget a request that has no tasks any more."""

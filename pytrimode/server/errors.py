@@ -108,6 +108,7 @@ _WORDS: dict[str, str] = {
     "missing": "is missing",
     "string_type": "must be text",
     "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",

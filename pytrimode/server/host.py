@@ -124,7 +124,7 @@ class Host:
             ready = Ready(
                 model,
                 Prompts(model, self.settings, name),
-                Desk(model, self.metrics, self.settings.timeout),
+                Desk(model, self.metrics, self.settings.timeout, keeps_tokens=bool(self.settings.slot_save_path)),
                 name,
                 int(time.time()),
             )

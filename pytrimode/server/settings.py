@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
 from pytrimode.options.generation_options import GenerationOptions
@@ -52,6 +53,8 @@ class ServerSettings:
     """Names beside those of this machine that the Host header may have where no key is asked for."""
     cors_origins: tuple[str, ...] = ()
     """Web origins that may call the server from a browser; empty: none but its own."""
+    slot_save_path: Path | None = None
+    """Folder of the files that clients may save slots to and restore them from; None: they may not."""
     max_choices: int = 16
     """Answers that one request may ask for (`n` times the number of prompts)."""
     max_body_bytes: int = 4 << 20
@@ -80,6 +83,13 @@ class ServerSettings:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least {least}")
         if self.cache_scope not in CACHE_SCOPES:
             raise ValueError(f"cache_scope {self.cache_scope!r}: use one of {', '.join(CACHE_SCOPES)}")
+        if self.slot_save_path is not None:
+            if not self.slot_save_path.is_dir():
+                raise ValueError(f"slot_save_path {self.slot_save_path}: there is no such folder")
+            if self.api_keys and self.cache_scope != SHARED:
+                raise ValueError(
+                    "slot_save_path: saved slots belong to no API key: where there are keys it needs cache_scope shared"
+                )
         for name in ("timeout", "write_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)}: must be more than 0")

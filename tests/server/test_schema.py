@@ -16,9 +16,9 @@ schemathesis = pytest.importorskip("schemathesis")
 
 
 @pytest.fixture(scope="module")
-def small(q8_gguf: Path) -> Iterator[Served]:
+def small(q8_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A context so short that an answer without `max_tokens` ends soon."""
-    with served(loader(q8_gguf, 48)) as running:
+    with served(loader(q8_gguf, 48), slot_save_path=tmp_path_factory.mktemp("slots")) as running:
         yield running
 
 
