@@ -12,6 +12,7 @@ __all__ = [
     "MODES",
     "SELF_SPEC",
     "AsyncTriMode",
+    "CacheFullError",
     "QueueFullError",
     "TriMode",
     "__version__",
@@ -57,7 +58,7 @@ try:
 
     _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
     _load_llguidance()
-    from pytrimode._native import QueueFullError
+    from pytrimode._native import CacheFullError, QueueFullError
     from pytrimode.async_trimode import AsyncTriMode
     from pytrimode.options.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
     from pytrimode.trimode import TriMode

@@ -600,6 +600,8 @@ class RequestOptions:
         suffix: Sequence[int] = [],
         ignore_eos: bool = False,
         stop: Sequence[str] = [],
+        stop_token_ids: Sequence[int] = [],
+        min_tokens: int = 0,
         loop_window: int = 900,
         loop_min_repeats: int = 4,
         think_begin: int = -1,
@@ -697,6 +699,18 @@ class RequestOptions:
 
     @stop.setter
     def stop(self, value: Sequence[str], /) -> None: ...
+    @property
+    def stop_token_ids(self, /) -> Sequence[int]:
+        """Tokens that end the answer as an end-of-generation token does."""
+
+    @stop_token_ids.setter
+    def stop_token_ids(self, value: Sequence[int], /) -> None: ...
+    @property
+    def min_tokens(self, /) -> int:
+        """Tokens before which nothing ends the answer but max_tokens."""
+
+    @min_tokens.setter
+    def min_tokens(self, value: int, /) -> None: ...
     @property
     def loop_window(self, /) -> int:
         """An output of which the last N tokens only repeat ends; 0: it goes on."""
@@ -884,6 +898,9 @@ class RequestOptions:
 
 class QueueFullError(RuntimeError):
     """As many requests run and wait as may."""
+
+class CacheFullError(RuntimeError):
+    """Running requests have the cells that are asked for."""
 
 class Engine:
     """Runs requests over one model and one KV cache: `submit`, then `wait` until each has its finish reason.

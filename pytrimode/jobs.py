@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytrimode.answers.answer import Answer, ChatAnswer, CompletionAnswer, Reading
 from pytrimode.answers.job import Job
 from pytrimode.answers.live_pass import LivePasses
-from pytrimode.answers.logprobs import LogprobWriter
+from pytrimode.answers.logprobs import LogprobWriter, PromptWriter
 from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion, ResultWriter
 from pytrimode.answers.step import StepMaker
 from pytrimode.formats.reasoning import REASONING_DEEPSEEK, check_reasoning_format
@@ -40,6 +40,8 @@ class Wanted:
     reasoning_format: str = REASONING_DEEPSEEK
     completion: type[Answer[Any, Any]] = CompletionAnswer
     """What writes a completion."""
+    prompt_logprobs: int | None = None
+    """How many of the likeliest tokens at each position of the prompt to report; None: nothing of it."""
     live: bool = False
     """Whether the chunks tell what each forward pass did."""
 
@@ -62,8 +64,8 @@ class Jobs:
         resolved = self._model.resolve(options, len(prompt.tokens), prompt.pictures)
         reading = self._reading(options, wanted, offset=len(wanted.echo))
         answer = wanted.completion(wanted.writer, replace(reading, echo=wanted.echo))
-        scored = bool(wanted.echo) and options.logprobs is not None and not prompt.pictures
-        return Job(prompt.tokens, resolved, self.step_maker(resolved), answer, scored)
+        echoed = options.logprobs if wanted.echo and not prompt.pictures else None
+        return Job(prompt.tokens, resolved, self.step_maker(resolved), answer, _prompt_top(prompt, wanted, echoed))
 
     def chat(
         self, prompt: Prompt, options: GenerationOptions, wanted: Wanted
@@ -79,12 +81,15 @@ class Jobs:
         count = self._model.reasoning_count(split)
         apart = split if wanted.reasoning_format == REASONING_DEEPSEEK else None
         reading = replace(self._reading(options, wanted), split=apart, tools=wanted.tools.parser(), count=count)
-        return Job(prompt.tokens, resolved, self.step_maker(resolved), ChatAnswer(wanted.writer, reading))
+        answer = ChatAnswer(wanted.writer, reading)
+        return Job(prompt.tokens, resolved, self.step_maker(resolved), answer, _prompt_top(prompt, wanted))
 
     def _reading(self, options: GenerationOptions, wanted: Wanted, offset: int = 0) -> Reading:
         wants_logprobs = options.logprobs is not None
         return Reading(
             logprobs=LogprobWriter(self._native, self._visible, offset) if wants_logprobs else None,
+            n_top=options.logprobs or 0,
+            prompt=None if wanted.prompt_logprobs is None else PromptWriter(self._native, wanted.prompt_logprobs),
             live=LivePasses(self._model) if wanted.live else None,
             trim_loop=options.trim_loop,
         )
@@ -97,6 +102,7 @@ class Jobs:
         logprobs: int | None = None,
         echo: bool | None = None,
         images: Sequence[Any] | None = None,
+        prompt_logprobs: int | None = None,
         **options: Any,
     ) -> Job[Completion, Completion]:
         """Return what `TriMode.create_completion` runs; its arguments and errors."""
@@ -112,7 +118,7 @@ class Jobs:
             shown = (
                 prompt if isinstance(prompt, str) else self._model.detokenize(whole.tokens).decode("utf-8", "replace")
             )
-        wanted = Wanted(ResultWriter(self._model.model_path), shown)
+        wanted = Wanted(ResultWriter(self._model.model_path), shown, prompt_logprobs=n_top_of(prompt_logprobs))
         return self.completion(whole, self._model.request_options(options, **usual, logprobs=logprobs), wanted)
 
     def asked_chat(
@@ -127,6 +133,7 @@ class Jobs:
         response_format: Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
+        prompt_logprobs: int | None = None,
         **options: Any,
     ) -> Job[ChatCompletion, ChatCompletionChunk]:
         """Return what `TriMode.create_chat_completion` runs; its arguments and errors."""
@@ -146,5 +153,27 @@ class Jobs:
         if grammar := grammar_of(mapping("response_format", response_format) or None, reasoning_open=reasoning_open):
             options["grammar"] = grammar
         usual = {"temperature": DEFAULT_CHAT_TEMPERATURE, "logprobs": n_top if with_logprobs else None}
-        wanted = Wanted(ResultWriter(self._model.model_path), tools=chosen, reasoning_format=reasoning_format)
+        wanted = Wanted(
+            ResultWriter(self._model.model_path),
+            tools=chosen,
+            reasoning_format=reasoning_format,
+            prompt_logprobs=n_top_of(prompt_logprobs),
+        )
         return self.chat(prompt, self._model.request_options(options, **usual), wanted)
+
+
+def n_top_of(prompt_logprobs: int | None) -> int | None:
+    """Return the argument. Raises TypeError and ValueError that name it."""
+    if prompt_logprobs is None:
+        return None
+    n = int(checked("prompt_logprobs", "int", prompt_logprobs))
+    if n < 0:
+        raise ValueError(f"prompt_logprobs {n}: must be 0 or more")
+    return n
+
+
+def _prompt_top(prompt: Prompt, wanted: Wanted, echoed: int | None = None) -> int | None:
+    asked = wanted.prompt_logprobs
+    if asked is not None and prompt.pictures:
+        raise ValueError("prompt_logprobs: a prompt with images has none, leave it out")
+    return None if asked is None and echoed is None else max(asked or 0, echoed or 0)

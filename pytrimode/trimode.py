@@ -229,6 +229,7 @@ class TriMode(PromptedModel):
         logprobs: int | None = None,
         echo: bool | None = None,
         images: Sequence[Any] | None = None,
+        prompt_logprobs: int | None = None,
         **options: Any,
     ) -> Completion | Iterator[Completion]:
         """Continue a prompt: text (special tokens in it become their ids) or token ids.
@@ -236,7 +237,8 @@ class TriMode(PromptedModel):
         Returns llama-cpp-python's dictionary with `timings`, `finish_details` and a wider `usage`, or with `stream` an
         iterator of chunks, the last of which has them and the finish reason. `max_tokens` None or -1: to the end of the
         context. `temperature` 0: greedy. `logprobs`: how many of the most likely tokens to report at each position, by
-        the model's causal rows in every mode.
+        the model's causal rows in every mode. `prompt_logprobs`: how many at each position of the prompt, beside its
+        own token, as vLLM writes them.
 
         `suffix`: what is to follow; the completion is then the middle, `max_tokens` masks that block diffusion fills
         seeing both sides (an end-of-generation token ends it early).
@@ -249,7 +251,9 @@ class TriMode(PromptedModel):
         prompt that does not fit the context, QueueFullError when `max_queue` requests wait already.
         """
         check_names(TriMode.create_completion, options)
-        job = self.jobs.asked_completion(prompt, suffix, logprobs=logprobs, echo=echo, images=images, **options)
+        job = self.jobs.asked_completion(
+            prompt, suffix, logprobs=logprobs, echo=echo, images=images, prompt_logprobs=prompt_logprobs, **options
+        )
         return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
 
     __call__ = create_completion
@@ -287,16 +291,17 @@ class TriMode(PromptedModel):
         response_format: Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
+        prompt_logprobs: int | None = None,
         **options: Any,
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """Answer a conversation through the file's chat template; options and results as `create_completion`'s.
 
         An answer goes to the end of the context unless `max_tokens` is given. `logprobs` with `top_logprobs`: how many
-        of the most likely tokens to report. `enable_thinking`: the template lets the model reason first;
-        `reasoning_format` "deepseek" (default) returns that as `reasoning_content`, "none" inline.
-        `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"}, with an
-        optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and holds
-        for the answer behind the reasoning. `tools` and `tool_choice` are OpenAI's; calls come as `tool_calls`.
+        of the most likely tokens to report; `prompt_logprobs` as `create_completion`'s. `enable_thinking`: the template
+        lets the model reason first; `reasoning_format` "deepseek" (default) returns that as `reasoning_content`, "none"
+        inline. `chat_template_kwargs`: further variables for the template. `response_format`: {"type": "json_object"},
+        with an optional "schema", or OpenAI's {"type": "json_schema", ...}; it takes the place of a `grammar`, and
+        holds for the answer behind the reasoning. `tools` and `tool_choice` are OpenAI's; calls come as `tool_calls`.
 
         Messages of the user may have images, for a model with vision: see `chat_prompt`.
 
@@ -313,6 +318,7 @@ class TriMode(PromptedModel):
             response_format=response_format,
             tools=tools,
             tool_choice=tool_choice,
+            prompt_logprobs=prompt_logprobs,
             **options,
         )
         return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)

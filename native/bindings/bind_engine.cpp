@@ -218,6 +218,8 @@ void add_images(nb::class_<Engine> & engine) {
 void bind_engine(nb::module_ & m) {
     nb::exception<QueueFull>(m, "QueueFullError", PyExc_RuntimeError).attr("__doc__") =
         "As many requests run and wait as may.";
+    nb::exception<CacheFull>(m, "CacheFullError", PyExc_RuntimeError).attr("__doc__") =
+        "Running requests have the cells that are asked for.";
     nb::class_<Engine> engine(m, "Engine",
                               "Runs requests over one model and one KV cache: `submit`, then `wait` until each has its "
                               "finish reason.\n\nAny thread may call anything.");

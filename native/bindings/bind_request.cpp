@@ -51,6 +51,8 @@ void add_decoding(OptionFields<RequestOptions> & fields) {
 void add_ends(OptionFields<RequestOptions> & fields) {
     fields.add("ignore_eos", "Go on after an end-of-generation token.", FIELD(ignore_eos))
         .add("stop", "Texts before which the answer ends.", FIELD(stop))
+        .add("stop_token_ids", "Tokens that end the answer as an end-of-generation token does.", FIELD(stop_token_ids))
+        .add("min_tokens", "Tokens before which nothing ends the answer but max_tokens.", FIELD(sampler.min_tokens))
         .add("loop_window", "An output of which the last N tokens only repeat ends; 0: it goes on.", FIELD(loop_window))
         .add("loop_min_repeats", "How often a period must have come before that counts.", FIELD(loop_min_repeats))
         .add("think_begin", "The special token before reasoning; -1: none.", FIELD(think_begin))

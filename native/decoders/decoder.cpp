@@ -111,11 +111,12 @@ void Decoder::put_out(llama_token token, const float * logits) {
     last_ = token;
     request_.emitted.push_back(token);
     ++request_.stats.completion_tokens;
+    const bool may_end = request_.stats.completion_tokens > request_.options.sampler.min_tokens;
     if (is_end(token)) {
         request_.finish = Finish::stop;
-    } else if (!stop_.empty() && stop_.push(model_.token_to_piece(token, is_reasoning_tag(token)))) {
+    } else if (!stop_.empty() && stop_.push(model_.token_to_piece(token, is_reasoning_tag(token))) && may_end) {
         request_.finish = Finish::stop;
-    } else if (is_loop(token)) {
+    } else if (is_loop(token) && may_end) {
         request_.finish = Finish::loop;
     } else if (request_.remaining() <= 0) {
         request_.finish = Finish::length;

@@ -82,7 +82,7 @@ class Decoder {
     void put_out(llama_token token, const float * logits);
 
     int n_batch() const { return n_batch_; }
-    bool is_end(llama_token token) const { return !request_.options.ignore_eos && model_.is_eog(token); }
+    bool is_end(llama_token token) const { return request_.options.is_end(model_, token); }
     bool is_reasoning_tag(llama_token token) const {
         return token == request_.options.think_begin || token == request_.options.think_end;
     }

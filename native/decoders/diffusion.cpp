@@ -39,8 +39,7 @@ int DiffusionDecoder::plan_decode(Batch & batch) {
     if (n_masked_ == 0) {
         return batch.add_causal(*request_.sequence, block_, wants_logprobs() ? Want::logits : Want::nothing, sampled());
     }
-    const bool by_argmax = request_.options.sampler.greedy() && !sampler_->constrained();
-    const Want want = by_argmax ? Want::confidence : sampled();
+    const Want want = by_argmax() ? Want::confidence : sampled();
     return batch.add_block(*request_.sequence, block_, Want::nothing, want, /*lora=*/false);
 }
 
@@ -59,14 +58,21 @@ void DiffusionDecoder::consume_decode(Batch & batch, const Forward & forward) {
     }
 }
 
+bool DiffusionDecoder::by_argmax() const {
+    const SamplerOptions & sampler = request_.options.sampler;
+    return sampler.greedy() && !sampler.changes_blocks() && !sampler_->constrained();
+}
+
 Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
     const int row = first_row_ + i;
-    if (request_.options.sampler.greedy()) {
+    if (by_argmax()) {
         return best(forward, row);
     }
     const float * logits = forward.logits(row);
-    const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);
-    return {token, logits[token], forward.probability(row, token)};
+    const llama_token token = sampler_->draw_candidate(logits, index(i), request_.sequence->size() + i, pass_);
+    return {token, logits[token],
+            request_.options.sampler.changes_blocks() ? sampler_->confidence(logits, index(i), token)
+                                                      : forward.probability(row, token)};
 }
 
 void DiffusionDecoder::denoise(const Forward & forward) {
@@ -99,8 +105,8 @@ void DiffusionDecoder::denoise_in_order(const Forward & forward) {
     const int n = n_masked_;
     for (int revealed = 0; revealed < n; ++revealed, ++i) {
         const float * logits = forward.logits(first_row_ + i);
-        const llama_token token = sampler_->draw_candidate(logits, request_.sequence->size() + i, pass_);
-        const float probability = sampler_->confidence(logits, token);
+        const llama_token token = sampler_->draw_candidate(logits, index(i), request_.sequence->size() + i, pass_);
+        const float probability = sampler_->confidence(logits, index(i), token);
         if (!goes_on(revealed, n, probability)) {
             return;
         }

@@ -4,6 +4,7 @@
 // Under a grammar positions are revealed from left to right, each by what the grammar allows behind those before it;
 // confidence is then that among what is allowed.
 // With a temperature the candidates are drawn; their confidence is still that of the softmax without temperature.
+// Logit bias and min_tokens change the rows of a block, penalties and DRY its first token alone.
 #pragma once
 
 #include "decoders/decoder.h"
@@ -25,6 +26,9 @@ class DiffusionDecoder : public Decoder {
     std::vector<llama_token> block_;  // empty between blocks
 
   private:
+    bool by_argmax() const;  // whether nothing but the highest logit of a row is looked at
+    // Which token of the answer stands at position i of the block.
+    int index(int i) const { return request_.stats.completion_tokens - n_emitted_ + i; }
     Output candidate(const Forward & forward, int i) const;
     void denoise(const Forward & forward);
     void denoise_in_order(const Forward & forward);

@@ -1,6 +1,7 @@
 // A request: what was asked, how far it has come, and what it has cost.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -37,7 +38,8 @@ struct RequestOptions {
     bool use_lora = true;
     std::vector<llama_token> suffix;  // diffusion: the text behind the middle that is wanted (infill); empty: none
     std::vector<std::string> stop;
-    int loop_window = LoopDetector::WINDOW;  // 0: loops do not end a request
+    std::vector<llama_token> stop_token_ids;  // they end the request as an end-of-generation token does
+    int loop_window = LoopDetector::WINDOW;   // 0: loops do not end a request
     int loop_min_repeats = LoopDetector::MIN_REPEATS;
     llama_token think_begin = -1;  // the special tokens around reasoning
     llama_token think_end = -1;
@@ -48,6 +50,11 @@ struct RequestOptions {
     bool post_sampling_probs = false;  // logprobs after the sampler chain, not of the raw logits
     SamplerOptions sampler;
     SimulatedAcceptance simulated;  // self-spec, greedy: for benchmarks
+
+    bool is_end(const Model & model, llama_token token) const {
+        return (!ignore_eos && model.is_eog(token)) ||
+               std::find(stop_token_ids.begin(), stop_token_ids.end(), token) != stop_token_ids.end();
+    }
 
     // Whether cycles of self-speculation are chosen by measurement.
     bool chooses_cycles() const { return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured); }

@@ -22,6 +22,16 @@ int max_draft_length(const Model & model) {
     return trained > 0 ? trained : DEFAULT_MAX_DRAFT;
 }
 
+std::vector<llama_token> ends_of(const Model & model, const RequestOptions & options) {
+    std::vector<llama_token> ends;
+    for (llama_token token = 0; token < model.n_vocab(); ++token) {
+        if (options.is_end(model, token)) {
+            ends.push_back(token);
+        }
+    }
+    return ends;
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -90,6 +100,9 @@ std::unique_ptr<ActiveRequest> Engine::make_active(std::vector<llama_token> prom
     const int room = options_.n_ctx - static_cast<int>(prompt.size());
     options.max_tokens = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
 
+    if (options.sampler.min_tokens > 0) {
+        options.sampler.ends = ends_of(model_, options);
+    }
     auto sampler = std::make_unique<Sampler>(model_, options.sampler, options_.n_ctx);
     auto active = std::make_unique<ActiveRequest>();
     Request & request = active->request;
@@ -255,7 +268,7 @@ void Engine::load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes 
     validator_.check_tokens(tokens);
     check_prefix_bytes(cache_, tokens.size(), k, v);
     if (!scheduler_.has_free_slot() || !load_prefix(prefixes_, cache_, tokens, k, v)) {
-        throw std::runtime_error("no idle slot to load a state into: requests are running");
+        throw CacheFull("no idle slot to load a state into: requests are running");
     }
 }
 
@@ -266,7 +279,7 @@ std::vector<float> Engine::logits(const LogitsQuery & query) {
     CachedSequence * const sequence = prefixes_.acquire(query.reusable_prompt(), query.size(),
                                                         /*force=*/scheduler_.n_slots_taken() == 0, query.cache_scope);
     if (!sequence) {
-        throw std::runtime_error("no free cells for logits(): other requests are running");
+        throw CacheFull("the cache has no room for logits: other requests are running; try again later");
     }
     std::vector<float> result = compute_logits(query, *sequence, forward_, model_.n_vocab(), options_.n_batch);
     prefixes_.finish(sequence, query.first > 0 ? query.n_causal() : 0, /*pinned=*/false);

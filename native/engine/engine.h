@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <vector>
 
 #include "cache/saved_prefix.h"
@@ -21,6 +22,11 @@ struct EngineState {
     int n_cells, n_free_cells, n_idle_cells;  // idle: of finished requests only
     int n_running, n_suspended, n_queued;
     double step_seconds;  // so far, the forward passes included
+};
+
+// The cells that are asked for are those of running requests.
+struct CacheFull : std::runtime_error {
+    using std::runtime_error::runtime_error;
 };
 
 class Engine {
@@ -68,10 +74,10 @@ class Engine {
     SavedPrefix save_state(const std::vector<llama_token> & tokens);
 
     // Puts such a beginning into the cache. Throws std::invalid_argument for tokens that no prompt could have and for
-    // arrays of other sizes, std::runtime_error when running requests leave no slot or no room.
+    // arrays of other sizes, CacheFull when running requests leave no slot or no room.
     void load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v);
 
-    // [query.size() - query.first, n_vocab].
+    // [query.size() - query.first, n_vocab]. Throws CacheFull when running requests leave no room.
     std::vector<float> logits(const LogitsQuery & query);
 
   private:

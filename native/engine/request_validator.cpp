@@ -60,6 +60,12 @@ void RequestValidator::check_options(const RequestOptions & options) const {
         throw std::invalid_argument("steps is " + std::to_string(options.steps) +
                                     "; it must be 0 (by threshold) or more");
     }
+    for (const llama_token token : options.stop_token_ids) {
+        if (!model_.is_token(token)) {
+            throw std::invalid_argument("stop_token_ids: token id " + std::to_string(token) +
+                                        " is not in the vocabulary of " + std::to_string(model_.n_vocab()));
+        }
+    }
     options.simulated.check();
     if (options.simulated && (options.mode != Mode::self_spec || !options.sampler.plain_argmax())) {
         throw std::invalid_argument("simulated acceptance is for greedy requests in mode self-spec");

@@ -24,6 +24,7 @@ void SamplerOptions::check() const {
     require(std::isfinite(frequency_penalty), "frequency_penalty", frequency_penalty, "finite");
     require(std::isfinite(presence_penalty), "presence_penalty", presence_penalty, "finite");
     require(penalty_last_n >= 0, "penalty_last_n", penalty_last_n, "0 or more");
+    require(min_tokens >= 0, "min_tokens", min_tokens, "0 or more");
     require(dry_multiplier >= 0.0f, "dry_multiplier", dry_multiplier, "0 (off) or more");
 }
 

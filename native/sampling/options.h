@@ -27,6 +27,8 @@ struct SamplerOptions {
     int dry_penalty_last_n = -1;  // -1: the context
     std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
     std::vector<llama_logit_bias> logit_bias;
+    int min_tokens = 0;              // before so many are emitted, none of `ends` may be
+    std::vector<llama_token> ends;   // needed with min_tokens only
     std::string grammar;             // in llguidance's Lark syntax; empty: none
     llama_token grammar_after = -1;  // the token behind which it begins; -1: at once
     uint64_t seed = 0;
@@ -41,8 +43,11 @@ struct SamplerOptions {
     // Whether what was emitted before, or a bias, changes some logits.
     bool changes_logits() const { return has_penalties() || has_dry() || !logit_bias.empty(); }
 
+    // Whether there is something for block diffusion too, where nobody knows what is emitted before a token.
+    bool changes_blocks() const { return !logit_bias.empty() || min_tokens > 0; }
+
     // True when the target is the argmax of the raw logits: no row of logits is needed then.
-    bool plain_argmax() const { return greedy() && !changes_logits() && grammar.empty(); }
+    bool plain_argmax() const { return greedy() && !changes_logits() && min_tokens == 0 && grammar.empty(); }
 
     // Whether the n highest logits of a row (and not all of them) decide the target: what survives top-k is among them,
     // whatever penalties have lowered.
@@ -50,7 +55,7 @@ struct SamplerOptions {
         const bool raises = repeat_penalty < 1.0f || frequency_penalty < 0.0f || presence_penalty < 0.0f;
         const int lowered = has_penalties() ? penalty_last_n : 0;
         const int kept = greedy() ? 1 : top_k;
-        return grammar.empty() && logit_bias.empty() && !has_dry() && !raises && kept > 0 && kept + lowered <= n;
+        return grammar.empty() && !changes_blocks() && !has_dry() && !raises && kept > 0 && kept + lowered <= n;
     }
 
     // Throws std::invalid_argument that names an option out of range.

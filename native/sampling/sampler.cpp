@@ -70,25 +70,55 @@ const float * Sampler::with_history(const float * logits) {
     if (touched_.empty()) {
         return logits;
     }
-    row_.assign(logits, logits + model_.n_vocab());
     candidates_.clear();
     for (const llama_token token : touched_) {
         candidates_.push_back({token, logits[token], 0.0f});
     }
     apply(history_.get(), candidates_);
+    float * row = copied(logits);
     for (const llama_token_data & c : candidates_) {
-        row_[c.id] = c.logit;
+        row[c.id] = c.logit;
+    }
+    return row;
+}
+
+// `logits` in row_, for changes.
+float * Sampler::copied(const float * logits) {
+    if (logits != row_.data()) {
+        row_.assign(logits, logits + model_.n_vocab());
     }
     return row_.data();
 }
 
+// The logits of token `index` of the answer, which must not end before min_tokens.
+const float * Sampler::without_ends(const float * logits, int index) {
+    if (index >= options_.min_tokens) {
+        return logits;
+    }
+    float * row = copied(logits);
+    for (const llama_token token : options_.ends) {
+        row[token] = -INFINITY;
+    }
+    return row;
+}
+
+// What of the options holds in a block: all that does not depend on what is emitted before.
+const float * Sampler::of_block(const float * logits, int index) {
+    if (!options_.logit_bias.empty()) {
+        float * row = copied(logits);
+        for (const llama_logit_bias & bias : options_.logit_bias) {
+            row[bias.token] += bias.bias;
+        }
+        logits = row;
+    }
+    return without_ends(logits, index);
+}
+
 // `logits` in row_, with -infinity for what the constraint refuses.
 const float * Sampler::masked(const float * logits) {
-    if (logits != row_.data()) {
-        row_.assign(logits, logits + model_.n_vocab());
-    }
-    constraint_->mask(row_.data());
-    return row_.data();
+    float * row = copied(logits);
+    constraint_->mask(row);
+    return row;
 }
 
 // Into candidates_ the `wanted` highest logits that the constraint allows, or as many as there are among the first
@@ -123,11 +153,11 @@ Distribution Sampler::checked(Distribution row, const float * logits) const {
     if (!std::isfinite(argmax(logits, model_.n_vocab(), model_.mask_token()).logit)) {
         model_.fail_not_finite();
     }
-    throw std::runtime_error("grammar and logit bias together allow no token");
+    throw std::runtime_error("grammar, logit bias and min_tokens together allow no token");
 }
 
 Distribution Sampler::target(const float * logits) {
-    const float * row = with_history(logits);
+    const float * row = without_ends(with_history(logits), n_accepted_);
     if (!constraint_) {
         return checked(truncated(row, model_.n_vocab(), model_.mask_token(), options_), logits);
     }
@@ -160,6 +190,7 @@ Distribution Sampler::proposal(const float * logits) {
     const size_t n = options_.greedy()    ? 1
                      : options_.top_k > 0 ? std::min<size_t>(options_.top_k, PROPOSAL_CANDIDATES)
                                           : PROPOSAL_CANDIDATES;
+    logits = without_ends(logits, n_accepted_ + n_drafted_);
     if (drafting_ && collect_allowed(logits, n) == 0) {
         collect_highest(masked(logits), model_.n_vocab(), model_.mask_token(), n, candidates_);
         drafting_ = !candidates_.empty();  // no token may follow these drafts
@@ -173,9 +204,13 @@ Distribution Sampler::proposal(const float * logits) {
 void Sampler::begin_draft() {
     end_draft();
     drafting_ = constraint_ != nullptr;
+    n_drafted_ = 0;
 }
 
-void Sampler::accept_draft(llama_token token) { drafting_ = drafting_ && constraint_->try_out(token); }
+void Sampler::accept_draft(llama_token token) {
+    drafting_ = drafting_ && constraint_->try_out(token);
+    ++n_drafted_;
+}
 
 void Sampler::end_draft() {
     if (constraint_) {
@@ -193,19 +228,23 @@ llama_token Sampler::draw_draft(const Distribution & proposal, int32_t position,
                : proposal.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(draft)));
 }
 
-llama_token Sampler::draw_candidate(const float * logits, int32_t position, int pass) {
+llama_token Sampler::draw_candidate(const float * logits, int index, int32_t position, int pass) {
+    const float * changed = of_block(logits, index);
     const Distribution row = checked(
-        constraint_ ? under_constraint(logits) : truncated(logits, model_.n_vocab(), model_.mask_token(), options_),
+        constraint_ ? under_constraint(changed) : truncated(changed, model_.n_vocab(), model_.mask_token(), options_),
         logits);
     return row.draw(uniform(options_.seed, position, Draw::draft, static_cast<uint32_t>(pass)));
 }
 
-float Sampler::confidence(const float * logits, llama_token token) {
-    const Distribution row = Distribution::of_row(masked(logits), model_.n_vocab(), model_.mask_token(), 1.0f);
+float Sampler::confidence(const float * logits, int index, llama_token token) {
+    const float * changed = of_block(logits, index);
+    changed = constraint_ ? masked(changed) : changed;
+    const Distribution row = Distribution::of_row(changed, model_.n_vocab(), model_.mask_token(), 1.0f);
     return static_cast<float>(row.probability(token));
 }
 
 void Sampler::accept(llama_token token) {
+    ++n_accepted_;
     if (history_) {
         touch(token);
         llama_sampler_accept(history_.get(), token);

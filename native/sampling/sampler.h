@@ -37,12 +37,13 @@ class Sampler {
     // Draws a proposal, number `draft` of this request: every one has fresh noise, unless `coupled`.
     llama_token draw_draft(const Distribution & proposal, int32_t position, int draft) const;
 
-    // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass. A grammar holds
-    // for it as for a draft. Throws as target() does.
-    llama_token draw_candidate(const float * logits, int32_t position, int pass);
+    // Draws a candidate of block diffusion from a row, truncated; fresh noise in every denoising pass. It is to be
+    // token `index` of the answer. A grammar holds for it as for a draft, logit bias and min_tokens hold too. Throws as
+    // target() does.
+    llama_token draw_candidate(const float * logits, int index, int32_t position, int pass);
 
-    // Its probability among what the grammar allows, without temperature: 1 where it allows nothing else.
-    float confidence(const float * logits, llama_token token);
+    // Its probability among what may stand there, without temperature: 1 where nothing else may.
+    float confidence(const float * logits, int index, llama_token token);
 
     struct Verdict {
         bool accepted;
@@ -61,6 +62,9 @@ class Sampler {
     void build_history();
     void touch(llama_token token);
     const float * with_history(const float * logits);
+    const float * without_ends(const float * logits, int index);
+    const float * of_block(const float * logits, int index);
+    float * copied(const float * logits);
     Distribution under_constraint(const float * logits);
     Distribution checked(Distribution row, const float * logits) const;
     size_t collect_allowed(const float * logits, size_t wanted);
@@ -74,6 +78,8 @@ class Sampler {
     std::vector<bool> is_touched_;            // by token
     std::unique_ptr<Constraint> constraint_;  // null: none
     bool drafting_ = false;                   // it stands behind drafts, or where they begin
+    int n_accepted_ = 0;                      // emitted so far
+    int n_drafted_ = 0;                       // since begin_draft()
     std::vector<llama_token_data> candidates_;
     std::vector<float> row_;  // logits, changed
 };

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytrimode.answers.live_pass import LivePasses
-from pytrimode.answers.logprobs import LogprobWriter
+from pytrimode.answers.logprobs import LogprobWriter, PromptWriter
 from pytrimode.answers.results import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -26,7 +26,7 @@ from pytrimode.formats.tools import joined
 
 if TYPE_CHECKING:
     from pytrimode._native import PositionLogprobs
-    from pytrimode.answers.logprobs import CompletionLogprobs
+    from pytrimode.answers.logprobs import CompletionLogprobs, PromptLogprobs
     from pytrimode.answers.prompt_logprobs import Position
 
 Result = TypeVar("Result", covariant=True)
@@ -40,6 +40,9 @@ class Reading:
     echo: str = ""
     """What a completion begins with."""
     logprobs: LogprobWriter | None = None
+    n_top: int = 0
+    """How many of the likeliest tokens `logprobs` has at each position."""
+    prompt: PromptWriter | None = None
     split: ReasoningSplit | None = None
     tools: ToolCallParser | None = None
     live: LivePasses | None = None
@@ -60,12 +63,14 @@ class Answer(ABC, Generic[Result, Chunk]):
         self._writer = writer
         self._reading = reading
         self._kept = _Kept()
+        self._prompt_logprobs: list[PromptLogprobs | None] | None = None
         self.ending: Ending | None = None
         """How it ended; None while it goes on."""
 
     def prompt(self, positions: Sequence[Position]) -> None:
         """Take the log-probabilities of the prompt, which the answer begins with."""
-        raise NotImplementedError(f"{type(self).__name__} does not begin with its prompt")
+        if self._reading.prompt:
+            self._prompt_logprobs = self._reading.prompt.write(positions)
 
     def hold_calls(self) -> None:
         """Give out calls of tools only when they are complete, as the whole answer has them."""
@@ -143,12 +148,21 @@ class CompletionAnswer(Answer[Completion, Completion]):
 
     def prompt(self, positions: Sequence[Position]) -> None:
         """Take the log-probabilities of the prompt."""
+        super().prompt(positions)
         writer = self._reading.logprobs
-        self._of_prompt = writer.prompt(positions) if writer else None
+        if writer and self._reading.echo:
+            self._of_prompt = writer.prompt([replace(p, top=p.top[: self._reading.n_top]) for p in positions])
 
     def opening(self) -> list[Completion]:
-        """Return the prompt, if it is to be echoed."""
-        return [self._writer.completion(self._reading.echo, None, self._of_prompt)] if self._reading.echo else []
+        """Return the prompt, if it is to be echoed, and its log-probabilities."""
+        if not self._reading.echo and self._prompt_logprobs is None:
+            return []
+        return [self._with_prompt(self._writer.completion(self._reading.echo, None, self._of_prompt))]
+
+    def _with_prompt(self, completion: Completion) -> Completion:
+        if self._prompt_logprobs is not None:
+            completion["choices"][0]["prompt_logprobs"] = self._prompt_logprobs
+        return completion
 
     def empty(self) -> Completion:
         """Return a chunk that adds nothing."""
@@ -173,15 +187,18 @@ class CompletionAnswer(Answer[Completion, Completion]):
                 "tokens": first["tokens"] + written["tokens"],
                 "top_logprobs": first["top_logprobs"] + written["top_logprobs"],
             }
-        return self._writer.completion(self._reading.echo + text, ending, written)
+        return self._with_prompt(self._writer.completion(self._reading.echo + text, ending, written))
 
 
 class ChatAnswer(Answer[ChatCompletion, ChatCompletionChunk]):
     """The assistant's turn."""
 
     def opening(self) -> list[ChatCompletionChunk]:
-        """Return the role."""
-        return [self._writer.chat_chunk({"role": "assistant"})]
+        """Return the role, and the log-probabilities of the prompt."""
+        first = self._writer.chat_chunk({"role": "assistant"})
+        if self._prompt_logprobs is not None:
+            first["prompt_logprobs"] = self._prompt_logprobs
+        return [first]
 
     def empty(self) -> ChatCompletionChunk:
         """Return a chunk that adds nothing."""
@@ -209,7 +226,10 @@ class ChatAnswer(Answer[ChatCompletion, ChatCompletionChunk]):
         if calls := joined(begin.calls + end.calls):
             message["tool_calls"] = calls
             message["content"] = message["content"] or None
-        return self._writer.chat(message, ending, writer.chat(logprobs) if writer else None)
+        result = self._writer.chat(message, ending, writer.chat(logprobs) if writer else None)
+        if self._prompt_logprobs is not None:
+            result["prompt_logprobs"] = self._prompt_logprobs
+        return result
 
     def _feed(self, text: str) -> tuple[str, Pieces]:
         split, tools = self._reading.split, self._reading.tools

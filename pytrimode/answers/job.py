@@ -22,8 +22,13 @@ class Job(Generic[Result, Chunk]):
     options: ResolvedOptions
     maker: StepMaker
     answer: Answer[Result, Chunk]
-    scores_prompt: bool = False
-    """Whether the answer begins with the log-probabilities of the prompt."""
+    prompt_top: int | None = None
+    """The answer begins with the log-probabilities of the prompt, so many of the likeliest tokens at each position."""
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether there is something to `prepare`."""
+        return self.prompt_top is not None
 
     def in_scope(self, cache_scope: int) -> Job[Result, Chunk]:
         """Return the job as one that shares what the cache holds only with those of the same scope."""
@@ -32,10 +37,9 @@ class Job(Generic[Result, Chunk]):
 
     def prepare(self, loop: EngineLoop) -> None:
         """Compute what the answer begins with. It takes as long as reading the prompt."""
-        if self.scores_prompt:
-            engine = self.options.engine
-            n_top = max(0, engine.logprobs)
-            self.answer.prompt(prompt_positions(loop, self.tokens, n_top, engine.cache_scope))
+        if self.prompt_top is not None:
+            scope = self.options.engine.cache_scope
+            self.answer.prompt(prompt_positions(loop, self.tokens, self.prompt_top, scope))
 
     def run(self, loop: EngineLoop) -> Result:
         """Run it to its end: without Python between its passes."""

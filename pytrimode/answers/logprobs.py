@@ -45,6 +45,39 @@ class ChatLogprobs(TypedDict):
     refusal: None
 
 
+class PromptToken(TypedDict):
+    """A token in a place of the prompt. `rank`: 1 for the likeliest of all."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = dict[str, PromptToken]
+"""The prompt's own token in a place and the likeliest ones, by their ids, as vLLM writes them."""
+
+
+class PromptWriter:
+    """Writes `prompt_logprobs` as vLLM does."""
+
+    def __init__(self, model: Model, n_top: int) -> None:
+        self._model = model
+        self._n_top = n_top
+
+    def write(self, positions: Sequence[Position]) -> list[PromptLogprobs | None]:
+        """Return an entry for each token of a prompt: None for the first one, which follows nothing."""
+        return [None, *map(self._entry, positions[1:])]
+
+    def _entry(self, position: Position) -> PromptLogprobs:
+        own = {str(position.chosen.token): self._token(position.chosen, position.rank)}
+        top = enumerate(position.top[: self._n_top], 1)
+        return own | {str(other.token): self._token(other, rank) for rank, other in top if str(other.token) not in own}
+
+    def _token(self, scored: Scored, rank: int) -> PromptToken:
+        text = self._model.token_to_piece(scored.token, True).decode("utf-8", "replace")
+        return {"logprob": _finite(scored.logprob), "rank": rank, "decoded_token": text}
+
+
 class LogprobWriter:
     """Writes the log-probabilities of one request's tokens, piece by piece as they come."""
 

@@ -30,6 +30,8 @@ class Position:
 
     chosen: Scored
     top: Sequence[Scored]
+    rank: int = 0
+    """Of the token among all: 1 for the likeliest."""
 
 
 def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int, cache_scope: int = 0) -> list[Position]:
@@ -37,7 +39,7 @@ def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int, cache_
 
     `cache_scope`: of the request.
 
-    Raises RuntimeError where running requests leave no room in the cache.
+    Raises CacheFullError where running requests leave no room in the cache.
     """
     positions = [Position(Scored(tokens[0], 0.0), ())]
     for begin in range(0, len(tokens) - 1, _ROWS):
@@ -60,4 +62,5 @@ def _scored(logits: NDArray[np.float32], emitted: Sequence[int], n_top: int) -> 
             likeliest = np.argpartition(-row, n - 1)[:n]
             likeliest = likeliest[np.argsort(-row[likeliest], kind="stable")]
         top = [Scored(int(other), float(row[other] - total)) for other in likeliest]
-        yield Position(Scored(token, float(row[token] - total)), top)
+        rank = 1 + int((row > row[token]).sum())
+        yield Position(Scored(token, float(row[token] - total)), top, rank)

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from pytrimode.answers.logprobs import ChatLogprobs, CompletionLogprobs
+from pytrimode.answers.logprobs import ChatLogprobs, CompletionLogprobs, PromptLogprobs
 from pytrimode.formats.tools import ToolCall, ToolCallDelta
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class CompletionChoice(TypedDict):
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
     finish_details: NotRequired[FinishDetails]
+    prompt_logprobs: NotRequired[list[PromptLogprobs | None]]
 
 
 class _Head(TypedDict):
@@ -163,6 +164,7 @@ class ChatCompletion(_Head, Measured):
 
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
+    prompt_logprobs: NotRequired[list[PromptLogprobs | None]]
 
 
 class ChatDelta(TypedDict, total=False):
@@ -190,6 +192,7 @@ class ChatCompletionChunk(_Head, Measured):
     object: Literal["chat.completion.chunk"]
     choices: list[ChatChunkChoice]
     live: NotRequired[LivePass]
+    prompt_logprobs: NotRequired[list[PromptLogprobs | None]]
 
 
 def ratio(a: float, b: float) -> float:
@@ -287,7 +290,7 @@ class ResultWriter:
 
     def chat(self, message: ChatMessage, ending: Ending, logprobs: ChatLogprobs | None = None) -> ChatCompletion:
         """Return a whole chat completion."""
-        return {
+        result: ChatCompletion = {
             "id": "chat" + self.request,
             "object": "chat.completion",
             "created": self.created,
@@ -301,8 +304,9 @@ class ResultWriter:
                     "finish_details": ending.details,
                 }
             ],
-            **ending.measured,
         }
+        result.update(ending.measured)  # type: ignore[typeddict-item]
+        return result
 
     def chat_chunk(
         self,

@@ -47,6 +47,8 @@ class _Text:
         self._visible = visible
         self._stream = TextStream(options.stop)
         self._skip_eog = not options.ignore_eos
+        self._stop_token_ids = options.stop_token_ids
+        self._min_tokens = options.min_tokens
         self._ends = [0]  # characters given out after so many tokens
 
     @property
@@ -62,10 +64,11 @@ class _Text:
         kept: list[int] = []
         text = ""
         for token in tokens:
-            if self._skip_eog and self._model.is_eog(token):
+            if token in self._stop_token_ids or (self._skip_eog and self._model.is_eog(token)):
                 break
             kept.append(token)
-            new = self._stream.feed(self._model.token_to_piece(token, token in self._visible))
+            may_end = self.n_tokens >= self._min_tokens
+            new = self._stream.feed(self._model.token_to_piece(token, token in self._visible), may_stop=may_end)
             text += new
             self._ends.append(self._ends[-1] + len(new))
             if self._stream.stopped:

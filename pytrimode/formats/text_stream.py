@@ -19,6 +19,7 @@ class TextStream:
         self._stop = tuple(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+        self._immune = 0  # characters held that no stop string may end with
         self.matched: str | None = None
         """The stop string that was completed; no further text will come."""
 
@@ -27,11 +28,11 @@ class TextStream:
         """A stop string was completed."""
         return self.matched is not None
 
-    def feed(self, piece: bytes) -> str:
+    def feed(self, piece: bytes, *, may_stop: bool = True) -> str:
         """Return the text that became final with this piece; "" while a character or a possible stop string is
-        unfinished.
+        unfinished. Not `may_stop`: no stop string counts that is completed by this piece.
         """
-        return "" if self.stopped else self._advance(self._decoder.decode(piece))
+        return "" if self.stopped else self._advance(self._decoder.decode(piece), may_stop)
 
     def finish(self) -> str:
         """Return the text still held back, once no more pieces come."""
@@ -43,8 +44,10 @@ class TextStream:
         text, self._held = text + self._held, ""
         return text
 
-    def _advance(self, text: str) -> str:
+    def _advance(self, text: str, may_stop: bool = True) -> str:
         self._held += text
+        if not may_stop:
+            self._immune = len(self._held)
         match = self._first_match()
         if match is not None:
             start, self.matched = match
@@ -52,11 +55,13 @@ class TextStream:
             return text
         keep = self._possible_start()
         text, self._held = self._held[:keep], self._held[keep:]
+        self._immune = max(0, self._immune - keep)
         return text
 
     def _first_match(self) -> tuple[int, str] | None:
         """Start and text of the stop string that is completed first (the longest, if several end together)."""
-        found = [(start + len(s), start, s) for s in self._stop if (start := self._held.find(s)) >= 0]
+        starts = ((s, self._held.find(s, max(0, self._immune - len(s) + 1))) for s in self._stop)
+        found = [(start + len(s), start, s) for s, start in starts if start >= 0]
         return min(found)[1:] if found else None
 
     def _possible_start(self) -> int:

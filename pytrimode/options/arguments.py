@@ -28,6 +28,8 @@ class RequestArguments(TypedDict, total=False):
     use_lora: bool | None
     max_tokens: int | None
     stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    min_tokens: int | None
     ignore_eos: bool | None
     post_sampling_probs: bool | None
     temperature: float | None

@@ -36,6 +36,8 @@ class ResolvedOptions:
     engine: RequestOptions
     stop: tuple[str, ...]
     ignore_eos: bool
+    stop_token_ids: frozenset[int] = frozenset()
+    min_tokens: int = 0
     pictures: Pictures | None = None
     """Of the prompt; encoded when the request begins."""
 
@@ -109,6 +111,11 @@ class GenerationOptions:
         None, "End before this text; neither it nor what follows is emitted or stays in the cache.", flags=("--stop",),
         metavar="TEXT", commands=("generate",), private=True,
     )  # fmt: skip
+    stop_token_ids: Sequence[int] | None = option(None, "End at one of these tokens; it is not emitted.")
+    min_tokens: int = option(
+        0, "Tokens before which neither an end of generation nor a stop nor a loop ends an answer.",
+        flags=("--min-tokens",), metavar="N", commands=("generate",), low=0,
+    )  # fmt: skip
     ignore_eos: bool = option(
         False, "Go on after an end-of-generation token.", flags=("--ignore-eos",), commands=("generate",), engine=True
     )
@@ -156,6 +163,8 @@ class GenerationOptions:
             raise ValueError("a suffix needs max_tokens: the number of tokens between prompt and suffix")
         if self.max_thinking_tokens is not None and limits.think_end < 0:
             raise ValueError(f"max_thinking_tokens: the vocabulary has no special tokens {THINK_BEGIN} and {THINK_END}")
+        if self.max_tokens not in (None, -1) and self.min_tokens > (self.max_tokens or 0):
+            raise ValueError(f"min_tokens {self.min_tokens}: must be at most max_tokens ({self.max_tokens})")
         block_length = self._block_length(mode, limits)
         if block_length > limits.n_batch:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
@@ -170,6 +179,8 @@ class GenerationOptions:
             "threshold": modes.default_threshold(limits.metadata) if self.threshold is None else self.threshold,
             "steps": self.steps or 0,
             "stop": list(self.stop_strings),
+            "stop_token_ids": list(self.stop_token_ids or ()),
+            "min_tokens": self.min_tokens,
             "suffix": list(self.suffix or ()),
             # Longer than the context it would never fire, and would take room and time for every period it looks for.
             "loop_window": self.loop_window if self.loop_window <= limits.n_ctx else 0,
@@ -181,7 +192,13 @@ class GenerationOptions:
             "grammar_after": limits.think_end if constraint and constraint.after_reasoning else -1,
             **self.sampling.engine_arguments(limits.n_vocab, repeatable=not measured),
         }
-        return ResolvedOptions(RequestOptions(**engine), self.stop_strings, self.ignore_eos)
+        return ResolvedOptions(
+            RequestOptions(**engine),
+            self.stop_strings,
+            self.ignore_eos,
+            frozenset(self.stop_token_ids or ()),
+            self.min_tokens,
+        )
 
     def _block_length(self, mode: str, limits: Limits) -> int:
         if self.block_length is not None:

@@ -14,6 +14,7 @@ class CompletionArguments(RequestArguments, total=False):
     logprobs: int | None
     echo: bool | None
     images: Sequence[Any] | None
+    prompt_logprobs: int | None
 
 
 class ChatArguments(RequestArguments, total=False):
@@ -27,3 +28,4 @@ class ChatArguments(RequestArguments, total=False):
     response_format: Mapping[str, Any] | None
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
+    prompt_logprobs: int | None

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from pytrimode import CacheFullError
 from pytrimode.server.error_shapes import shaped
 from pytrimode.server.fields import FieldError
 from pytrimode.server.schema import FIELDS
@@ -87,6 +88,8 @@ def from_exception(error: Exception) -> ApiError:
     # The sampler finds out only while it runs that a grammar leaves no token.
     if isinstance(error, ValueError) or (isinstance(error, RuntimeError) and str(error).startswith("grammar")):
         return ApiError(400, str(error), param=_field_of(str(error)))
+    if isinstance(error, CacheFullError):
+        return ApiError(503, str(error), headers={"Retry-After": "1"})
     return ApiError(500, "internal error; the server's log has more under this request's id")
 
 

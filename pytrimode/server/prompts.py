@@ -85,7 +85,7 @@ class Prompts:
         prompt = self._chat_prompt(body, tools)
         reasoning_open = self._model.reasoning_split(prompt.tokens).open
         options = generation_options(body, self._settings.defaults, max_tokens=None, reasoning_open=reasoning_open)
-        wanted = Wanted(self._writer(), tools=tools, reasoning_format=reasoning_format, live=_live(body))
+        wanted = Wanted(self._writer(), tools=tools, reasoning_format=reasoning_format, **_reported(body))
         return self._prepare(body, options, self._model.jobs.chat, [(prompt, wanted)])
 
     def completion(self, body: CompletionRequest, answer: type[AnyAnswer] = CompletionAnswer) -> Prepared:
@@ -103,7 +103,8 @@ class Prompts:
         for prompt in prompts:
             tokens = self._prompt_tokens(prompt)
             echo = (prompt if isinstance(prompt, str) else self._text(tokens)) if body.echo else ""
-            asked.append((self._model.vision_prompt(tokens), Wanted(writer, echo, completion=answer, live=_live(body))))
+            wanted = Wanted(writer, echo, completion=answer, **_reported(body))
+            asked.append((self._model.vision_prompt(tokens), wanted))
         return self._prepare(body, options, self._model.jobs.completion, asked)
 
     def fitting(self, texts: Sequence[str], around: str, n_answer: int) -> list[str]:
@@ -252,8 +253,8 @@ class Prompts:
         return self._model.detokenize(tokens, special=True).decode("utf-8", "replace")
 
 
-def _live(body: GenerationFields) -> bool:
-    return bool(body.live and body.stream)
+def _reported(body: GenerationFields) -> dict[str, Any]:
+    return {"live": bool(body.live and body.stream), "prompt_logprobs": body.prompt_logprobs}
 
 
 def _prompts_of(body: CompletionRequest) -> list[str | list[int]]:

@@ -59,6 +59,7 @@ _JSON_TYPES: dict[str, Any] = {
     "str | Constraint": str,
     "bool | str": bool | str,
     "str | Sequence[str]": StopString | Annotated[list[StopString], Field(max_length=16)],
+    "Sequence[int]": Annotated[list[Int32], Field(max_length=256)],
     "Sequence[str]": Annotated[list[StopString], Field(max_length=32)],
     "Mapping[int | str, float]": dict[str, Factor],
 }
@@ -109,6 +110,8 @@ class GenerationFields(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
+    prompt_logprobs: NTop | None = None
+    """vLLM's: the likeliest tokens at each position of the prompt, beside its own."""
     live: bool | None = None
     """With `stream`: what each forward pass did, as `live` in the chunks (`pytrimode.answers.live_pass`)."""
     constraint: dict[str, Any] | None = None
