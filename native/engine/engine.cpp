@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <limits>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 namespace trimode {
@@ -126,6 +127,9 @@ std::vector<Event> Engine::wait(int64_t channel, const std::function<void()> & c
             return events;
         }
         bool moved = false;
+        while (n_waiting_ > 0) {
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
+        }
         if (std::unique_lock<std::mutex> lead(step_mutex_, std::try_to_lock); lead) {
             // The others wake after the lock is free: one of them may lead next.
             struct Wake {
@@ -157,8 +161,19 @@ Event Engine::wait_to_end(int64_t id, const std::function<void()> & check) {
     return whole;
 }
 
+Engine::BetweenSteps::BetweenSteps(Engine & engine) : engine_(engine) {
+    ++engine_.n_waiting_;
+    engine_.step_mutex_.lock();
+    --engine_.n_waiting_;
+}
+
+Engine::BetweenSteps::~BetweenSteps() {
+    engine_.step_mutex_.unlock();
+    engine_.events_.wake();
+}
+
 std::vector<Event> Engine::step() {
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     advance();
     return events_.take_all();
 }
@@ -233,13 +248,13 @@ void Engine::hold(int64_t id, bool held) { events_.hold(id, held); }
 void Engine::close() { events_.close(); }
 
 void Engine::clear_cache() {
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     take_submissions();
     prefixes_.clear();
 }
 
 EngineState Engine::state() {
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     take_submissions();
     const Pages & pages = prefixes_.pages();
     return {pages.size() * PAGE_CELLS,
@@ -252,18 +267,18 @@ EngineState Engine::state() {
 }
 
 ForwardTimes Engine::times() {
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     return forward_.times();
 }
 
 SavedPrefix Engine::save_state(const std::vector<llama_token> & tokens) {
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     take_submissions();
     return save_prefix(prefixes_, cache_, tokens);
 }
 
 void Engine::load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v) {
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     take_submissions();
     validator_.check_tokens(tokens);
     check_prefix_bytes(cache_, tokens.size(), k, v);
@@ -274,7 +289,7 @@ void Engine::load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes 
 
 std::vector<float> Engine::logits(const LogitsQuery & query) {
     validator_.check(query);
-    const std::lock_guard<std::mutex> lock(step_mutex_);
+    const BetweenSteps between(*this);
     take_submissions();
     CachedSequence * const sequence = prefixes_.acquire(query.reusable_prompt(), query.size(),
                                                         /*force=*/scheduler_.n_slots_taken() == 0, query.cache_scope);

@@ -1,6 +1,7 @@
 // Runs requests over one model and one cache: submit(), then wait() for their events. Any thread may call anything.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -85,6 +86,16 @@ class Engine {
     int longest_draft() const;
     std::unique_ptr<ActiveRequest> make_active(std::vector<llama_token> prompt, RequestOptions options);
 
+    // Between two steps: the thread that steps lets those that wait for this go first.
+    class BetweenSteps {
+      public:
+        explicit BetweenSteps(Engine & engine);
+        ~BetweenSteps();
+
+      private:
+        Engine & engine_;
+    };
+
     bool advance();
     void take_submissions();
     bool collect(double seconds, double compute_seconds);
@@ -96,7 +107,8 @@ class Engine {
     std::vector<std::unique_ptr<ActiveRequest>> arrivals_;  // since the last step
     int64_t next_id_ = 1;
 
-    std::mutex step_mutex_;  // held during a step, with all that follows
+    std::atomic<int> n_waiting_{0};  // threads that want the next one
+    std::mutex step_mutex_;          // held during a step, with all that follows
     KvCache cache_;
     PrefixCache prefixes_;
     ImageRegistry images_;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -214,3 +215,15 @@ def test_asyncio(many: TriMode) -> None:
 
     asyncio.run(go())
     assert many.engine.state["n_running"] == 0
+
+
+def test_what_stands_between_steps_does_not_wait_for_the_end_of_a_request(q8_gguf: Path) -> None:
+    options: dict[str, Any] = {"mode": "ar", "ignore_eos": True, "loop_window": 0, "max_tokens": 3000}
+    with TriMode(q8_gguf, n_ctx=4096, n_threads=1, n_parallel=2) as model:
+        reader = threading.Thread(target=model.create_completion, args=("Hello",), kwargs=options)
+        reader.start()
+        passes = [model.engine.times["passes"] for _ in range(100)]
+        assert passes == sorted(passes) and passes[-1] < 2000 and reader.is_alive()
+        model.logits([300] * 40)
+        assert reader.is_alive()
+        reader.join()

@@ -81,11 +81,12 @@ def test_ends_come_from_requests(server: Served, model: TriMode) -> None:
 
 
 def test_a_full_cache_is_busy_and_no_fault_of_the_server(q8_gguf: Path) -> None:
-    scored = {"prompt": [400] * 150, "echo": True, "logprobs": 1, "max_tokens": 0}
-    with served(loader(q8_gguf, 256, n_parallel=2)) as server:
-        long = LONG | {"prompt": [300] * 150, "loop_window": 0, "stream": True}
+    scored = {"prompt": [400] * 1000, "echo": True, "logprobs": 1, "max_tokens": 0}
+    with served(loader(q8_gguf, 4096, n_parallel=2)) as server:
+        long = LONG | {"prompt": [300] * 3600, "loop_window": 0, "stream": True}
         with server.client.stream("POST", COMPLETIONS, json=long) as response:
-            next(line for line in response.iter_lines() if line.startswith("data"))
+            lines = (line for line in response.iter_lines() if line.startswith("data"))
+            next(lines)
             busy = server.post(COMPLETIONS, scored)
             assert busy.status_code == 503 and busy.headers["Retry-After"] == "1"
             assert "the cache has no room" in error_of(busy)["message"]
