@@ -64,8 +64,8 @@ struct Stats {
     int prompt_tokens = 0;
     int cached_tokens = 0;      // of the prompt, found in the cache
     int completion_tokens = 0;  // emitted, a final end-of-generation token included
-    int forward_passes = 0;  // after the prefill (NFE)
-    int fused_passes = 0;    // of these, those that verified and drafted at once
+    int forward_passes = 0;     // after the prefill (NFE)
+    int fused_passes = 0;       // of these, those that verified and drafted at once
     int drafted = 0;
     int accepted = 0;
     int cycles = 0;                     // self-spec: draft and verify; diffusion: blocks
