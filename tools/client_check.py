@@ -1,4 +1,4 @@
-"""Well-known clients against a real server: chat, stream, structured output.
+"""Well-known clients against a real server: chat, stream, structured output, tools.
 
     pip install openai anthropic ollama litellm langchain-openai llm && python tools/client_check.py [MODEL.gguf]
     make test-clients    # the clients in an environment of their own
@@ -24,8 +24,17 @@ from typing import Any
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 SCHEMA = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
+CITY = {
+    "type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"],
+    "additionalProperties": False,
+}  # fmt: skip
+TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITY}}
 KEY = "secret"
 Check = Callable[[str, str], dict[str, bool]]
+
+
+def _is_city(arguments: str) -> bool:
+    return json.loads(arguments)["city"] in ("Oslo", "Rome")
 
 
 def check_openai(url: str, expected: str) -> dict[str, bool]:
@@ -38,10 +47,20 @@ def check_openai(url: str, expected: str) -> dict[str, bool]:
         streamed = [chunk.choices[0].delta.content or "" for chunk in create(stream=True, **options)]
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
         structured = create(response_format=form, **options).choices[0].message.content
+        message = create(tools=[TOOL], tool_choice="required", **options).choices[0].message
+        call = message.tool_calls[0]
+        parts = [
+            part.function.arguments
+            for chunk in create(tools=[TOOL], tool_choice="required", stream=True, **options)
+            for part in chunk.choices[0].delta.tool_calls or []
+        ]
+        history = [*MESSAGES, message, {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
+        after = create(tools=[TOOL], **options | {"messages": history}).choices[0].message.content
         return {
             "chat": create(**options).choices[0].message.content == expected,
             "stream": "".join(streamed) == expected,
             "structured": "sure" in json.loads(structured),
+            "tools": "".join(parts) == call.function.arguments and _is_city(call.function.arguments) and bool(after),
         }
 
 
@@ -54,7 +73,14 @@ def check_responses(url: str, expected: str) -> dict[str, bool]:
         with client.responses.stream(**options) as stream:
             streamed = stream.get_final_response().output_text
         form: Any = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
+        tools: Any = [{"type": "function", **TOOL["function"]}]  # type: ignore[dict-item]
+        with client.responses.stream(tools=tools, tool_choice="required", **options) as stream:
+            call: Any = stream.get_final_response().output[0]
+        output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+        history: Any = [*MESSAGES, call.model_dump(exclude={"parsed_arguments"}), output]
+        after = client.responses.create(tools=tools, **options | {"input": history})
         return {
+            "tools": _is_city(call.arguments) and bool(after.output_text),
             "chat": client.responses.create(**options).output_text == expected,
             "stream": streamed == expected,
             "structured": "sure" in json.loads(client.responses.create(text=form, **options).output_text),
@@ -72,7 +98,14 @@ def check_anthropic(url: str, expected: str) -> dict[str, bool]:
         form = {"format": {"type": "json_schema", "schema": SCHEMA}}
         structured: Any = client.messages.create(output_config=form, **options).content[0]  # type: ignore[call-overload]
         whole: Any = client.messages.create(**options).content[0]
+        tools: Any = [{"name": "weather", "input_schema": CITY}]
+        with client.messages.stream(tools=tools, tool_choice={"type": "any"}, **options) as stream:
+            call: Any = stream.get_final_message().content[0]
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "rain"}
+        turns = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+        after = client.messages.create(tools=tools, **options | {"messages": [*MESSAGES, *turns]})
         return {
+            "tools": call.input["city"] in ("Oslo", "Rome") and bool(after.content),
             "chat": whole.text == expected,
             "stream": streamed == expected,
             "structured": "sure" in json.loads(structured.text),
@@ -87,7 +120,14 @@ def check_ollama(url: str, expected: str) -> dict[str, bool]:
     options: dict[str, Any] = {"model": "any", "messages": MESSAGES, "options": {"temperature": 0}}
     streamed = [part.message.content or "" for part in client.chat(stream=True, **options)]
     structured = client.chat(format=SCHEMA, **options).message.content or ""
+    # It has no word for a call that is required: a grammar writes one.
+    written = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+    forced = options | {"options": {"grammar": f"root ::= {json.dumps(written)}"}}
+    message = client.chat(tools=[TOOL], **forced).message
+    result = {"role": "tool", "tool_name": "weather", "content": "rain"}
+    after = client.chat(tools=[TOOL], **options | {"messages": [*MESSAGES, message, result]}).message.content
     return {
+        "tools": (message.tool_calls or [])[0].function.arguments == {"city": "Oslo"} and bool(after),
         "chat": client.chat(**options).message.content == expected,
         "stream": "".join(streamed) == expected,
         "structured": "sure" in json.loads(structured),
@@ -105,7 +145,12 @@ def check_litellm(url: str, expected: str) -> dict[str, bool]:
     streamed = [chunk.choices[0].delta.content or "" for chunk in litellm.completion(stream=True, **options)]
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
     structured = litellm.completion(response_format=form, **options).choices[0].message.content
+    message = litellm.completion(tools=[TOOL], tool_choice="required", **options).choices[0].message
+    call = message.tool_calls[0]
+    history = [*MESSAGES, message, {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
+    after = litellm.completion(tools=[TOOL], **options | {"messages": history}).choices[0].message.content
     return {
+        "tools": _is_city(call.function.arguments) and bool(after),
         "chat": litellm.completion(**options).choices[0].message.content == expected,
         "stream": "".join(streamed) == expected,
         "structured": "sure" in json.loads(structured),
@@ -117,8 +162,22 @@ def check_langchain(url: str, expected: str) -> dict[str, bool]:
     from langchain_openai import ChatOpenAI
 
     model = ChatOpenAI(base_url=url, api_key=KEY, model="any", temperature=0)  # type: ignore[arg-type]
+    from langchain_core.messages import HumanMessage, ToolMessage
+
+    forced = model.bind_tools([TOOL], tool_choice="any")  # type: ignore[list-item]
+    message = forced.invoke("Hello")
+    chunks = list(forced.stream("Hello"))
+    streamed: Any = chunks[0]
+    for chunk in chunks[1:]:
+        streamed += chunk
+    (call,) = message.tool_calls
+    history = [HumanMessage("Hello"), message, ToolMessage("rain", tool_call_id=call["id"])]
+    after = model.bind_tools([TOOL]).invoke(history).content  # type: ignore[list-item]
     structured = model.with_structured_output({"title": "x", **SCHEMA}, method="json_schema").invoke("Hello")
     return {
+        "tools": streamed.tool_calls[0]["args"] == call["args"]
+        and call["args"]["city"] in ("Oslo", "Rome")
+        and bool(after),
         "chat": model.invoke("Hello").content == expected,
         "stream": "".join(str(chunk.content) for chunk in model.stream("Hello")) == expected,
         "structured": "sure" in structured,
@@ -149,7 +208,7 @@ CLIENTS: dict[str, Check] = {
     "langchain-openai": check_langchain,
     "llm": check_llm,
 }
-FEATURES = ["chat", "stream", "structured"]
+FEATURES = ["chat", "stream", "structured", "tools"]
 
 
 @contextmanager
