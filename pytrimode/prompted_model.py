@@ -48,6 +48,11 @@ class PromptedModel(LoadedModel):
         """Tokens that prompt and completion may have together."""
         return self._limits.n_ctx
 
+    @property
+    def n_batch(self) -> int:
+        """Most rows of a pass: those of a block, or of a gap and the text behind it, are in one."""
+        return self._limits.n_batch
+
     # --- Prompts ---------------------------------------------------------------------------------------------------
 
     def chat_prompt(

@@ -18,6 +18,7 @@ from pytrimode.options.defaults import DEFAULT_MAX_TOKENS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import DIFFUSION
 from pytrimode.server.errors import ApiError
+from pytrimode.server.infill import Around, fitted
 from pytrimode.server.options import generation_options, of_choice
 from pytrimode.server.schema import (
     ChatCompletionRequest,
@@ -107,17 +108,11 @@ class Prompts:
             asked.append((self._model.vision_prompt(tokens), wanted))
         return self._prepare(body, options, self._model.jobs.completion, asked)
 
-    def fitting(self, texts: Sequence[str], around: str, n_answer: int) -> list[str]:
-        """Return the last of some texts that the context has room for beside others and an answer."""
-        left = self._max_tokens - n_answer - len(self._tokens_of(around))
-        kept: list[str] = []
-        for text in reversed(texts):
-            least = len(text.encode()) // self._longest_token  # without tokenizing what is far too long
-            left -= least if least >= left else len(self._tokens_of(text))
-            if left <= 0:
-                break
-            kept.insert(0, text)
-        return kept
+    def around(self, around: Around, n_middle: int, extras: Sequence[str] = ()) -> Around:
+        """Return the texts around a gap as far as there is room for them; see `infill.fitted`."""
+        return fitted(
+            self._model, around, n_middle, n_most=self._max_tokens, longest=self._longest_token, extras=extras
+        )
 
     def count_tokens(self, body: TemplateFields) -> int:
         """Return the length of a conversation's prompt."""

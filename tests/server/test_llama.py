@@ -9,6 +9,7 @@ import pytest
 from support.serving import Served, error_of, events
 
 from pytrimode import TriMode
+from pytrimode.server.infill import Around, fitted
 
 NATIVE, INFILL, OPENAI = "/completion", "/infill", "/v1/completions"
 PROMPT = "<|im_start|>user\nSort these numbers: 5, 3, 9<|im_end|>\n<|im_start|>assistant\n<think></think>"
@@ -115,6 +116,25 @@ def test_extras_stand_in_front_as_far_as_they_fit(server: Served) -> None:
     assert server.post(INFILL, body | {"input_extra": extra[:1]}).json()["prompt"] == "<s>" + CODE
 
 
+def test_of_long_files_what_is_next_to_the_gap_is_seen(server: Served, model: TriMode) -> None:
+    lines = [f"line {i} of a long file = {i * i}\n" for i in range(400)]
+    body = {"input_prefix": "".join(lines), "prompt": "x = ", "input_suffix": "\n" + "".join(lines), "n_predict": 8}
+    found = server.post(INFILL, body).json()
+    prompt = found["prompt"].removeprefix("<s>")
+    assert prompt.startswith("line ") and prompt.endswith(lines[-1] + "x = ")
+    around = Around("".join(lines) + "x = ", "\n" + "".join(lines))
+    before, after = fitted(model, around, 8, n_most=model.n_ctx, longest=16)
+    assert before == prompt and around.after.startswith(after) and after.endswith("\n") and len(after) > 500
+    tokens = [len(model.tokenize(text, add_bos=False, special=True)) for text in (before, after)]
+    assert model.n_ctx - 40 < sum(tokens) + 8 < model.n_ctx and tokens[1] + 9 <= model.n_batch
+    assert fitted(model, Around("a", "b"), 8, n_most=model.n_ctx, longest=16) == ("a", "b")
+    error = error_of(server.post(OPENAI, {"prompt": "x", "suffix": "".join(lines), "max_tokens": 8}))
+    assert error["code"] == 400, "nothing is cut where nobody asks for it"
+    for text in ("x" * 20_000, "\n" * 20_000, "é→😀" * 5000):
+        answer = server.post(INFILL, {"input_prefix": text, "input_suffix": text, "n_predict": 4})
+        assert answer.status_code == 200 and answer.json()["tokens_predicted"] <= 4
+
+
 def test_what_editors_send_is_taken(server: Served) -> None:
     fields = ["content", "timings/prompt_n", "timings/prompt_ms", "timings/predicted_n", "truncated", "tokens_cached"]
     body: dict[str, Any] = {
@@ -146,7 +166,7 @@ def test_what_editors_send_is_taken(server: Served) -> None:
         (INFILL, {"input_prefix": "x", "input_suffix": "y", "input_extra": "x"}, "input_extra must be a list"),
         (INFILL, {"input_prefix": "x", "input_suffix": "y", "input_extra": [{}]}, "input_extra.0.text is missing"),
         (INFILL, {"input_prefix": "x", "input_suffix": "y", "mode": "ar"}, "suffix"),
-        (INFILL, {"input_prefix": "x", "input_suffix": "y " * 3000}, "context"),
+        (INFILL, {"input_prefix": "x", "input_suffix": "y", "n_predict": 5000}, "n_batch"),
         (INFILL, {"input_prefix": "x", "input_suffix": "y", "samplers": 5}, "samplers must be a list"),
     ],
 )  # fmt: skip

@@ -27,9 +27,8 @@ async def infill(request: Request, body: InfillRequest) -> Response:
     host: Host = request.app.state.host
     prompts = host.ready.prompts
     extras = [extra.shown() for extra in body.input_extra or []]
-    if extras:
-        extras = await host.text_work(lambda: prompts.fitting(extras, body.around, body.n_predict))
-    return await send(request, body.request(extras), _form(body), answer=NativeAnswer)
+    around = await host.text_work(lambda: prompts.around(body.around, body.n_predict, extras))
+    return await send(request, body.request(around), _form(body), answer=NativeAnswer)
 
 
 def _form(body: NativeCompletionRequest | InfillRequest) -> MakeForm:

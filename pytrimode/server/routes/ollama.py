@@ -15,7 +15,9 @@ from pytrimode.server.apis.ollama.schema import GenerateRequest, OllamaChatReque
 from pytrimode.server.error_shapes import OllamaError
 from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
+from pytrimode.server.infill import Around
 from pytrimode.server.routes.sending import send
+from pytrimode.server.schema import CompletionRequest
 
 router = APIRouter(prefix="/api", responses={"4XX": {"model": OllamaError}, "5XX": {"model": OllamaError}})
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {NDJSON: {"schema": {"type": "string"}}}}}
@@ -36,7 +38,13 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
     form = OllamaForm(request.app.state.host.ready.name, chat=False)
     if not body.prompt and not body.suffix and not body.images:
         return _nothing(form, body)
-    return await send(request, generate_request(body), lambda *_: form, answer=NativeAnswer, whole_calls=True)
+    host: Host = request.app.state.host
+    asked, prompts = generate_request(body), host.ready.prompts
+    if isinstance(asked, CompletionRequest) and isinstance(asked.prompt, str) and asked.suffix:
+        around, n = Around(asked.prompt, asked.suffix), asked.max_tokens
+        before, after = await host.text_work(lambda: prompts.around(around, n))
+        asked = asked.model_copy(update={"prompt": before, "suffix": after})
+    return await send(request, asked, lambda *_: form, answer=NativeAnswer, whole_calls=True)
 
 
 @router.get("/tags")

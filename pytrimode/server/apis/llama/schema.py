@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from pytrimode.server.apis.chat import asked
 from pytrimode.server.apis.parts import Part
+from pytrimode.server.infill import Around
 from pytrimode.server.schema import Body, CompletionRequest
 
 INFILL_MAX_TOKENS = 128
@@ -72,20 +73,19 @@ class InfillRequest(_NativeRequest):
         return found if isinstance(found, int) and found >= 0 else INFILL_MAX_TOKENS
 
     @property
-    def around(self) -> str:
-        """All text of the file."""
-        return self.input_prefix + (self.prompt or "") + self.input_suffix
+    def around(self) -> Around:
+        """The text on both sides."""
+        return Around(self.input_prefix + (self.prompt or ""), self.input_suffix)
 
-    def request(self, extras: list[str]) -> CompletionRequest:
-        """Return it in our words, with the extras that fit."""
+    def request(self, around: Around) -> CompletionRequest:
+        """Return it in our words, with as much of the text as fits."""
         for name in _HINTS:
             (self.model_extra or {}).pop(name, None)
         samplers = (self.model_extra or {}).get("samplers")
-        fields: dict[str, Any] = {"suffix": self.input_suffix}
+        fields: dict[str, Any] = {"suffix": around.after}
         if isinstance(samplers, list):
             fields["samplers"] = [name for name in samplers if name != "infill"]
-        prompt = "".join(extras) + self.input_prefix + (self.prompt or "")
-        return self.completion(prompt, INFILL_MAX_TOKENS, **fields)
+        return self.completion(around.before, INFILL_MAX_TOKENS, **fields)
 
 
 def _plain(prompt: Any) -> Any:

@@ -34,7 +34,7 @@ FIELDS = FieldTable(
 GENERATE_FIELDS = FieldTable(
     kept={
         "prompt": "a message of the user; with `raw` or a `suffix` a text that is continued",
-        "suffix": "as in `/v1/completions`: both sides are seen",
+        "suffix": "the text behind a gap of `num_predict` (128) tokens; long texts are cut as by `/infill`",
         "system": "a message in front",
         "images": "of the user's message",
         "raw": "no chat template",
