@@ -41,7 +41,7 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
     host: Host = request.app.state.host
     asked, prompts = generate_request(body), host.ready.prompts
     if isinstance(asked, CompletionRequest) and isinstance(asked.prompt, str) and asked.suffix:
-        around, n = Around(asked.prompt, asked.suffix), asked.max_tokens
+        around, n = Around(asked.prompt, asked.suffix), asked.given_options()["max_tokens"]
         before, after = await host.text_work(lambda: prompts.around(around, n))
         asked = asked.model_copy(update={"prompt": before, "suffix": after})
     return await send(request, asked, lambda *_: form, answer=NativeAnswer, whole_calls=True)
