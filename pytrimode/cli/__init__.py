@@ -16,7 +16,7 @@ COMMANDS = {
     "bench": "Measure how fast a model is, in which mode.",
     "plan": "Say what fits into a GPU's memory, and how fast to expect it.",
     "doctor": "Show what was found on this machine, and test its devices.",
-    "serve": "Serve a model over HTTP, OpenAI-compatible.",
+    "serve": "Serve a model over HTTP, with OpenAI's API and others.",
 }
 
 

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible HTTP server. It needs the extra: pip install "pytrimode[server]"."""
+"""The HTTP server. It needs the extra: pip install "pytrimode[server]"."""
 
 from importlib.util import find_spec as _find_spec
 

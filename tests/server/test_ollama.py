@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_the_model(client: Any, q8_gguf: Path, model: TriMode) -> None:
     family = shown.details.family
     assert shown.modelinfo[f"{family}.context_length"] == model.n_ctx
     assert shown.modelinfo["general.parameter_count"] > 1000
+
+
+def test_a_model_whose_file_is_gone(q8_gguf: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copy(q8_gguf, tmp_path / "gone.gguf"))
+    with served(loader(file, 256)) as server:
+        file.unlink()
+        for answer in (server.get("/api/tags"), server.get("/api/ps"), server.post("/api/show", {"model": "any"})):
+            assert answer.status_code == 503 and "cannot be read" in answer.json()["error"]
 
 
 def test_without_a_prompt_nothing_is_written(server: Served) -> None:

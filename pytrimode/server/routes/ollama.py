@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ from pytrimode.server.apis.ollama.request import chat_request, generate_request
 from pytrimode.server.apis.ollama.schema import GenerateRequest, OllamaChatRequest, ShowRequest
 from pytrimode.server.error_shapes import OllamaError
 from pytrimode.server.errors import ApiError
-from pytrimode.server.host import Host
+from pytrimode.server.host import Host, Ready
 from pytrimode.server.infill import Around
 from pytrimode.server.routes.sending import send
 from pytrimode.server.schema import CompletionRequest
@@ -50,25 +51,19 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
 @router.get("/tags")
 async def tags(request: Request) -> dict[str, Any]:
     """List the model."""
-    host: Host = request.app.state.host
-    ready = host.ready
-    return {"models": [await host.text_work(lambda: models.listed(ready.name, ready.model))]}
+    return {"models": [await _told(request, lambda ready: models.listed(ready.name, ready.model))]}
 
 
 @router.get("/ps")
 async def ps(request: Request) -> dict[str, Any]:
     """List the model as one that runs."""
-    host: Host = request.app.state.host
-    ready = host.ready
-    return {"models": [await host.text_work(lambda: models.running(ready.name, ready.model))]}
+    return {"models": [await _told(request, lambda ready: models.running(ready.name, ready.model))]}
 
 
 @router.post("/show")
 async def show(request: Request, body: ShowRequest) -> dict[str, Any]:
     """Describe the model."""
-    host: Host = request.app.state.host
-    ready = host.ready
-    return await host.text_work(lambda: models.described(ready.model))
+    return await _told(request, lambda ready: models.described(ready.model))
 
 
 @router.get("/version")
@@ -82,6 +77,16 @@ async def version() -> dict[str, str]:
 async def embed() -> Response:
     """None: the model is made to write."""
     raise ApiError(501, "this model makes no embeddings: it writes text, at /api/chat and /api/generate")
+
+
+async def _told(request: Request, tell: Callable[[Ready], dict[str, Any]]) -> dict[str, Any]:
+    """Return what the model's file says. Raises ApiError 503 where it cannot be read any more."""
+    host: Host = request.app.state.host
+    ready = host.ready
+    try:
+        return await host.text_work(lambda: tell(ready))
+    except OSError:
+        raise ApiError(503, "the model's file cannot be read any more") from None
 
 
 def _nothing(form: OllamaForm, body: OllamaChatRequest | GenerateRequest) -> Response:
