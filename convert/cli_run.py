@@ -30,6 +30,10 @@ def clean_errors() -> Iterator[None]:
             yield
     except ConversionError as error:
         raise click.ClickException(printable(str(error))) from None
+    except MemoryError as error:
+        raise click.ClickException(f"out of memory: {printable(str(error)) or 'the machine has no more'}") from None
+    except (OSError, ImportError, RuntimeError) as error:
+        raise click.ClickException(printable(str(error)) or type(error).__name__) from None
     except KeyboardInterrupt:
         click.echo("Interrupted: nothing was written.", err=True)
         sys.exit(INTERRUPTED)

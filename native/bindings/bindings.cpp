@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 
 #include "decoders/loop_detector.h"
+#include "util/ggml_abort.h"
 #include "util/llguidance.h"
 #include "util/log.h"
 #include "util/lost_file.h"
@@ -57,6 +58,7 @@ NB_MODULE(_native, m) {
     nb::set_leak_warnings(false);
     Log::install();
     LostFile::install();
+    GgmlAbort::install();
     nb::exception<OutOfMemory>(m, "OutOfMemoryError", PyExc_RuntimeError).attr("__doc__") =
         "A device or the machine has no room for weights, cache, compute buffers or a picture.";
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;

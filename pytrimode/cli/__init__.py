@@ -9,6 +9,9 @@ from importlib.metadata import version
 
 import click
 
+from pytrimode.cli.terminal_text import for_terminal
+from pytrimode.gguf.errors import ConversionError
+
 COMMANDS = {
     "chat": "Chat with a model.",
     "generate": "Complete a prompt.",
@@ -50,7 +53,7 @@ def cli() -> None:
 
 
 def _fail(message: object, code: int = 1) -> int:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {for_terminal(str(message))}", err=True)
     return code
 
 
@@ -69,7 +72,9 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader has gone (`| head`): nothing to say, and Python must not try to flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+    except MemoryError as error:
+        return _fail(f"out of memory: {error or 'the machine has no more'}")
+    except (OSError, ValueError, RuntimeError, ImportError, ConversionError) as error:
         return _fail(error if str(error) else type(error).__name__)
     return code if isinstance(code, int) else 0  # what a command gave to ctx.exit
 

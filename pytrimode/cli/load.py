@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -16,5 +17,6 @@ def load(model: str | None, loading: LoadOptions, *, n_parallel: int = 1, max_qu
     """Return the model that the user named, or the shipped one; raises as `TriMode` does."""
     console = Console(stderr=True)
     path = Path(model) if model else shipped_gguf(notice=lambda text: print(text, file=sys.stderr))
-    with console.status(f"loading {path.name}"):
+    # Its thread is for terminals only.
+    with console.status(f"loading {path.name}") if console.is_terminal else nullcontext():
         return TriMode(path, **{**vars(loading), "n_parallel": n_parallel, "max_queue": max_queue})

@@ -67,7 +67,7 @@ def child(command: Sequence[str], log: Path) -> int:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
-        signal.alarm(15 * CPU_SECONDS)  # a process that waits for nothing
+        signal.alarm(6 * CPU_SECONDS)  # a process that waits for nothing
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
