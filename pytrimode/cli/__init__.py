@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 import click
 
-from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.gguf.errors import ConversionError
 
 COMMANDS = {
@@ -53,6 +52,8 @@ def cli() -> None:
 
 
 def _fail(message: object, code: int = 1) -> int:
+    from pytrimode.cli.terminal_text import for_terminal
+
     click.echo(f"error: {for_terminal(str(message))}", err=True)
     return code
 
