@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from support.serving import LONG_CONTEXT, PATIENCE, Served, loader, served
 
 from pytrimode import TriMode
@@ -140,6 +141,21 @@ def test_thinking_comes_in_blocks_of_its_own(client: Any, server: Served) -> Non
     assert client.messages.create(model="any", messages=again, max_tokens=4).content
     off = client.messages.create(thinking={"type": "disabled"}, **options)
     assert [block.type for block in off.content] == ["text"]
+
+
+def test_bodies_and_events_are_valid_by_the_clients_types(server: Served) -> None:
+    """The client itself does not check them."""
+    of_events: TypeAdapter[Any] = TypeAdapter(anthropic.types.RawMessageStreamEvent)
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 6}, "max_tokens": 40}
+    calling = {"tools": [WEATHER], "tool_choice": {"type": "any"}, "max_tokens": 60}
+    for more in (thinking, calling):
+        body = {"messages": HELLO, **more}
+        anthropic.types.Message.model_validate(server.post(MESSAGES, body).json())
+        with server.client.stream("POST", MESSAGES, json=body | {"stream": True}) as answer:
+            lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+        assert len(lines) > 8
+        for line in lines:
+            of_events.validate_json(line)
 
 
 def test_structured_output(client: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from support.serving import LONG_CONTEXT, PATIENCE, Served, error_of, loader, served
 
 from pytrimode import TriMode
@@ -223,6 +223,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_is_wrong_is_said_by_name(server: Served, body: dict[str, Any], message: str) -> None:
     error = error_of(server.post(RESPONSES, body))
     assert error["code"] == 400 and message in error["message"]
+
+
+def test_bodies_and_events_are_valid_by_the_clients_types(server: Served) -> None:
+    """The client itself does not check them."""
+    from openai.types.responses import Response, ResponseStreamEvent
+
+    of_events: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+    thinking = {"input": "Hello", "reasoning": {"effort": "high"}, "max_thinking_tokens": 6, "max_output_tokens": 40}
+    calling = {"input": "Hello", "tools": [WEATHER], "tool_choice": "required", "max_output_tokens": 60}
+    for body in (thinking, calling):
+        Response.model_validate(server.post(RESPONSES, body).json())
+        with server.client.stream("POST", RESPONSES, json=body | {"stream": True}) as answer:
+            lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+        assert len(lines) > 8
+        for line in lines:
+            of_events.validate_json(line)
 
 
 def test_a_stored_response_is_not_found(client: Any) -> None:

@@ -149,10 +149,12 @@ def _asked(body: ResponsesRequest) -> Object:
 
 
 def _usage(measured: Measured) -> Object:
+    """Return the counts. Writing to the cache costs nothing of its own."""
     usage = measured["usage"]
+    details = {"cached_tokens": usage["prompt_tokens_details"]["cached_tokens"], "cache_write_tokens": 0}
     return {
         "input_tokens": usage["prompt_tokens"],
-        "input_tokens_details": {"cached_tokens": usage["prompt_tokens_details"]["cached_tokens"]},
+        "input_tokens_details": details,
         "output_tokens": usage["completion_tokens"],
         "output_tokens_details": usage.get("completion_tokens_details", {"reasoning_tokens": 0}),
         "total_tokens": usage["total_tokens"],
