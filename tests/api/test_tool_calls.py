@@ -68,11 +68,13 @@ TEXTS = {
 }
 
 
-def parts_of(form: str, pieces: list[str], **options: Any) -> tuple[list[Any], ToolCallParser]:
+def parts_of(
+    form: str, pieces: list[str], *, whole: bool | None = None, **options: Any
+) -> tuple[list[Any], ToolCallParser]:
     found = tool_format(TEMPLATES[form])
     assert found
     parser = ToolCallParser(found, TOOLS, **options)
-    parser.whole = len(pieces) == 1
+    parser.whole = len(pieces) == 1 if whole is None else whole
     return [*(parser.feed(piece) for piece in pieces), parser.finish()], parser
 
 
@@ -166,6 +168,38 @@ def test_a_body_that_is_no_call_stays_text(body: str) -> None:
     text = f"<tool_call>{body}</tool_call>"
     assert read("json", [text]) == (text, [])
     parts_of("json", list(text)[:2000])
+
+
+FRAGMENTS = {
+    "tags": [
+        "<tool_call>", "</tool_call>", "<function=weather>", "<function=now>", "</function>", "<parameter=city>",
+        "<parameter=days>", "</parameter>", "\n", "x", "3", '"', "\\", "<", "</", "é",
+    ],
+    "json": [
+        "<tool_call>", "</tool_call>", '{"name": "weather", "arguments": {"city": "x"}}', '{"name": "now"}', "{", "}", "[",
+        "]", '{"name":"now","arguments":', '"', ":", ",", "\\", '"arguments"', '"name"', "\n", " ", "1", "null", "x",
+    ],
+    "list": ["<TOOLCALL>", "</TOOLCALL>", "[", "]", ",", '{"name":"now","arguments":{}}', "{", "}", '"', "x", "\n"],
+    "args": ["[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "now", "{", "}", '{"city": "x"}', '"', "\n", " ", "[", "x"],
+    "mistral": ["[TOOL_CALLS]", "[", "]", ",", '{"name":"now","arguments":{}}', "{", "}", '"', "x", "\n"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FRAGMENTS)
+@given(data=st.data())
+def test_whatever_is_written_a_stream_and_a_whole_agree(form: str, data: st.DataObject) -> None:
+    text = "".join(data.draw(st.lists(st.sampled_from(FRAGMENTS[form]), max_size=14)))
+    results = []
+    for pieces, whole in (([text], True), (list(text), True), ([text], False), (list(text), False)):
+        parts, parser = parts_of(form, pieces, whole=whole)
+        calls = [call["function"] for call in joined(delta for part in parts for delta in part.calls)]
+        results.append(("".join(part.content for part in parts), calls, parser.n_calls))
+    assert results[0] == results[1] and results[2] == results[3]
+    (content, calls, n), (told_content, told, n_told) = results[0], results[2]
+    assert len(calls) == n == n_told <= len(told)
+    assert all(isinstance(json.loads(call["arguments"]), dict) for call in calls)
+    if len(told) == n:
+        assert (told_content, told) == (content, calls), "only a call that was begun and is none is told otherwise"
 
 
 def test_an_unknown_template_has_no_format() -> None:
