@@ -176,8 +176,8 @@ FRAGMENTS = {
         "<parameter=days>", "</parameter>", "\n", "x", "3", '"', "\\", "<", "</", "é",
     ],
     "json": [
-        "<tool_call>", "</tool_call>", '{"name": "weather", "arguments": {"city": "x"}}', '{"name": "now"}', "{", "}", "[",
-        "]", '{"name":"now","arguments":', '"', ":", ",", "\\", '"arguments"', '"name"', "\n", " ", "1", "null", "x",
+        "<tool_call>", "</tool_call>", '{"name": "weather", "arguments": {"city": "x"}}', '{"name": "now"}', "{", "}",
+        "[", "]", '{"name":"now","arguments":', '"', ":", ",", "\\", '"arguments"', '"name"', "\n", " ", "1", "x",
     ],
     "list": ["<TOOLCALL>", "</TOOLCALL>", "[", "]", ",", '{"name":"now","arguments":{}}', "{", "}", '"', "x", "\n"],
     "args": ["[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "now", "{", "}", '{"city": "x"}', '"', "\n", " ", "[", "x"],

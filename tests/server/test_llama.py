@@ -104,6 +104,9 @@ def test_infill_sees_both_sides(server: Served) -> None:
     after = {server.post(INFILL, sort | {"input_suffix": text}).json()["content"]
              for text in (" is r-i-v-e-r.", " = 5.", "\n    return total", " words.")}  # fmt: skip
     assert len(after) > 1
+    open_end = {"input_prefix": CODE, "input_suffix": "\n", "response_fields": ["tokens_predicted"]}
+    for n_predict in (None, -1):
+        assert server.post(INFILL, open_end | {"n_predict": n_predict}).json()["tokens_predicted"] <= 128
     plain = server.post(OPENAI, {"prompt": CODE, "max_tokens": 6}).json()["choices"][0]["text"]
     assert server.post(INFILL, body | {"input_suffix": ""}).json()["content"] == plain
 

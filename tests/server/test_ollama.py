@@ -81,6 +81,7 @@ def test_raw_and_suffix_have_no_template(client: Any, server: Served, model: Tri
     sort = {"prompt": "Sort these numbers: ", "suffix": " is r-i-v-e-r."}
     expected = server.post("/v1/completions", {**sort, "max_tokens": 4}).json()["choices"][0]["text"]
     assert client.generate(model="any", options={"num_predict": 4}, **sort).response == expected
+    assert client.generate(model="any", options={"num_predict": -2}, **sort).eval_count <= 128
 
 
 def test_thinking(client: Any, server: Served) -> None:

@@ -83,6 +83,8 @@ class InfillRequest(_NativeRequest):
             (self.model_extra or {}).pop(name, None)
         samplers = (self.model_extra or {}).get("samplers")
         fields: dict[str, Any] = {"suffix": around.after}
+        if (self.model_extra or {}).get("n_predict") == -1:  # a gap has a length
+            fields["n_predict"] = INFILL_MAX_TOKENS
         if isinstance(samplers, list):
             fields["samplers"] = [name for name in samplers if name != "infill"]
         return self.completion(around.before, INFILL_MAX_TOKENS, **fields)

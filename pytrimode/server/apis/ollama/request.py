@@ -37,7 +37,8 @@ def generate_request(body: GenerateRequest) -> ChatCompletionRequest | Completio
         if getattr(body, name):
             raise refused(name, "does not go with raw or a suffix")
     fields = _fields(body, chat=False)
-    fields.setdefault("max_tokens", INFILL_MAX_TOKENS if body.suffix else -1)
+    if fields.get("max_tokens") in (None, -1):
+        fields["max_tokens"] = INFILL_MAX_TOKENS if body.suffix else -1  # a gap has a length
     return asked(CompletionRequest, {**fields, "prompt": prompt, "suffix": body.suffix})
 
 
