@@ -374,6 +374,14 @@ class Stats:
         """Self-spec: of these, those that were accepted."""
 
     @property
+    def ngram_drafted(self) -> int:
+        """Of `drafted`, those that were read off the text."""
+
+    @property
+    def ngram_accepted(self) -> int:
+        """Of these, those that were accepted."""
+
+    @property
     def cycles(self) -> int:
         """Self-spec: draft/verify cycles; diffusion: blocks."""
 
@@ -490,6 +498,37 @@ class Acceptance:
     def tokens(self, length: int, first: int = 0) -> float:
         """Estimate the tokens of a cycle with a block of `length`; `first`: drafts before its own that proved right."""
 
+class NgramLookup:
+    """Drafts from what followed the last tokens before. See `native/speculation/ngram_lookup.h`."""
+
+    def __init__(self, n_vocab: int, mask: int) -> None:
+        """Begin an empty text."""
+
+    def push(self, token: int) -> None:
+        """Add a token to the text."""
+
+    @property
+    def match(self) -> int:
+        """How many tokens at the end stood before; 0: fewer than 3."""
+
+    def draft(self, n: int) -> list[int]:
+        """Return at most `n` tokens that followed them there."""
+
+class NgramAcceptance:
+    """How often such drafts are right. See `native/speculation/ngram_acceptance.h`."""
+
+    def __init__(self, memory: float) -> None:
+        """Start from low rates; an observation fades after `memory` others."""
+
+    def observe(self, match: int, right: bool) -> None:
+        """Learn from a token behind a match."""
+
+    def rate(self, match: int) -> float:
+        """Estimate how often the next token is right."""
+
+    def tokens(self, match: int, n: int) -> float:
+        """Estimate the tokens of a verification of `n` drafts."""
+
 class Cycle:
     """How self-speculation goes on. See `native/speculation/cycle.h`."""
 
@@ -534,6 +573,19 @@ class DraftLength:
         other_tokens: float = 0.0,
     ) -> list[tuple[int, int]]:
         """List the groups of a verification: behind how many drafts, and how wide."""
+
+    def looked_up(
+        self,
+        acceptance: NgramAcceptance,
+        match: int,
+        most: int,
+        instead: float,
+        other_rows: float = 0.0,
+        other_tokens: float = 0.0,
+    ) -> int:
+        """Return how many drafts read off the text to verify, 0 for none. `match`: of how many tokens; `most`: follow
+        them; `instead`: tokens per second without.
+        """
 
     def observe_pass(self, rows: int, seconds: float, chosen: bool = True) -> None:
         """Learn that a pass took so long; `chosen`: it served a cycle that `choose` chose."""
@@ -593,6 +645,7 @@ class RequestOptions:
         max_tokens: int = 0,
         block_length: int = 16,
         fusing: str = "never",
+        ngram: int = 0,
         threshold: float = 0.9,
         steps: int = 0,
         reveal: str = "confidence",
@@ -657,6 +710,12 @@ class RequestOptions:
 
     @fusing.setter
     def fusing(self, value: str, /) -> None: ...
+    @property
+    def ngram(self, /) -> int:
+        """Self-spec: most tokens of a draft that is read off the text; 0: none, -1: where that is faster."""
+
+    @ngram.setter
+    def ngram(self, value: int, /) -> None: ...
     @property
     def threshold(self, /) -> float:
         """Diffusion: confidence from which a token is kept at once."""

@@ -38,6 +38,8 @@ void add_decoding(OptionFields<RequestOptions> & fields) {
             "fusing", "Self-spec: whether drafts ride with verifications, \"never\", \"always\" or \"measured\".",
             [](const RequestOptions & o) { return std::string(name_of(o.fusing)); },
             [](RequestOptions & o, const std::string & name) { o.fusing = parse_fusing(name); })
+        .add("ngram", "Self-spec: most tokens of a draft that is read off the text; 0: none, -1: where that is faster.",
+             FIELD(ngram))
         .add("threshold", "Diffusion: confidence from which a token is kept at once.", FIELD(threshold))
         .add("steps", "Diffusion: passes for each block, instead of the threshold; 0: by threshold.", FIELD(steps))
         .add<std::string>(

@@ -7,6 +7,7 @@
 
 #include "engine/thread_choice.h"
 #include "speculation/draft_length.h"
+#include "speculation/ngram_lookup.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -68,6 +69,19 @@ void bind_estimates(nb::module_ & m) {
         .def("tokens", &Acceptance::tokens, "length"_a, "first"_a = 0,
              "Estimate the tokens of a cycle with a block of `length`; `first`: drafts before its own that proved "
              "right.");
+    nb::class_<NgramLookup>(
+        m, "NgramLookup", "Drafts from what followed the last tokens before. See `native/speculation/ngram_lookup.h`.")
+        .def(nb::init<int, llama_token>(), "n_vocab"_a, "mask"_a, "Begin an empty text.")
+        .def("push", &NgramLookup::push, "token"_a, "Add a token to the text.")
+        .def_prop_ro("match", &NgramLookup::match, "How many tokens at the end stood before; 0: fewer than 3.")
+        .def("draft", &NgramLookup::draft, "n"_a, "Return at most `n` tokens that followed them there.");
+    nb::class_<NgramAcceptance>(m, "NgramAcceptance",
+                                "How often such drafts are right. See `native/speculation/ngram_acceptance.h`.")
+        .def(nb::init<double>(), "memory"_a, "Start from low rates; an observation fades after `memory` others.")
+        .def("observe", &NgramAcceptance::observe, "match"_a, "right"_a, "Learn from a token behind a match.")
+        .def("rate", &NgramAcceptance::rate, "match"_a, "Estimate how often the next token is right.")
+        .def("tokens", &NgramAcceptance::tokens, "match"_a, "n"_a,
+             "Estimate the tokens of a verification of `n` drafts.");
     nb::class_<Cycle>(m, "Cycle", "How self-speculation goes on. See `native/speculation/cycle.h`.")
         .def_ro("length", &Cycle::length, "Rows of a block, or masks of a group; 1: nothing is drafted.")
         .def_ro("fused", &Cycle::fused, "Whether one pass verifies and drafts.");
@@ -96,6 +110,14 @@ void bind_speculation(nb::module_ & m) {
              "Return the cycle with the most expected tokens per second.")
         .def("branches", &branches, "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0,
              "other_tokens"_a = 0.0, "List the groups of a verification: behind how many drafts, and how wide.")
+        .def(
+            "looked_up",
+            [](const DraftLength & self, const NgramAcceptance & acceptance, int match, int most, double instead,
+               double rows, double tokens) { return self.looked_up(acceptance, match, most, instead, {rows, tokens}); },
+            "acceptance"_a, "match"_a, "most"_a, "instead"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0,
+            "Return how many drafts read off the text to verify, 0 for none. `match`: of how many tokens; `most`: "
+            "follow "
+            "them; `instead`: tokens per second without.")
         .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true,
              "Learn that a pass took so long; `chosen`: it served a cycle that `choose` chose.")
         .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0,

@@ -34,6 +34,7 @@ struct RequestOptions {
     float threshold = 0.9f;
     int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold
     Reveal reveal = Reveal::confidence;
+    int ngram = 0;  // self-spec: drafts read off the request's own text, at most so many; -1: where that is faster
     bool ignore_eos = false;
     bool use_lora = true;
     std::vector<llama_token> suffix;  // diffusion: the text behind the middle that is wanted (infill); empty: none
@@ -58,6 +59,9 @@ struct RequestOptions {
 
     // Whether cycles of self-speculation are chosen by measurement.
     bool chooses_cycles() const { return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured); }
+
+    // Whether drafts may be read off the text. Where they are accepted by lot, there is no text.
+    bool looks_up() const { return mode == Mode::self_spec && ngram != 0 && !simulated; }
 };
 
 struct Stats {
@@ -68,6 +72,8 @@ struct Stats {
     int fused_passes = 0;       // of these, those that verified and drafted at once
     int drafted = 0;
     int accepted = 0;
+    int ngram_drafted = 0;  // of `drafted`, read off the text
+    int ngram_accepted = 0;
     int cycles = 0;                     // self-spec: draft and verify; diffusion: blocks
     bool simulated_acceptance = false;  // the text is meaningless
     int loop_period = 0;                // finish loop: the shortest period, in tokens

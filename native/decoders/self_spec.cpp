@@ -11,10 +11,38 @@ constexpr int PLAIN_STRETCH = 8;
 
 }  // namespace
 
+SelfSpecDecoder::SelfSpecDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch)
+    : Decoder(model, request, std::move(sampler), n_batch) {
+    if (request.options.looks_up()) {
+        lookup_.emplace(model.n_vocab(), model.mask_token());
+    }
+}
+
 void SelfSpecDecoder::begin(const Forward & forward, int row) {
     Decoder::begin(forward, row);
     acceptance_ = request_.draft_length->new_request();
+    if (lookup_) {
+        lookup_acceptance_ = request_.draft_length->new_lookup();
+        for (const llama_token token : request_.prompt) {
+            lookup_->push(token);
+        }
+        lookup_->push(last_);
+    }
     go_on();
+}
+
+// Emits a token, and compares it with what followed the text before.
+void SelfSpecDecoder::write(const Forward & forward, int row, llama_token token) {
+    emit(forward, row, token);
+    if (!lookup_) {
+        return;
+    }
+    if (lookup_->match() > 0) {
+        const bool right = lookup_->draft(1) == std::vector<llama_token>{token};
+        lookup_acceptance_->observe(lookup_->match(), right);
+        request_.draft_length->observe_lookup(lookup_->match(), right);
+    }
+    lookup_->push(token);
 }
 
 void SelfSpecDecoder::go_on() {
@@ -22,11 +50,46 @@ void SelfSpecDecoder::go_on() {
         return;
     }
     choose_cycle();
+    looked_up_ = draft_.empty() && look_up();
     phase_ = draft_.empty() && !cycle_.fused && cycle_.length > 1 ? Phase::draft : Phase::verify;
     branches_.clear();
-    if (cycle_.fused) {
+    if (cycle_.fused && !looked_up_) {
         choose_branches();
     }
+}
+
+// Drafts what followed before, where that is wanted; false where nothing did.
+bool SelfSpecDecoder::look_up() {
+    const int length = lookup_ && lookup_->match() > 0 ? lookup_length() : 0;
+    if (length <= 0) {
+        return false;
+    }
+    draft_ = lookup_->draft(length);
+    const auto end = std::find_if(draft_.begin(), draft_.end(), [&](llama_token token) { return is_end(token); });
+    if (end != draft_.end()) {
+        draft_.erase(end + 1, draft_.end());
+    }
+    if (!plain_argmax_) {
+        for (const llama_token token : draft_) {
+            proposals_.push_back(Distribution::certain(token));
+        }
+    }
+    known_drafts_ = uncounted_ = 0;
+    request_.draft = draft_;
+    return !draft_.empty();
+}
+
+// No more than are still wanted, less the token behind them.
+int SelfSpecDecoder::lookup_length() const {
+    DraftLength & choice = *request_.draft_length;
+    const int room = std::min(request_.remaining(), request_.max_length() - request_.sequence->size());
+    const int most = std::min(room, choice.most_rows()) - 1;
+    if (request_.options.ngram > 0) {
+        return std::min(most, request_.options.ngram);
+    }
+    const int available = static_cast<int>(lookup_->draft(most).size());
+    const double instead = choice.rate(cycle_, *acceptance_, choice.load());
+    return choice.looked_up(*lookup_acceptance_, lookup_->match(), available, instead, choice.load());
 }
 
 // A cycle emits at most as many tokens as its block is long: never more than are still wanted.
@@ -176,11 +239,11 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
         const int row = first_row_ + emitted;
         if (emitted < n_draft) {
             const Sampler::Verdict verdict = check(forward, emitted);
-            emit(forward, row, verdict.token);
+            write(forward, row, verdict.token);
             accepted += verdict.accepted;
             go_on = verdict.accepted;
         } else {
-            emit(forward, row, sample(forward, row, request_.sequence->size() + emitted + 1));
+            write(forward, row, sample(forward, row, request_.sequence->size() + emitted + 1));
         }
     }
     batch.commit(*request_.sequence, first_row_, emitted);  // the last token emitted is not in the cache
@@ -189,6 +252,8 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
     }
     request_.stats.drafted += n_draft;
     request_.stats.accepted += accepted;
+    request_.stats.ngram_drafted += looked_up_ ? n_draft : 0;
+    request_.stats.ngram_accepted += looked_up_ ? accepted : 0;
     request_.stats.cycles += n_draft > 0;
     draft_.clear();
     proposals_.clear();

@@ -10,15 +10,19 @@
 // the rows that it sees alone, and a draft is drawn after the verification, from fresh noise: whatever was chosen or
 // dropped before, it is distributed as its proposal, given all that stands before it. Without a draft the seed alone is
 // verified, a group behind it: a draft pass that emits a token.
+//
+// Where the text repeats itself, what followed before is a draft that takes no pass: its proposal is certain of each
+// token.
 #pragma once
 
 #include "decoders/decoder.h"
+#include "speculation/ngram_lookup.h"
 
 namespace trimode {
 
 class SelfSpecDecoder : public Decoder {
   public:
-    using Decoder::Decoder;
+    SelfSpecDecoder(const Model & model, Request & request, std::unique_ptr<Sampler> sampler, int n_batch);
 
   protected:
     int decode_rows() const override;
@@ -32,6 +36,9 @@ class SelfSpecDecoder : public Decoder {
     void go_on();
     void choose_cycle();
     void choose_branches();
+    bool look_up();
+    int lookup_length() const;
+    void write(const Forward & forward, int row, llama_token token);
     void take_draft(const Forward & forward, int first_row, int n_rows);
     void verify(Batch & batch, const Forward & forward);
     void take_branch(const Forward & forward, int accepted, int n_draft);
@@ -43,6 +50,9 @@ class SelfSpecDecoder : public Decoder {
     Phase phase_ = Phase::draft;
     std::optional<Acceptance> acceptance_;  // once the prefill is done
     Cycle cycle_;
+    std::optional<NgramLookup> lookup_;  // where drafts may be read off the text
+    std::optional<NgramAcceptance> lookup_acceptance_;
+    bool looked_up_ = false;               // so the draft at hand was
     int plain_left_ = 0;                   // passes of plain AR until the next choice
     bool started_ = false;                 // a fused cycle: its pass without a draft has been
     std::vector<Branch> branches_;         // of the next verification

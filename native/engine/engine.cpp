@@ -13,6 +13,7 @@ namespace trimode {
 namespace {
 
 constexpr int DEFAULT_MAX_DRAFT = 32;   // where the file does not tell
+constexpr int MAX_LOOKUP = 64;          // rows of a verification of drafts that were read off the text
 constexpr double CHECK_SECONDS = 0.05;  // a thread that waits for another to step looks up so often
 
 // A draft longer than the blocks that the model was trained on is not worth trying.
@@ -63,7 +64,7 @@ Engine::Engine(const Model & model, const EngineOptions & options)
       forward_(model, cache_,
                {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs,
                 options.fused_stores, options.row_steps, options.images ? &images_.rows() : nullptr}),
-      draft_length_(longest_draft(), Acceptance::published(), forward_.row_steps()),
+      draft_length_(longest_draft(), Acceptance::published(), forward_.row_steps(), most_rows(MAX_LOOKUP)),
       validator_(model, options_, exact_rows(), images_.rows()),
       scheduler_(options_, exact_rows(), prefixes_, events_),
       runner_(options_, exact_rows(), forward_, draft_length_) {
@@ -72,10 +73,12 @@ Engine::Engine(const Model & model, const EngineOptions & options)
     }
 }
 
-// In exact passes no longer than these.
-int Engine::longest_draft() const {
-    const int longest = std::min(options_.n_batch, max_draft_length(model_));
-    return exact_rows() > 0 ? std::min(longest, exact_rows()) : longest;
+int Engine::longest_draft() const { return most_rows(max_draft_length(model_)); }
+
+// No more than a pass has, and in exact passes no more than these have.
+int Engine::most_rows(int wanted) const {
+    const int rows = std::min(options_.n_batch, wanted);
+    return exact_rows() > 0 ? std::min(rows, exact_rows()) : rows;
 }
 
 int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel,

@@ -84,6 +84,7 @@ class Engine {
   private:
     int exact_rows() const { return forward_.row_steps().empty() ? 0 : options_.exact_rows; }
     int longest_draft() const;
+    int most_rows(int wanted) const;
     std::unique_ptr<ActiveRequest> make_active(std::vector<llama_token> prompt, RequestOptions options);
 
     // Between two steps: the thread that steps lets those that wait for this go first.

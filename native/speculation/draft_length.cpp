@@ -21,8 +21,8 @@ constexpr double MEMORY = 60.0;        // cycles, of one
 
 }  // namespace
 
-DraftLength::DraftLength(int max_length, std::vector<double> prior, const std::vector<int> & steps)
-    : acceptance_(std::move(prior), LONG_MEMORY) {
+DraftLength::DraftLength(int max_length, std::vector<double> prior, const std::vector<int> & steps, int max_rows)
+    : acceptance_(std::move(prior), LONG_MEMORY), ngrams_(LONG_MEMORY) {
     std::vector<int> lengths(std::begin(LENGTHS), std::end(LENGTHS));
     if (!steps.empty()) {
         lengths = steps;
@@ -30,14 +30,37 @@ DraftLength::DraftLength(int max_length, std::vector<double> prior, const std::v
     }
     std::sort(lengths.begin(), lengths.end());
     lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+    const int widest = max_rows > 0 ? max_rows : max_length;
     for (const int length : lengths) {
         if (length <= std::max(max_length, 1)) {
             lengths_.push_back(length);
+        }
+        if (length > 1 && length <= widest) {
+            widths_.push_back(length);
         }
     }
 }
 
 Acceptance DraftLength::new_request() const { return Acceptance(acceptance_.rates(), MEMORY); }
+
+NgramAcceptance DraftLength::new_lookup() const { return {ngrams_, MEMORY}; }
+
+int DraftLength::looked_up(const NgramAcceptance & acceptance, int match, int most, double instead,
+                           const Load & load) const {
+    int best = 0;
+    double best_rate = instead;
+    for (const int rows : widths_) {
+        if (cost_.n_known() < 2 || rows > most + 1 || !in_reach({rows, false}, rows + load.rows)) {
+            break;
+        }
+        const Expectation expected{acceptance.tokens(match, rows - 1) + load.tokens, 0.0, 0.0, 1.0, rows + load.rows};
+        if (expected.rate(cost_) > best_rate) {
+            best = rows - 1;
+            best_rate = expected.rate(cost_);
+        }
+    }
+    return best;
+}
 
 void DraftLength::observe_pass(int rows, double seconds, bool chosen) {
     if (rows > 0 && seconds > 0.0) {

@@ -10,6 +10,7 @@
 #include "speculation/acceptance.h"
 #include "speculation/branches.h"
 #include "speculation/cycle.h"
+#include "speculation/ngram_acceptance.h"
 #include "speculation/pass_cost.h"
 
 namespace trimode {
@@ -20,8 +21,9 @@ namespace trimode {
 class DraftLength {
   public:
     // `steps`: where passes are padded, the numbers of rows to which they are; other lengths are not worth choosing.
+    // `max_rows`: of a verification of drafts that were read off the text; 0: max_length.
     explicit DraftLength(int max_length, std::vector<double> prior = Acceptance::published(),
-                         const std::vector<int> & steps = {});
+                         const std::vector<int> & steps = {}, int max_rows = 0);
 
     // What a new request starts from: the rates of those before it.
     Acceptance new_request() const;
@@ -37,6 +39,16 @@ class DraftLength {
     // The groups that ride with a verification of `n_draft` drafts in a fused cycle; see branches.h.
     std::vector<Branch> branches(const Cycle & cycle, int n_draft, int first, const Acceptance & acceptance,
                                  const Load & load = {}) const;
+
+    // How many drafts read off the text to verify, where the last `match` tokens stood before and `most` tokens follow
+    // there: as many as promise the most tokens per second, 0 where the cycle `instead` promises more.
+    int looked_up(const NgramAcceptance & acceptance, int match, int most, double instead, const Load & load) const;
+
+    int most_rows() const { return widths_.empty() ? 1 : widths_.back(); }
+
+    // A token was emitted behind such a match: what followed it before, or another one.
+    void observe_lookup(int match, bool right) { ngrams_.observe(match, right); }
+    NgramAcceptance new_lookup() const;
 
     // Who shared a pass: the load of the next ones.
     void observe_crowd(int n_requests, int rows, int tokens);
@@ -76,6 +88,8 @@ class DraftLength {
                        double best_rate) const;
 
     std::vector<int> lengths_;  // to choose from, ascending
+    std::vector<int> widths_;   // rows of a verification of drafts that were read off, ascending
+    NgramAcceptance ngrams_;    // of all requests
     PassCost cost_;
     Acceptance acceptance_;  // of all requests
     double after_rejection_ = 0.5;

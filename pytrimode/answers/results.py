@@ -60,6 +60,7 @@ class Timings(TypedDict):
     `cache_n`: prompt tokens found in the cache; `prompt_n`: those computed. `predicted_n`: tokens emitted, an
     end-of-generation token included. `forward_passes`: passes after the prefill; `fused_passes`: of these, those that
     verified a draft and made the next one. `draft_n`, `draft_n_accepted`: tokens drafted and accepted (self-spec).
+    `ngram_n`, `ngram_n_accepted`: of these, those that were read off the text.
     `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per block (diffusion); 0 in ar.
     `image_n`, `image_ms`: images in the prompt, and what encoding those took that were not held; only where it has any.
     """
@@ -78,6 +79,8 @@ class Timings(TypedDict):
     fused_passes: int
     draft_n: int
     draft_n_accepted: int
+    ngram_n: int
+    ngram_n_accepted: int
     acceptance_length: float
     image_n: NotRequired[int]
     image_ms: NotRequired[float]
@@ -225,6 +228,8 @@ def timings_of(stats: Stats, pictures: Pictures | None = None) -> Timings:
         "fused_passes": stats.fused_passes,
         "draft_n": stats.drafted,
         "draft_n_accepted": stats.accepted,
+        "ngram_n": stats.ngram_drafted,
+        "ngram_n_accepted": stats.ngram_accepted,
         "acceptance_length": _acceptance_length(stats),
     }
     if pictures:

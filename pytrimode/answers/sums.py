@@ -31,6 +31,8 @@ def sum_timings(parts: Sequence[Measured]) -> Timings:
         "fused_passes": sum(t["fused_passes"] for t in each),
         "draft_n": sum(t["draft_n"] for t in each),
         "draft_n_accepted": sum(t["draft_n_accepted"] for t in each),
+        "ngram_n": sum(t["ngram_n"] for t in each),
+        "ngram_n_accepted": sum(t["ngram_n_accepted"] for t in each),
         "acceptance_length": ratio(predicted_n, cycles),
     }
     if any("image_n" in t for t in each):

@@ -25,15 +25,20 @@ class Setting:
     fused: bool = False
     threshold: float | None = None
     """Of diffusion; None: the default."""
+    ngram: int | None = None
+    """Tokens of a draft that is read off the text; None: the default."""
 
     @property
     def name(self) -> str:
         """For tables: "self-spec 16"."""
         length = "" if self.block_length is None else f" {self.block_length}"
         threshold = "" if self.threshold is None else f" at {self.threshold:g}"
-        return (
-            self.mode + length + threshold + (", fused" if self.fused else "") + ("" if self.use_lora else ", no LoRA")
-        )
+        fused = ", fused" if self.fused else ""
+        return self.mode + length + threshold + fused + self._left_out
+
+    @property
+    def _left_out(self) -> str:
+        return ("" if self.use_lora else ", no LoRA") + (", no n-grams" if self.ngram == 0 else "")
 
     @property
     def exact(self) -> bool:
@@ -44,8 +49,8 @@ class Setting:
         """Of a request. `ignore_eos`: it writes `max_tokens` in any case, loops too."""
         return GenerationOptions(
             max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, fused=self.fused,
-            threshold=self.threshold, use_lora=self.use_lora, sampling=sampling, ignore_eos=ignore_eos,
-            loop_window=0 if ignore_eos else LOOP_WINDOW,
+            threshold=self.threshold, ngram=self.ngram, use_lora=self.use_lora, sampling=sampling,
+            ignore_eos=ignore_eos, loop_window=0 if ignore_eos else LOOP_WINDOW,
         )  # fmt: skip
 
 
@@ -61,12 +66,18 @@ class Workload:
 
 
 def settings_of(
-    names: Sequence[str], block_lengths: Sequence[int], *, has_mask: bool, fused: bool, without_lora: bool
+    names: Sequence[str],
+    block_lengths: Sequence[int],
+    *,
+    has_mask: bool,
+    fused: bool,
+    without_lora: bool,
+    without_ngram: bool = False,
 ) -> list[Setting]:
     """Return the settings for modes that a user wrote; block lengths multiply those modes that have them.
 
-    `fused`: self-spec once more in fused passes. `without_lora`: once more without the drafter LoRA. Raises ValueError
-    as `modes.check_mode`.
+    `fused`: self-spec once more in fused passes. `without_lora`: once more without the drafter LoRA. `without_ngram`:
+    auto once more without drafts that are read off the text. Raises ValueError as `modes.check_mode`.
     """
     found: list[Setting] = []
     for name in names:
@@ -81,4 +92,6 @@ def settings_of(
                 found.append(Setting(mode, length, fused=True))
             if mode == modes.SELF_SPEC and without_lora:
                 found.append(Setting(mode, length, use_lora=False))
+            if mode == modes.AUTO and without_ngram:
+                found.append(Setting(mode, length, ngram=0))
     return list(dict.fromkeys(found))

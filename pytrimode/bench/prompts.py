@@ -9,6 +9,8 @@ from pathlib import Path
 from pytrimode.gguf import keys
 from pytrimode.trimode import TriMode
 
+_COPY_EDIT = Path(__file__).with_name("copy_edit.json")
+"""Texts and code to be written again with small changes: where drafts can be read off the prompt."""
 PROMPTS: Mapping[str, Sequence[str]] = {
     "code": (
         "Write a Python function add that returns the sum of two numbers.",
@@ -42,6 +44,7 @@ PROMPTS: Mapping[str, Sequence[str]] = {
         "Sort these words: river, apple, stone, cloud",
         "Reverse this list: one, three, five, seven, nine",
     ),
+    **json.loads(_COPY_EDIT.read_text(encoding="utf-8")),
 }
 """Short tasks that models of any size answer, and that differ in how well drafts are accepted."""
 

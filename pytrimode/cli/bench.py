@@ -134,6 +134,9 @@ def _measure(runner: Runner, plan: list[Any], results: Results, warm_up: int) ->
 @click.option("--fused", is_flag=True, help="Self-spec in fused passes as well.")
 @click.option("--without-lora", is_flag=True, help="Draft without the LoRA as well, to see what it brings.")
 @click.option(
+    "--without-ngram", is_flag=True, help="Mode auto without drafts read off the text as well, to see what they bring."
+)
+@click.option(
     "-p",
     "--prompt-tokens",
     "prompt_lengths",
@@ -249,6 +252,7 @@ def command(
     block_lengths: tuple[int, ...] | None,
     fused: bool,
     without_lora: bool,
+    without_ngram: bool,
     prompt_lengths: tuple[int, ...],
     max_tokens: tuple[int, ...],
     parallel: tuple[int, ...],
@@ -307,8 +311,9 @@ def command(
         loaded = stack.enter_context(load(model, loading, n_parallel=max(parallel)))
         simulated = read_acceptance(acceptance, loaded.metadata) if acceptance else None
         settings = settings_of(
-            names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, fused=fused, without_lora=without_lora
-        )
+            names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, fused=fused, without_lora=without_lora,
+            without_ngram=without_ngram,
+        )  # fmt: skip
         stock = None
         if compare == STOCK:
             stock = stack.enter_context(Stock(loaded.model_path, _stock_options(loaded, loading)))

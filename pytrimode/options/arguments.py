@@ -18,6 +18,7 @@ class RequestArguments(TypedDict, total=False):
     mode: str | None
     block_length: int | None
     fused: bool | str | None
+    ngram: int | None
     threshold: float | None
     steps: int | None
     reveal: str | None

@@ -23,6 +23,8 @@ from pytrimode.options.sampling import Sampling
 if TYPE_CHECKING:
     from pytrimode.vision.prompt import Pictures
 
+NGRAM_MEASURED = -1
+"""Drafts are read off the text where that is faster."""
 _MODE_HELP = "; ".join(
     ["How to decode", *(f"{name}: {text}" for name, text in modes.MODE_HELP.items())]
     + [f"{alias} means {name}" for alias, name in modes.ALIASES.items()]
@@ -78,6 +80,11 @@ class GenerationOptions:
     fused: bool | str | None = option(
         None, "Self-spec: draft in the pass that verifies", flags=("--fused",), choices=modes.FUSED_HELP,
         values=modes.FUSED, default_text=f"{modes.FUSED_AUTO} in mode auto without a block length, else off",
+    )  # fmt: skip
+    ngram: int | None = option(
+        None, "Self-spec: verify up to N tokens that followed the same words before, drafted without a pass; 0: never; "
+        "-1: where that is faster, measured on the way.", flags=("--ngram",), metavar="N", low=-1,
+        aliases=("prompt_lookup_num_tokens",), default_text="-1 in mode auto without a block length, else 0",
     )  # fmt: skip
     threshold: float | None = option(
         None, "Confidence from which diffusion keeps a token at once", flags=("--threshold",), metavar="P",
@@ -169,13 +176,17 @@ class GenerationOptions:
         if block_length > limits.n_batch:
             raise ValueError(f"block_length {block_length}: must be at most n_batch ({limits.n_batch})")
         fusing = modes.fusing(self.fused, block_length)
-        measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured"
+        ngram = self.ngram
+        if ngram is None:
+            ngram = NGRAM_MEASURED if block_length == modes.MEASURED_BLOCK_LENGTH else 0
+        measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured" or ngram == NGRAM_MEASURED
         constraint = self.sampling.constraint(limits.token_of)
         engine = engine_values(self) | {
             "mode": mode,
             "max_tokens": room if self.max_tokens in (None, -1) else min(self.max_tokens or 0, room),
             "block_length": block_length,
             "fusing": fusing,
+            "ngram": ngram,
             "threshold": modes.default_threshold(limits.metadata) if self.threshold is None else self.threshold,
             "steps": self.steps or 0,
             "stop": list(self.stop_strings),
