@@ -79,12 +79,13 @@ class InfillRequest(_NativeRequest):
 
     def request(self, around: Around) -> CompletionRequest:
         """Return it in our words, with as much of the text as fits."""
+        extra = self.model_extra or {}
         for name in _HINTS:
-            (self.model_extra or {}).pop(name, None)
-        samplers = (self.model_extra or {}).get("samplers")
+            extra.pop(name, None)
+        if extra.get("n_predict") == -1:  # a gap has a length
+            extra["n_predict"] = INFILL_MAX_TOKENS
+        samplers = extra.get("samplers")
         fields: dict[str, Any] = {"suffix": around.after}
-        if (self.model_extra or {}).get("n_predict") == -1:  # a gap has a length
-            fields["n_predict"] = INFILL_MAX_TOKENS
         if isinstance(samplers, list):
             fields["samplers"] = [name for name in samplers if name != "infill"]
         return self.completion(around.before, INFILL_MAX_TOKENS, **fields)
