@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from pytrimode.server.apis.chat import asked
-from pytrimode.server.apis.parts import Part
+from pytrimode.server.apis.parts import Part, refused
+from pytrimode.server.fields import unsupported
 from pytrimode.server.infill import Around
 from pytrimode.server.schema import Body, CompletionRequest
 
@@ -15,6 +16,10 @@ INFILL_MAX_TOKENS = 128
 """Of a request that names no number."""
 _HINTS = ("t_max_prompt_ms", "t_max_predict_ms", "n_indent")
 """Of editors: limits in time, which `n_predict` sets, and an indent, which the text on both sides tells."""
+
+
+_UNTOLD = ("echo", "prompt_logprobs", "return_token_ids", "stream_options")
+"""Fields of `/v1/completions` about what a response tells, which this one has no place for."""
 
 
 class _NativeRequest(Body):
@@ -27,6 +32,9 @@ class _NativeRequest(Body):
     def completion(self, prompt: Any, n_predict: int, **fields: Any) -> CompletionRequest:
         """Return a request in our words. `n_predict`: where the client names none. Raises as `asked`."""
         given = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
+        for name in _UNTOLD:
+            if given.get(name) not in (None, False):
+                raise unsupported(name, name)
         if not given.keys() & {"n_predict", "max_tokens", "max_completion_tokens"}:
             given["n_predict"] = n_predict
         return asked(CompletionRequest, {**given, "prompt": prompt, **fields})
@@ -80,6 +88,8 @@ class InfillRequest(_NativeRequest):
     def request(self, around: Around) -> CompletionRequest:
         """Return it in our words, with as much of the text as fits."""
         extra = self.model_extra or {}
+        if extra.get("suffix") is not None:
+            raise refused("suffix", "does not go with input_suffix")
         for name in _HINTS:
             extra.pop(name, None)
         if extra.get("n_predict") == -1:  # a gap has a length
