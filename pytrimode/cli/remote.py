@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from pytrimode.answers.results import FinishDetails
 from pytrimode.cli.conversation import Part, check_mode_name
+from pytrimode.cli.remote_stream import parts_of
 from pytrimode.options.modes import ALIASES, AUTO
 from pytrimode.vision.picture import open_picture
 
@@ -124,8 +124,7 @@ class RemoteConversation:
     def _answer(self, user: dict[str, Any], kept_from: int, response: httpx.Response) -> Generator[Part, None, None]:
         answer = ""
         try:
-            for chunk in _chunks(response):
-                part = _part_of(chunk)
+            for part in parts_of(response):
                 answer += part.text
                 yield part
         finally:
@@ -189,30 +188,3 @@ def _error_of(response: httpx.Response) -> dict[str, Any]:
         return {"message": str(error["message"]), "type": error.get("type")}
     except (ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError):
         return {"message": f"the server answered {response.status_code} {response.reason_phrase}"}
-
-
-def _chunks(response: httpx.Response) -> Generator[dict[str, Any], None, None]:
-    """Yield the events of a stream. Raises ValueError for an error among them, and when it ends early."""
-    try:
-        for line in response.iter_lines():
-            if line.startswith(":"):  # a comment: the answer waits
-                continue
-            data = line.removeprefix("data: ").strip()
-            if data == "[DONE]":
-                return
-            if data:
-                chunk = json.loads(data)
-                if "error" in chunk:
-                    raise ValueError(chunk["error"]["message"])
-                yield chunk
-    except httpx.HTTPError:
-        pass
-    raise ValueError("the connection ended before the answer did")
-
-
-def _part_of(chunk: dict[str, Any]) -> Part:
-    choice = chunk["choices"][0]
-    finish: FinishDetails | None = choice.get("finish_details")
-    return Part(
-        choice["delta"].get("content") or "", chunk.get("live", {}).get("block", ()), finish, chunk.get("timings")
-    )

@@ -11,6 +11,7 @@ import binascii
 import io
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -215,6 +216,8 @@ def _pillow() -> Any:
         from PIL import Image
     except ImportError:
         raise ImageError('images need Pillow: pip install "pytrimode[vision]"') from None
+    # `Limits.max_pixels` is below its limit, and a line on stderr is not for whoever sends a picture to write.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return Image
 
 

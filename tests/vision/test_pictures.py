@@ -6,6 +6,7 @@ import base64
 import io
 import resource
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,15 @@ def test_sources_of_this_process(tmp_path: Path) -> None:
 def test_no_more_than_the_model_was_loaded_with() -> None:
     assert Picture(3000, 2000, max_side=1400).grid(784) == (28, 19)
     assert Picture(3000, 2000, max_side=448).grid(784) == (16, 11)
+
+
+def test_a_picture_that_claims_many_pixels_writes_nothing_to_stderr() -> None:
+    png = bytearray(PNG)
+    png[16:24] = struct.pack(">II", 10_000, 10_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    with (
+        warnings.catch_warnings(record=True) as told,
+        pytest.raises(ImageError, match="at most 40000000 pixels"),
+    ):
+        from_data_uri(uri(bytes(png)))
+    assert not told
