@@ -20,7 +20,7 @@ _FIGURES = (
 
 
 def parts_of(response: httpx.Response) -> Generator[Part, None, None]:
-    """Yield the parts. Raises ValueError for an error among the events, for what is no event, and when it ends early."""
+    """Yield the parts. Raises ValueError for an error among the events, what is no event, and an early end."""
     try:
         for line in response.iter_lines():
             if line.startswith(":"):  # a comment: the answer waits
