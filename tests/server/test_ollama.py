@@ -231,6 +231,7 @@ def said(**message: Any) -> dict[str, Any]:
         (GENERATE, {"prompt": "x", "template": "{{ .Prompt }}"}, "template is not supported"),
         (GENERATE, {"prompt": "x", "raw": True, "images": ["x"]}, "images does not go with raw"),
         (GENERATE, {"prompt": "x", "raw": True, "system": "x"}, "system does not go with raw"),
+        (GENERATE, {"prompt": "x", "suffix": "y", "think": True}, "think does not go with raw"),
         (GENERATE, {"prompt": "x", "stream": "yes"}, "stream must be true or false"),
         ("/api/show", {"model": 5}, "model must be text"),
     ],

@@ -16,8 +16,6 @@ INFILL_MAX_TOKENS = 128
 """Of a request that names no number."""
 _HINTS = ("t_max_prompt_ms", "t_max_predict_ms", "n_indent")
 """Of editors: limits in time, which `n_predict` sets, and an indent, which the text on both sides tells."""
-
-
 _UNTOLD = ("echo", "prompt_logprobs", "return_token_ids", "stream_options")
 """Fields of `/v1/completions` about what a response tells, which this one has no place for."""
 

@@ -33,7 +33,7 @@ def generate_request(body: GenerateRequest) -> ChatCompletionRequest | Completio
         messages = [{"role": "system", "content": body.system}] if body.system else []
         messages.append({"role": "user", "content": _with_images(prompt, body.images)})  # type: ignore[dict-item]
         return asked(ChatCompletionRequest, _fields(body) | {"messages": messages})
-    for name in ("images", "system"):
+    for name in ("images", "system", "think"):
         if getattr(body, name):
             raise refused(name, "does not go with raw or a suffix")
     fields = _fields(body, chat=False)
