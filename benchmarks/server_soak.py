@@ -5,8 +5,9 @@ python -m benchmarks.server_soak                 # 64 clients, 10 minutes
 python -m benchmarks.server_soak --minutes 1     # the short form
 
 Every client asks one of 48 questions in one of the modes, greedily, streamed or whole, and compares each answer with
-the one that the model gives alone in this process. Some leave in the middle of a stream. Memory is the server's
-resident set (Linux): after a fifth of the time, and at the end. Exits with 1 if anything was wrong.
+the one that the model gives alone in this process. Some leave in the middle of a stream, some read slowly, and some ask
+for what must be refused. Memory is the server's resident set (Linux): after a fifth of the time, and at the end. Exits
+with 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -33,8 +34,18 @@ from pytrimode.options.modes import AUTO, MODES
 N_SLOTS, N_CTX, N_TOKENS, N_QUESTIONS = 8, 512, 24, 48
 """The slots together need more than the context holds: now and then an answer pauses."""
 ALL_MODES = (*MODES, AUTO)
-LEAVES, STREAMS = 0.1, 0.7
+LEAVES, STREAMS, SLOW, BAD = 0.1, 0.7, 0.05, 0.05
 """Shares of the requests."""
+SLOW_SECONDS = 0.05
+"""What a slow reader waits after each event."""
+BAD_BODIES: tuple[tuple[bytes, int], ...] = (
+    (b"{", 400),
+    (b'{"messages": []}', 400),
+    (b'{"messages": [{"role": "user", "content": "a"}], "temperature": -1}', 400),
+    (b'{"messages": [{"role": "user", "content": "a"}], "grammar": "root ::= ("}', 400),
+    (b'{"messages": [{"role": "user", "content": "' + b"word " * 4000 + b'"}]}', 400),
+)
+"""With the status that each must get."""
 MOST_GROWTH = 0.05
 PATIENCE = 600.0
 """Seconds: the server's own limit for an answer."""
@@ -74,6 +85,8 @@ class Soak:
         self._lock = threading.Lock()
         self.outcomes: Counter[str] = Counter()
         self.faults: list[str] = []
+        self.first_text: list[float] = []
+        """Seconds from a streamed request to its first text."""
 
     def client(self, number: int) -> None:
         """Ask until the time is over."""
@@ -83,7 +96,12 @@ class Soak:
             i = choice.randrange(N_QUESTIONS)
             streams, leaves = choice.random() < STREAMS, choice.random() < LEAVES
             try:
-                text = self._ask(connection, i, streams or leaves, choice.randrange(4) if leaves else None)
+                if choice.random() < BAD:
+                    self._ask_badly(connection, *choice.choice(BAD_BODIES))
+                    self._count("refused")
+                    continue
+                pause = SLOW_SECONDS if choice.random() < SLOW else 0.0
+                text = self._ask(connection, i, streams or leaves, choice.randrange(4) if leaves else None, pause)
             except Exception as error:  # whatever it is, it is what this script looks for
                 connection.close()
                 self._count("errors", f"client {number}: {type(error).__name__}: {error}")
@@ -97,8 +115,18 @@ class Soak:
                 self._count("wrong", f"client {number}, question {i}: {text!r} instead of {self._expected[i]!r}")
         connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection, i: int, stream: bool, leave_after: int | None) -> str | None:
-        """Return the answer; None where the client left it."""
+    def _ask_badly(self, connection: http.client.HTTPConnection, body: bytes, expected: int) -> None:
+        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        text = response.read()
+        if response.status != expected or b'"error"' not in text:
+            raise RuntimeError(f"{body[:60]!r}: {response.status} instead of {expected}: {text[:300]!r}")
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, i: int, stream: bool, leave_after: int | None, pause: float
+    ) -> str | None:
+        """Return the answer; None where the client left it. `pause`: seconds after each event."""
+        begin = time.monotonic()
         body = body_of(*questions()[i]) | {"stream": stream}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -116,7 +144,10 @@ class Soak:
             chunk = json.loads(data)
             if "error" in chunk:
                 raise RuntimeError(str(chunk))
+            if not text and chunk["choices"][0]["delta"].get("content"):
+                self.first_text.append(time.monotonic() - begin)
             text += chunk["choices"][0]["delta"].get("content", "")
+            time.sleep(pause)
         if not done:
             raise RuntimeError("the stream ended early")
         return text
@@ -186,9 +217,14 @@ def main() -> int:
     for fault in soak.faults[:5]:
         print(fault)
     print(f"{args.clients} clients, {args.minutes:g} min, {sum(outcomes.values())} answers: {outcomes['right']} right, "
-          f"{outcomes['left']} left in the middle, {outcomes['wrong']} wrong, {outcomes['errors']} errors")  # fmt: skip
+          f"{outcomes['left']} left in the middle, {outcomes['refused']} refused as they must be, "
+          f"{outcomes['wrong']} wrong, {outcomes['errors']} errors")  # fmt: skip
     print(f"memory {warm / 2**20:.0f} MiB after a fifth of the time, {100 * grown:+.1f} % in the end; "
           f"{'idle' if idle else 'NOT IDLE'} afterwards")  # fmt: skip
+    times = sorted(soak.first_text)
+    if times:
+        shares = ", ".join(f"p{p} {times[min(len(times) - 1, len(times) * p // 100)]:.2f} s" for p in (50, 99))
+        print(f"first text of streams, the wait for a slot included: {shares}")
     return 1 if soak.faults or grown > MOST_GROWTH or not idle or not outcomes["right"] else 0
 
 
