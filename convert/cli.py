@@ -12,9 +12,11 @@ from pytrimode.convert.check import CheckResult, check, files_to_check
 from pytrimode.convert.cli_options import library_arguments, output_options
 from pytrimode.convert.cli_run import byte_progress, clean_errors, report
 from pytrimode.convert.conversion import convert
+from pytrimode.convert.peft import convert_lora
 from pytrimode.convert.restore.restore import restore
 from pytrimode.convert.vision.mmproj import MMPROJ_TYPES
 from pytrimode.gguf.types import OUTPUT_TYPES
+from pytrimode.threads import default_threads
 
 DEFAULT_OUTTYPE = "q8_0"
 
@@ -38,6 +40,13 @@ def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--no-mmproj", is_flag=True, help="Leave the vision tower of a vision and language model out.")
 @click.option("--check", "check_only", is_flag=True, help="Compare: trimode-convert --check FILE.gguf MODEL_DIR.")
 @click.option("--to-safetensors", is_flag=True, help="Back: trimode-convert --to-safetensors FILE.gguf NEW_DIR.")
+@click.option("--lora", "is_lora", is_flag=True, help="A LoRA: trimode-convert --lora PEFT_DIR OUT.gguf.")
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="With --lora: the model that it is for, a checkpoint directory or a GGUF file.",
+)
 @click.option("--no-hashes", is_flag=True, help="Do not record the SHA-256 of the checkpoint's files.")
 @click.version_option(package_name="pytrimode", prog_name="trimode-convert")
 def main(
@@ -46,6 +55,8 @@ def main(
     outtype: str | None,
     check_only: bool,
     to_safetensors: bool,
+    is_lora: bool,
+    base: Path | None,
     no_hashes: bool,
     mmproj_type: str | None,
     no_mmproj: bool,
@@ -60,10 +71,16 @@ def main(
     \b
     trimode-convert Nemotron-Labs-Diffusion-8B nld-8b-{ftype}.gguf --q4_k_m
     trimode-convert --check nld-8b-q4_k_m.gguf Nemotron-Labs-Diffusion-8B
+    trimode-convert --lora my-peft-adapter my-lora.gguf --base nld-8b-q4_k_m.gguf
     """
     chosen = _chosen_type(outtype, {name: options.pop(name) for name in OUTPUT_TYPES})
-    if check_only and to_safetensors:
-        raise click.UsageError("choose --check or --to-safetensors, not both")
+    if check_only + to_safetensors + is_lora > 1:
+        raise click.UsageError("choose one of --check, --to-safetensors and --lora")
+    if base and not is_lora:
+        raise click.UsageError("--base goes with --lora")
+    if is_lora:
+        _lora(model_dir, out, base, options)
+        return
     if check_only:
         _check(model_dir, out, options)
         return
@@ -108,6 +125,16 @@ def _report_check(path: Path, model_dir: Path, result: CheckResult) -> None:
     vision = f"; {result.n_skipped} of its vision are no part of it" if result.n_skipped else ""
     agree = f"{result.n_tensors} tensors, {result.n_keys} keys{hashes} agree{vision}"
     click.echo(f"{path} holds {what}{model_dir}: {agree}")
+
+
+def _lora(directory: Path, out: Path, base: Path | None, options: dict[str, Any]) -> None:
+    with clean_errors():
+        result = convert_lora(
+            directory, out, base=base, force=options["force"], threads=options["threads"] or default_threads()
+        )
+    if not options["quiet"]:
+        ranks = ", ".join(map(str, result.ranks))
+        click.echo(f"{out}: a LoRA on {result.n_pairs} matrices, rank {ranks}: pytrimode chat MODEL --lora {out}")
 
 
 def _restore(gguf: Path, directory: Path, options: dict[str, Any]) -> None:

@@ -209,10 +209,11 @@ class Model:
         split_mode: str = "layer",
         main_gpu: int = 0,
         tensor_split: Sequence[float] = [],
+        adapters: Sequence[str] = [],
         repack: bool = True,
     ) -> None:
-        """`devices`: by ggml's names; all without any. `repack`: weights in the layout of our own products, in place of
-        the file's.
+        """`lora_path`: of the drafter; `adapters`: files of LoRAs of the user. `devices`: by ggml's names; all without
+        any. `repack`: weights in the layout of our own products, in place of the file's.
 
         Raises ValueError for devices that are not there, RuntimeError that names file, tensor or key for what cannot be
         loaded.
@@ -650,6 +651,7 @@ class RequestOptions:
         steps: int = 0,
         reveal: str = "confidence",
         use_lora: bool = True,
+        lora_scales: Sequence[float] = [],
         suffix: Sequence[int] = [],
         ignore_eos: bool = False,
         stop: Sequence[str] = [],
@@ -740,6 +742,12 @@ class RequestOptions:
 
     @use_lora.setter
     def use_lora(self, value: bool, /) -> None: ...
+    @property
+    def lora_scales(self, /) -> Sequence[float]:
+        """Of the model's LoRA adapters, by their numbers; those that are not there: 0."""
+
+    @lora_scales.setter
+    def lora_scales(self, value: Sequence[float], /) -> None: ...
     @property
     def suffix(self, /) -> Sequence[int]:
         """Diffusion: tokens behind the middle that is wanted; empty: none."""
@@ -1115,14 +1123,19 @@ class Engine:
         images: Sequence[Image] = [],
         image_pad: int = -1,
         cache_scope: int = 0,
+        lora_scales: Sequence[float] = [],
     ) -> Annotated[NDArray[numpy.float32], dict(shape=(None, None))]:
-        """[n - first, n_vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With
-        `first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope`, and stay
-        there.
+        """[n - first, n_vocab]: causal rows; from `block_start` on in both directions (the drafter LoRA on these only).
+        With `first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope` and
+        these `lora_scales`, and stay there.
         """
 
     def save_state(
-        self, tokens: Sequence[int], images: Sequence[Image] = [], image_pad: int = -1
+        self,
+        tokens: Sequence[int],
+        images: Sequence[Image] = [],
+        image_pad: int = -1,
+        lora_scales: Sequence[float] = [],
     ) -> tuple[
         list[int],
         Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))],
@@ -1137,6 +1150,7 @@ class Engine:
         tokens: Sequence[int],
         k: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order="C", device="cpu", writable=False)],
         v: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order="C", device="cpu", writable=False)],
+        lora_scales: Sequence[float] = [],
     ) -> None:
         """Put such a beginning into the cache. Raises ValueError for arrays of another size, for more tokens than the
         context, or none; RuntimeError when running requests leave no slot or no room.
@@ -1252,6 +1266,7 @@ def plan_memory(
     split_mode: str = "layer",
     main_gpu: int = 0,
     tensor_split: Sequence[float] = [],
+    adapters: Sequence[str] = [],
 ) -> list[DeviceMemory]:
     """Estimate what the engine would take, the CPU last; nothing is loaded. See `native/engine/plan_memory.h`.
 

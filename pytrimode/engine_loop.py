@@ -232,16 +232,19 @@ class EngineLoop:
         first: int,
         pictures: Pictures | None = None,
         cache_scope: int = 0,
+        lora_scales: Sequence[float] = (),
     ) -> NDArray[np.float32]:
-        """See `TriMode.logits`; `cache_scope`: as a request's."""
+        """See `TriMode.logits`; `cache_scope` and `lora_scales`: as a request's."""
         images = self._images_of(pictures)
-        return self.engine.logits(tokens, block_start, lora, first, cache_scope=cache_scope, **images)
+        return self.engine.logits(
+            tokens, block_start, lora, first, cache_scope=cache_scope, lora_scales=lora_scales, **images
+        )
 
     def save_state(
-        self, tokens: Sequence[int], pictures: Pictures | None = None
+        self, tokens: Sequence[int], pictures: Pictures | None, lora_scales: Sequence[float]
     ) -> tuple[list[int], NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Engine.save_state`."""
-        return self.engine.save_state(tokens, **self._images_of(pictures))
+        return self.engine.save_state(tokens, lora_scales=lora_scales, **self._images_of(pictures))
 
     def image_runs(self, tokens: Sequence[int]) -> list[tuple[int, int, str, int, int]]:
         """See `Engine.image_runs`."""
@@ -256,9 +259,11 @@ class EngineLoop:
             return {}
         return self._vision.arguments(self.engine, pictures)
 
-    def load_state(self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
+    def load_state(
+        self, tokens: Sequence[int], k: NDArray[np.uint8], v: NDArray[np.uint8], lora_scales: Sequence[float]
+    ) -> None:
         """See `Engine.load_state`."""
-        self.engine.load_state(tokens, k, v)
+        self.engine.load_state(tokens, k, v, lora_scales)
 
     @property
     def engine(self) -> Engine:

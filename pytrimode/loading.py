@@ -11,6 +11,7 @@ from pytrimode.files import model_file
 from pytrimode.options.defaults import DEFAULT_N_CTX
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.loras import Lora, loras_of
 from pytrimode.process import check_not_forked
 from pytrimode.threads import default_threads
 from pytrimode.vision.load import tower_device
@@ -25,6 +26,7 @@ class Opened:
     model: _native.Model
     engine: _native.Engine
     lora_path: str | None
+    loras: tuple[Lora, ...]
     tower: Path | None
     """The file of the vision tower, which is not loaded yet."""
     n_gpu_layers: int
@@ -34,12 +36,14 @@ class Opened:
 
 
 def open_files(path: str | Path, asked: LoadOptions) -> Opened:
-    """Load a model, its drafter LoRA and an engine. Raises as `TriMode`."""
+    """Load a model, its LoRAs and an engine. Raises as `TriMode`."""
     check_not_forked()
     file = model_file.check_model_file(path)
     lora = model_file.find_drafter_lora(file, asked.lora_path)
     tower = model_file.find_mmproj(file, asked.mmproj)
-    model_file.preflight(file, lora, tower)
+    loras = [Lora(str(model_file.check_model_file(one.path)), one.scale) for one in loras_of(asked.loras)]
+    adapters = [one.path for one in loras]
+    model_file.preflight(file, lora, tower, adapters)
     _native.set_log_verbose(asked.verbose)
     lora_path = str(lora) if lora else None
     n_threads = asked.n_threads or default_threads()
@@ -52,12 +56,14 @@ def open_files(path: str | Path, asked: LoadOptions) -> Opened:
         "flash_attn": asked.flash_attn,
     }  # fmt: skip
     needs = {"n_ctx": asked.n_ctx, "default_ctx": DEFAULT_N_CTX, "lora_path": lora_path, **sizes, **devices}
+    needs["adapters"] = adapters
     needs["reserved"] = reserved_for(tower, tower_device(-1, asked.main_gpu), asked.image_max_side)
     n_gpu_layers = resolve_gpu_layers(asked.n_gpu_layers, file, **needs)
     with telling_what_fits(n_gpu_layers, file, **needs):
         model = _native.Model(
             str(file),
             lora_path=lora_path,
+            adapters=adapters,
             n_gpu_layers=n_gpu_layers,
             use_mmap=asked.use_mmap,
             repack=asked.repack,
@@ -75,4 +81,4 @@ def open_files(path: str | Path, asked: LoadOptions) -> Opened:
             **sizes,
         )
     warn_of_slow_operations(engine)
-    return Opened(file, model, engine, lora_path, tower, n_gpu_layers, n_threads, n_threads_batch)
+    return Opened(file, model, engine, lora_path, tuple(loras), tower, n_gpu_layers, n_threads, n_threads_batch)

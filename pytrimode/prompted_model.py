@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytrimode.formats.image_part import IMAGE_START
 from pytrimode.loaded_model import LoadedModel
 from pytrimode.options.generation_options import GenerationOptions, Limits, ResolvedOptions, with_options
+from pytrimode.options.loras import scales_of
 from pytrimode.options.option import checked
 from pytrimode.vision.picture import open_picture
 from pytrimode.vision.prompt import NO_VISION, Prompt, count_images, expand, take_pictures, too_long
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 class PromptedModel(LoadedModel):
     """Prompts with pictures, and options completed from what the model and its engine allow."""
 
-    def __init__(self, model: _native.Model, model_path: str, *, n_ctx: int, n_batch: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        model: _native.Model,
+        model_path: str,
+        *,
+        n_ctx: int,
+        n_batch: int,
+        seed: int | None,
+        lora_scales: Sequence[float] = (),
+    ) -> None:
         super().__init__(model, model_path)
         self.seed = seed
         self.vision: Vision | None = None
@@ -40,8 +50,21 @@ class PromptedModel(LoadedModel):
             self._think_begin,
             self._think_end,
             self._metadata,
+            tuple(lora_scales),
             special_token,
         )
+
+    @property
+    def lora_scales(self) -> tuple[float, ...]:
+        """The scale of each LoRA adapter in requests that name none, by its number."""
+        return self._limits.lora_scales
+
+    def set_lora_scales(self, asked: Sequence[Mapping[str, Any]]) -> None:
+        """Set them for requests from now on: each an `id` and a `scale`; others are off.
+
+        Raises TypeError and ValueError for what is no scale, or no adapter.
+        """
+        self._limits = replace(self._limits, lora_scales=tuple(scales_of(asked, self.lora_scales)))
 
     @property
     def n_ctx(self) -> int:

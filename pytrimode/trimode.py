@@ -52,7 +52,9 @@ class TriMode(PromptedModel):
     `n_gpu_layers`: how many layers the GPU holds, -1 or "all" for everything, "auto" for what its free memory holds (0
     without a GPU); `split_mode` ("layer", "none"), `main_gpu` and `tensor_split` spread them over several.
 
-    `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `type_k`,
+    `lora_path` "auto" uses `<model>-drafter-lora.gguf` beside the model if it is there; None uses none. `loras`: LoRA
+    adapters of your own, paths or pairs of a path and a scale; they apply to all rows of all modes, and `lora` in a
+    request chooses among them. `type_k`,
     `type_v`: types of the KV cache (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1). `flash_attn=False` has a GPU compute
     attention by products of matrices; a CPU has one attention, in F32. `n_threads`: None for one on each core (see
     `pytrimode.threads`), or one alone where that is as fast; `n_threads_batch`: of passes with rows of prompts,
@@ -82,11 +84,14 @@ class TriMode(PromptedModel):
         path = checked("path", "str | Path", path)
         opened = open_files(path, asked)
         engine = opened.engine
-        super().__init__(opened.model, str(path), n_ctx=engine.n_ctx, n_batch=asked.n_batch, seed=asked.seed)
+        super().__init__(opened.model, str(path), n_ctx=engine.n_ctx, n_batch=asked.n_batch, seed=asked.seed,
+                         lora_scales=[lora.scale for lora in opened.loras])  # fmt: skip
         self.parse_special = asked.parse_special
         if asked.chat_template_file is not None:
             self.use_chat_template(asked.chat_template_file)
         self.lora_path = opened.lora_path
+        self.loras = tuple(lora.path for lora in opened.loras)
+        """Files of the LoRA adapters, by their numbers."""
         self.n_threads, self.n_threads_batch = opened.n_threads, opened.n_threads_batch
         self.n_gpu_layers = opened.n_gpu_layers
         """As loaded; -1: all."""
@@ -362,7 +367,8 @@ class TriMode(PromptedModel):
         tokens = checked("tokens", "Sequence[int]", tokens)
         if block_start is not None and not 0 <= block_start < len(tokens):
             raise ValueError(f"block_start {block_start}: must be between 0 and {len(tokens) - 1}")
-        return self._loop.logits(tokens, -1 if block_start is None else block_start, lora, first, pictures)
+        begin = -1 if block_start is None else block_start
+        return self._loop.logits(tokens, begin, lora, first, pictures, lora_scales=self.lora_scales)
 
     def set_weight(self, name: str, data: bytes) -> None:
         """Replace the data of a weight, rows in the type that it has, and drop the cache, which the old one wrote.
@@ -375,12 +381,23 @@ class TriMode(PromptedModel):
 
     # --- The cache -------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def origin(self) -> dict[str, Any]:
         """What keys and values of this model and cache depend on; see `pytrimode.files.cache_state.origin_of`."""
+        loras = [[digest, scale] for digest, scale in zip(self._lora_digests, self.lora_scales, strict=True) if scale]
+        return self._own_origin | ({"loras": loras} if loras else {})
+
+    @cached_property
+    def _own_origin(self) -> dict[str, Any]:
         from pytrimode.files.cache_state import origin_of
 
         return origin_of(self._model, self._file, *self._cache_types)
+
+    @cached_property
+    def _lora_digests(self) -> list[str]:
+        from pytrimode.files.cache_state import weights_digest
+
+        return [weights_digest(Path(path)) for path in self.loras]
 
     def save_state(self, tokens: Sequence[int], *, pictures: Pictures | None = None) -> CacheState:
         """Return the keys and values of the longest beginning of `tokens` that finished requests have left in the
@@ -394,7 +411,7 @@ class TriMode(PromptedModel):
         from pytrimode.files.cache_state import CacheState, ImageRun
 
         tokens = checked("tokens", "Sequence[int]", tokens)
-        held, k, v = self._loop.save_state(tokens, pictures)
+        held, k, v = self._loop.save_state(tokens, pictures, self.lora_scales)
         runs = [ImageRun(*run) for run in self._loop.image_runs(held)]
         plain = np.asarray(held, np.int32)
         for run in runs:
@@ -424,4 +441,4 @@ class TriMode(PromptedModel):
             begin = image.first - run.first
             tokens[run.begin : run.begin + run.n] = range(begin, begin - run.n, -1)
         if tokens:
-            self._loop.load_state(tokens, state.k, state.v)
+            self._loop.load_state(tokens, state.k, state.v, self.lora_scales)

@@ -33,7 +33,7 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises ConversionError when it is no tri-mode checkpoint or its weights are incomplete."""
         self.path = path
-        self.config = _text_config(_read_config(path))
+        self.config = read_config(path)
         if not (path / TOKENIZER).is_file():
             raise ConversionError(f"{path / TOKENIZER}: not found: the checkpoint is incomplete, download it again")
         self.weights = Weights(_weight_files(path))
@@ -115,6 +115,14 @@ class Weights:
                 raise ConversionError(f"{path}: tensor {name} is in {self._files[name].path.name} too")
             self._files[name] = file
             self.tensors[name] = tensor
+
+
+def read_config(path: Path) -> JsonObject:
+    """Return config.json of a checkpoint directory; of a vision and language model the settings of its text model.
+
+    Raises ConversionError when it is no tri-mode checkpoint.
+    """
+    return _text_config(_read_config(path))
 
 
 def _read_config(path: Path) -> JsonObject:

@@ -91,12 +91,13 @@ std::unordered_map<std::string, size_t> memory(const Engine & engine) {
 nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::vector<llama_token> & tokens,
                                                   int block_start, bool lora, int first,
                                                   const std::vector<ImageHandle> & images, llama_token image_pad,
-                                                  uint64_t cache_scope) {
+                                                  uint64_t cache_scope, const std::vector<float> & lora_scales) {
     auto * data = new std::vector<float>();
     const nb::capsule owner(data, [](void * p) noexcept { delete static_cast<std::vector<float> *>(p); });
     {
         const GilReleased release;
-        *data = engine.logits({place_images(tokens, images, image_pad), block_start, lora, first, cache_scope});
+        *data = engine.logits(
+            {place_images(tokens, images, image_pad), block_start, lora, first, cache_scope, lora_scales});
     }
     const size_t n_rows = tokens.size() - first;
     return {data->data(), {n_rows, data->size() / n_rows}, owner};
@@ -235,7 +236,8 @@ void bind_engine(nb::module_ & m) {
     engine.def(
         "logits", &logits, "tokens"_a, "block_start"_a = -1, "lora"_a = false, "first"_a = 0,
         "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1, "cache_scope"_a = 0,
-        "[n - first, n_vocab]: causal rows; from `block_start` on in both directions (LoRA on these only). With "
-        "`first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope`, and "
-        "stay there.");
+        "lora_scales"_a = std::vector<float>{},
+        "[n - first, n_vocab]: causal rows; from `block_start` on in both directions (the drafter LoRA on these only). "
+        "With `first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope` "
+        "and these `lora_scales`, and stay there.");
 }

@@ -18,7 +18,8 @@ namespace {
 
 void load(Model * self, const std::string & path, const std::optional<std::string> & lora_path, int n_gpu_layers,
           bool use_mmap, bool vocab_only, const std::vector<std::string> & devices, const std::string & split_mode,
-          int main_gpu, const std::vector<float> & tensor_split, bool repack) {
+          int main_gpu, const std::vector<float> & tensor_split, const std::vector<std::string> & adapters,
+          bool repack) {
     const GilReleased release;
     new (self) Model(path, {lora_path.value_or(""),
                             n_gpu_layers,
@@ -26,6 +27,7 @@ void load(Model * self, const std::string & path, const std::optional<std::strin
                             vocab_only,
                             /*no_alloc=*/false,
                             {devices, split_mode, main_gpu, tensor_split},
+                            adapters,
                             repack});
 }
 
@@ -86,8 +88,10 @@ void bind_model(nb::module_ & m) {
     nb::class_<Model> model(m, "Model", "A GGUF model, memory-mapped and loaded by libllama, and its drafter LoRA.");
     model.def("__init__", &load, "path"_a, nb::kw_only(), "lora_path"_a = nb::none(), "n_gpu_layers"_a = 0,
               "use_mmap"_a = true, "vocab_only"_a = false, "devices"_a = std::vector<std::string>{},
-              "split_mode"_a = "layer", "main_gpu"_a = 0, "tensor_split"_a = std::vector<float>{}, "repack"_a = true,
-              "`devices`: by ggml's names; all without any. `repack`: weights in the layout of our own products, in "
+              "split_mode"_a = "layer", "main_gpu"_a = 0, "tensor_split"_a = std::vector<float>{},
+              "adapters"_a = std::vector<std::string>{}, "repack"_a = true,
+              "`lora_path`: of the drafter; `adapters`: files of LoRAs of the user. `devices`: by ggml's names; all "
+              "without any. `repack`: weights in the layout of our own products, in "
               "place of the file's.\n\n"
               "Raises ValueError for devices that are not there, RuntimeError that names file, tensor or key for what "
               "cannot be loaded.");

@@ -16,12 +16,13 @@ namespace {
 nb::list memory(const std::string & path, const std::optional<std::string> & lora_path, int n_gpu_layers, int n_ctx,
                 int n_parallel, int n_batch, const std::string & type_k, const std::string & type_v, bool flash_attn,
                 const std::vector<std::string> & devices, const std::string & split_mode, int main_gpu,
-                const std::vector<float> & tensor_split) {
+                const std::vector<float> & tensor_split, const std::vector<std::string> & adapters) {
     std::vector<DeviceMemory> found;
     {
         const GilReleased release;
         ModelOptions model;
         model.lora_path = lora_path.value_or("");
+        model.adapters = adapters;
         model.n_gpu_layers = n_gpu_layers;
         model.devices = {devices, split_mode, main_gpu, tensor_split};
         EngineOptions engine;
@@ -49,7 +50,8 @@ constexpr const char * SIGNATURE =
     "def plan_memory(path: str, *, lora_path: str | None = None, n_gpu_layers: int = 0, n_ctx: int, "
     "n_parallel: int = 1, n_batch: int = 512, type_k: str = 'f16', type_v: str = 'f16', flash_attn: bool = True, "
     "devices: collections.abc.Sequence[str] = [], split_mode: str = 'layer', main_gpu: int = 0, "
-    "tensor_split: collections.abc.Sequence[float] = []) -> list[DeviceMemory]";
+    "tensor_split: collections.abc.Sequence[float] = [], adapters: collections.abc.Sequence[str] = []) -> "
+    "list[DeviceMemory]";
 
 constexpr const char * ABOUT =
     "Estimate what the engine would take, the CPU last; nothing is loaded. See `native/engine/plan_memory.h`.\n\n"
@@ -61,5 +63,6 @@ void bind_plan(nb::module_ & m) {
     m.def("plan_memory", &memory, "path"_a, nb::kw_only(), "lora_path"_a = nb::none(), "n_gpu_layers"_a = 0, "n_ctx"_a,
           "n_parallel"_a = 1, "n_batch"_a = 512, "type_k"_a = "f16", "type_v"_a = "f16", "flash_attn"_a = true,
           "devices"_a = std::vector<std::string>{}, "split_mode"_a = "layer", "main_gpu"_a = 0,
-          "tensor_split"_a = std::vector<float>{}, nb::sig(SIGNATURE), ABOUT);
+          "tensor_split"_a = std::vector<float>{}, "adapters"_a = std::vector<std::string>{}, nb::sig(SIGNATURE),
+          ABOUT);
 }

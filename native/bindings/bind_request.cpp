@@ -47,6 +47,8 @@ void add_decoding(OptionFields<RequestOptions> & fields) {
             [](const RequestOptions & o) { return std::string(name_of(o.reveal)); },
             [](RequestOptions & o, const std::string & name) { o.reveal = parse_reveal(name); })
         .add("use_lora", "Draft with the drafter LoRA, if one is loaded.", FIELD(use_lora))
+        .add("lora_scales", "Of the model's LoRA adapters, by their numbers; those that are not there: 0.",
+             FIELD(lora_scales))
         .add("suffix", "Diffusion: tokens behind the middle that is wanted; empty: none.", FIELD(suffix));
 }
 

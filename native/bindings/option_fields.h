@@ -39,6 +39,9 @@ inline ValueType value_type(const std::vector<int32_t> *) { return {"collections
 inline ValueType value_type(const std::vector<double> *) {
     return {"collections.abc.Sequence[float]", "a list of numbers"};
 }
+inline ValueType value_type(const std::vector<float> *) {
+    return {"collections.abc.Sequence[float]", "a list of numbers"};
+}
 inline ValueType value_type(const std::vector<std::string> *) {
     return {"collections.abc.Sequence[str]", "a list of texts"};
 }

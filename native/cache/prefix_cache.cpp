@@ -19,7 +19,7 @@ int common_prefix(const std::vector<llama_token> & a, const std::vector<llama_to
 
 // Whether b begins with all of a.
 bool is_beginning(const CachedSequence & a, const CachedSequence & b) {
-    return a.scope == b.scope && a.size() <= b.size() && a.n_whole <= b.n_whole &&
+    return a.scope == b.scope && a.lora_scales == b.lora_scales && a.size() <= b.size() && a.n_whole <= b.n_whole &&
            std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
 }
 
@@ -96,11 +96,13 @@ void PrefixCache::erase(const CachedSequence * sequence) {
     sequences_.remove_if([&](const CachedSequence & s) { return &s == sequence; });
 }
 
-CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, int n_room, bool force, uint64_t scope) {
+CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, int n_room, bool force,
+                                      const std::vector<float> & lora_scales, uint64_t scope) {
     CachedSequence * source = nullptr;
     int n = 0;
     for (CachedSequence & sequence : sequences_) {
-        const bool is_there = sequence.scope == scope && sequence.state != State::suspended;
+        const bool is_alike = sequence.scope == scope && sequence.lora_scales == lora_scales;
+        const bool is_there = is_alike && sequence.state != State::suspended;
         const int common = is_there ? reusable(sequence, prompt) : 0;
         if (common > n) {
             source = &sequence;
@@ -117,6 +119,7 @@ CachedSequence * PrefixCache::acquire(const std::vector<llama_token> & prompt, i
     }
     CachedSequence & made = sequences_.emplace_back();
     made.scope = scope;
+    made.lora_scales = lora_scales;
     made.last_used = ++clock_;
     made.n_whole = whole_ == 0 ? 0 : std::max(static_cast<int>(prompt.size()) - 1, 0) / whole_ * whole_;
     if (source) {
@@ -265,11 +268,13 @@ void PrefixCache::unpin() {
     }
 }
 
-const CachedSequence * PrefixCache::find_idle(const std::vector<llama_token> & tokens, int & n_common) const {
+const CachedSequence * PrefixCache::find_idle(const std::vector<llama_token> & tokens,
+                                              const std::vector<float> & lora_scales, int & n_common) const {
     const CachedSequence * best = nullptr;
     n_common = 0;
     for (const CachedSequence & sequence : sequences_) {
-        const bool is_there = sequence.scope == 0 && sequence.state == State::idle;
+        const bool is_alike = sequence.scope == 0 && sequence.lora_scales == lora_scales;
+        const bool is_there = is_alike && sequence.state == State::idle;
         const int common = is_there ? common_prefix(sequence.tokens, tokens) : 0;
         if (common > n_common) {
             best = &sequence;
@@ -279,13 +284,15 @@ const CachedSequence * PrefixCache::find_idle(const std::vector<llama_token> & t
     return best;
 }
 
-CachedSequence * PrefixCache::add_idle(const std::vector<llama_token> & tokens) {
+CachedSequence * PrefixCache::add_idle(const std::vector<llama_token> & tokens,
+                                       const std::vector<float> & lora_scales) {
     const int n = static_cast<int>(tokens.size());
     if (n_available(0, nullptr) < pages_for(n)) {
         return nullptr;
     }
     CachedSequence & made = sequences_.emplace_back();
     extend(made, n);
+    made.lora_scales = lora_scales;
     made.tokens = tokens;
     made.state = State::idle;
     made.last_used = ++clock_;

@@ -35,8 +35,9 @@ class PrefixCache {
     // logits are needed), and room for `n_room` tokens. On the CPU a cell's bits depend on the tokens up to it alone,
     // not on the pass that wrote it: whose it was does not matter. Whole pages get one more holder; the cells of the
     // last, partial one are copied. Null where there is no room: the running ones have it. `force` drops pinned
-    // sequences too. Nothing is taken from sequences of another `scope`.
-    CachedSequence * acquire(const std::vector<llama_token> & prompt, int n_room, bool force, uint64_t scope = 0);
+    // sequences too. Nothing is taken from sequences of another `scope`, nor from those of other `lora_scales`.
+    CachedSequence * acquire(const std::vector<llama_token> & prompt, int n_room, bool force,
+                             const std::vector<float> & lora_scales = {}, uint64_t scope = 0);
 
     // Makes room for n tokens, at the expense of idle sequences. Where no page lies behind its last one the sequence
     // moves. False: the cells of the others are needed; it is suspended then.
@@ -52,10 +53,11 @@ class PrefixCache {
     void clear();  // drops the idle ones, pinned or not
 
     // The idle sequence of scope 0 with the longest common beginning and its length; null where none has any.
-    const CachedSequence * find_idle(const std::vector<llama_token> & tokens, int & n_common) const;
+    const CachedSequence * find_idle(const std::vector<llama_token> & tokens, const std::vector<float> & lora_scales,
+                                     int & n_common) const;
 
     // Adds an idle sequence of scope 0 whose cells are written by the caller; null without room.
-    CachedSequence * add_idle(const std::vector<llama_token> & tokens);
+    CachedSequence * add_idle(const std::vector<llama_token> & tokens, const std::vector<float> & lora_scales);
 
     const std::list<CachedSequence> & sequences() const { return sequences_; }
     const Pages & pages() const { return pages_; }

@@ -5,13 +5,14 @@
 
 namespace trimode {
 
-SavedPrefix save_prefix(const PrefixCache & prefixes, const KvCache & cache, const std::vector<llama_token> & tokens) {
+SavedPrefix save_prefix(const PrefixCache & prefixes, const KvCache & cache, const std::vector<llama_token> & tokens,
+                        const std::vector<float> & lora_scales) {
     SavedPrefix saved;
     saved.n_layer = cache.n_layer();
     saved.k_bytes = cache.k_bytes();
     saved.v_bytes = cache.v_bytes();
     int n = 0;
-    if (const CachedSequence * held = prefixes.find_idle(tokens, n)) {
+    if (const CachedSequence * held = prefixes.find_idle(tokens, lora_scales, n)) {
         saved.tokens.assign(held->tokens.begin(), held->tokens.begin() + n);
         saved.k.resize(saved.n_layer * n * saved.k_bytes);
         saved.v.resize(saved.n_layer * n * saved.v_bytes);
@@ -30,8 +31,9 @@ void check_prefix_bytes(const KvCache & cache, size_t n_tokens, Bytes k, Bytes v
     }
 }
 
-bool load_prefix(PrefixCache & prefixes, KvCache & cache, const std::vector<llama_token> & tokens, Bytes k, Bytes v) {
-    const CachedSequence * sequence = prefixes.add_idle(tokens);
+bool load_prefix(PrefixCache & prefixes, KvCache & cache, const std::vector<llama_token> & tokens, Bytes k, Bytes v,
+                 const std::vector<float> & lora_scales) {
+    const CachedSequence * sequence = prefixes.add_idle(tokens, lora_scales);
     if (sequence) {
         cache.write(sequence->cells(0, sequence->size()), k.data, v.data);
     }

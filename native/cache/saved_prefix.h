@@ -21,12 +21,14 @@ struct Bytes {
 };
 
 // The longest beginning of `tokens` that an idle sequence has; empty where there is none.
-SavedPrefix save_prefix(const PrefixCache & prefixes, const KvCache & cache, const std::vector<llama_token> & tokens);
+SavedPrefix save_prefix(const PrefixCache & prefixes, const KvCache & cache, const std::vector<llama_token> & tokens,
+                        const std::vector<float> & lora_scales);
 
 // Throws std::invalid_argument for keys or values that have not as many bytes as `n_tokens` have in this cache.
 void check_prefix_bytes(const KvCache & cache, size_t n_tokens, Bytes k, Bytes v);
 
 // An idle sequence of such keys and values; false without room.
-bool load_prefix(PrefixCache & prefixes, KvCache & cache, const std::vector<llama_token> & tokens, Bytes k, Bytes v);
+bool load_prefix(PrefixCache & prefixes, KvCache & cache, const std::vector<llama_token> & tokens, Bytes k, Bytes v,
+                 const std::vector<float> & lora_scales);
 
 }  // namespace trimode

@@ -13,6 +13,7 @@ namespace trimode {
 struct Sequence {
     std::vector<llama_token> tokens;
     std::vector<int32_t> pages;
+    std::vector<float> lora_scales;  // of the model's adapters, under which its keys and values are; none: all 0
 
     int size() const { return static_cast<int>(tokens.size()); }
     int room() const { return static_cast<int>(pages.size()) * PAGE_CELLS; }

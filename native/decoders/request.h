@@ -37,6 +37,7 @@ struct RequestOptions {
     int ngram = 0;  // self-spec: drafts read off the request's own text, at most so many; -1: where that is faster
     bool ignore_eos = false;
     bool use_lora = true;
+    std::vector<float> lora_scales;   // of the model's adapters; those that are not there: 0
     std::vector<llama_token> suffix;  // diffusion: the text behind the middle that is wanted (infill); empty: none
     std::vector<std::string> stop;
     std::vector<llama_token> stop_token_ids;  // they end the request as an end-of-generation token does

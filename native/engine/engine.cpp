@@ -84,6 +84,7 @@ int Engine::most_rows(int wanted) const {
 int64_t Engine::submit(std::vector<llama_token> prompt, RequestOptions options, int64_t channel,
                        std::vector<ImageHandle> images) {
     validator_.check(prompt, options);
+    validator_.settle(options.lora_scales);
     std::unique_ptr<ActiveRequest> active = make_active(std::move(prompt), std::move(options));
     active->images = std::move(images);
 
@@ -274,28 +275,32 @@ ForwardTimes Engine::times() {
     return forward_.times();
 }
 
-SavedPrefix Engine::save_state(const std::vector<llama_token> & tokens) {
+SavedPrefix Engine::save_state(const std::vector<llama_token> & tokens, std::vector<float> lora_scales) {
+    validator_.settle(lora_scales);
     const BetweenSteps between(*this);
     take_submissions();
-    return save_prefix(prefixes_, cache_, tokens);
+    return save_prefix(prefixes_, cache_, tokens, lora_scales);
 }
 
-void Engine::load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v) {
+void Engine::load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v, std::vector<float> lora_scales) {
+    validator_.settle(lora_scales);
     const BetweenSteps between(*this);
     take_submissions();
     validator_.check_tokens(tokens);
     check_prefix_bytes(cache_, tokens.size(), k, v);
-    if (!scheduler_.has_free_slot() || !load_prefix(prefixes_, cache_, tokens, k, v)) {
+    if (!scheduler_.has_free_slot() || !load_prefix(prefixes_, cache_, tokens, k, v, lora_scales)) {
         throw CacheFull("no idle slot to load a state into: requests are running");
     }
 }
 
-std::vector<float> Engine::logits(const LogitsQuery & query) {
+std::vector<float> Engine::logits(LogitsQuery query) {
     validator_.check(query);
+    validator_.settle(query.lora_scales);
     const BetweenSteps between(*this);
     take_submissions();
-    CachedSequence * const sequence = prefixes_.acquire(query.reusable_prompt(), query.size(),
-                                                        /*force=*/scheduler_.n_slots_taken() == 0, query.cache_scope);
+    CachedSequence * const sequence =
+        prefixes_.acquire(query.reusable_prompt(), query.size(), /*force=*/scheduler_.n_slots_taken() == 0,
+                          query.lora_scales, query.cache_scope);
     if (!sequence) {
         throw CacheFull("the cache has no room for logits: other requests are running; try again later");
     }

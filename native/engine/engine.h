@@ -71,15 +71,16 @@ class Engine {
     EngineState state();
     ForwardTimes times();
 
-    // The longest beginning of `tokens` that a finished request has left; empty where there is none.
-    SavedPrefix save_state(const std::vector<llama_token> & tokens);
+    // The longest beginning of `tokens` that a finished request has left, with these scales of the model's adapters;
+    // empty where there is none.
+    SavedPrefix save_state(const std::vector<llama_token> & tokens, std::vector<float> lora_scales);
 
     // Puts such a beginning into the cache. Throws std::invalid_argument for tokens that no prompt could have and for
     // arrays of other sizes, CacheFull when running requests leave no slot or no room.
-    void load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v);
+    void load_state(const std::vector<llama_token> & tokens, Bytes k, Bytes v, std::vector<float> lora_scales);
 
     // [query.size() - query.first, n_vocab]. Throws CacheFull when running requests leave no room.
-    std::vector<float> logits(const LogitsQuery & query);
+    std::vector<float> logits(LogitsQuery query);
 
   private:
     int exact_rows() const { return forward_.row_steps().empty() ? 0 : options_.exact_rows; }

@@ -16,7 +16,8 @@ struct LogitsQuery {
     int block_start = -1;
     bool lora = false;
     int first = 0;
-    uint64_t cache_scope = 0;  // as a request's
+    uint64_t cache_scope = 0;             // as a request's
+    std::vector<float> lora_scales = {};  // of the model's adapters
 
     int size() const { return static_cast<int>(tokens.size()); }
     int n_causal() const { return block_start < 0 ? size() : std::min(block_start, size()); }

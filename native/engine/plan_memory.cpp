@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "forward/forward.h"
+#include "model/adapter.h"
 #include "model/lora.h"
 #include "model/placement.h"
 #include "products/products.h"
@@ -23,6 +24,9 @@ class Measure {
                 weights.insert(weights.end(), {model.lora()->layer(static_cast<int>(i)).a,
                                                model.lora()->layer(static_cast<int>(i)).b});
             }
+        }
+        for (const auto & adapter : model.adapters()) {
+            weights.insert(weights.end(), adapter->tensors().begin(), adapter->tensors().end());
         }
         std::sort(weights.begin(), weights.end());
         weights.erase(std::unique(weights.begin(), weights.end()), weights.end());  // a tied head is one tensor

@@ -1,6 +1,7 @@
 #include "engine/request_validator.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "model/lora.h"
@@ -27,6 +28,22 @@ void RequestValidator::check(const LogitsQuery & query) const {
     if (n_block > options_.n_batch) {
         throw std::invalid_argument("the block of " + std::to_string(n_block) + " rows is longer than n_batch (" +
                                     std::to_string(options_.n_batch) + ")");
+    }
+}
+
+void RequestValidator::settle(std::vector<float> & lora_scales) const {
+    const size_t n = model_.adapters().size();
+    if (lora_scales.size() > n) {
+        throw std::invalid_argument("lora_scales has " + std::to_string(lora_scales.size()) +
+                                    " scales; the model was loaded with " + std::to_string(n) + " LoRA adapters");
+    }
+    for (const float scale : lora_scales) {
+        if (!std::isfinite(scale)) {
+            throw std::invalid_argument("lora_scales has " + std::to_string(scale) + "; a scale must be finite");
+        }
+    }
+    while (!lora_scales.empty() && lora_scales.back() == 0.0f) {
+        lora_scales.pop_back();
     }
 }
 

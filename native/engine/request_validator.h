@@ -23,6 +23,9 @@ class RequestValidator {
     // At least one token, no more than the context, each in the vocabulary or a row of a known image.
     void check_tokens(const std::vector<llama_token> & tokens) const;
 
+    // Checks the scales of the model's adapters; zeros at the end go, so that equal ones look alike.
+    void settle(std::vector<float> & lora_scales) const;
+
   private:
     void check_options(const RequestOptions & options) const;
     void check_infill(const RequestOptions & options, int n_prompt) const;

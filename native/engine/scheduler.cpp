@@ -59,8 +59,8 @@ bool Scheduler::start(ActiveRequest & active) {
     Request & request = active.request;
     const int n_prompt = static_cast<int>(request.prompt.size());
     const int n_room = std::min(request.max_length(), n_prompt + std::max(request.options.block_length, 1));
-    active.sequence =
-        prefixes_.acquire(request.prompt, n_room, /*force=*/running_.empty(), request.options.cache_scope);
+    active.sequence = prefixes_.acquire(request.prompt, n_room, /*force=*/running_.empty(), request.options.lora_scales,
+                                        request.options.cache_scope);
     if (!active.sequence) {
         return false;
     }

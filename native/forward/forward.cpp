@@ -119,6 +119,7 @@ GraphKey Forward::largest_key(int n_rows) const {
         key.pieces = {{{0, n_rows}, {0, cache_.n_cells()}}};
     }
     key.lora = model_.lora() != nullptr;
+    key.adapters = static_cast<uint32_t>((uint64_t(1) << model_.adapters().size()) - 1);
     key.select = true;
     key.confidence = true;
     key.embedded = options_.images != nullptr;
@@ -318,6 +319,9 @@ void Forward::run(const Batch & batch) {
     for (int i = 0; i < batch.size(); ++i) {
         const Row & row = batch.rows()[i];
         key.lora |= row.lora && model_.lora();
+        for (size_t k = 0; k < row.sequence->lora_scales.size(); ++k) {
+            key.adapters |= uint32_t(row.sequence->lora_scales[k] != 0.0f) << k;
+        }
         key.embedded |= ImageRows::is_image(row.token);
         key.candidates |= candidates_on_device_ && row.want == Want::candidates;
         key.confidence |= key.candidates || (graph_options_.reduce && row.want == Want::confidence);

@@ -64,6 +64,10 @@ void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKe
     float * embeddings = part(graph.embeddings);
     float * query_scale = part(graph.query_scale);
     float * lora_scale = part(graph.lora_scale);
+    std::vector<std::pair<size_t, float *>> adapters;
+    for (const auto & [adapter, scale] : graph.adapter_scales) {
+        adapters.emplace_back(adapter, part(scale));
+    }
     for (int i = 0; i < key.n_rows; ++i) {
         const Row & row = batch.rows()[std::min(i, batch.size() - 1)];
         if (embeddings) {
@@ -83,6 +87,10 @@ void Forward::set_floats(const Graph & graph, const Batch & batch, const GraphKe
         }
         if (lora_scale) {
             lora_scale[i] = row.lora ? model_.lora()->scale() : 0.0f;
+        }
+        const std::vector<float> & scales = row.sequence->lora_scales;
+        for (const auto & [adapter, to] : adapters) {
+            to[i] = adapter < scales.size() ? scales[adapter] : 0.0f;
         }
     }
     set_tensor(graph.floats, floats_.data());

@@ -1,11 +1,13 @@
 #include "forward/graph.h"
 
 #include <algorithm>
+#include <bitset>
 #include <cmath>
 
 #include "attention/attention.h"
 #include "cache/kv_cache.h"
 #include "forward/batch.h"
+#include "model/adapter.h"
 #include "model/lora.h"
 #include "model/model.h"
 
@@ -15,13 +17,16 @@ namespace {
 
 constexpr size_t NODES_PER_LAYER = 64;  // without attention pieces, of which there may be many
 constexpr size_t NODES_PER_PIECE = 20;
+constexpr size_t NODES_PER_ADAPTER = 32;
 constexpr int64_t SECTION = 64;  // inputs begin at multiples of so many elements: devices want aligned views
 
 class Builder {
   public:
     Builder(const Model & model, const KvCache & cache, const GraphOptions & options, const GraphKey & key)
         : model_(model), h_(model.hparams()), cache_(cache), options_(options), key_(key) {
-        const size_t max_nodes = (NODES_PER_LAYER + NODES_PER_PIECE * key.pieces.size()) * (h_.n_layer + 1);
+        const size_t n_adapters = std::bitset<MAX_ADAPTERS>(key.adapters).count();
+        const size_t per_layer = NODES_PER_LAYER + NODES_PER_PIECE * key.pieces.size() + NODES_PER_ADAPTER * n_adapters;
+        const size_t max_nodes = per_layer * (h_.n_layer + 1);
         const size_t bytes = ggml_tensor_overhead() * max_nodes + ggml_graph_overhead_custom(max_nodes, false);
         g_.ctx.reset(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
         c_ = g_.ctx.get();
@@ -43,6 +48,9 @@ class Builder {
             if (last && g_.out_rows) {
                 attended = ggml_get_rows(c_, attended, g_.out_rows);
                 x = ggml_get_rows(c_, x, g_.out_rows);
+                for (auto & [adapter, scale] : scales_) {
+                    scale = ggml_get_rows(c_, scale, g_.out_rows);
+                }
             }
             x = feed_forward(ggml_add(c_, attended, x), model_.layers()[i]);
         }
@@ -145,6 +153,12 @@ class Builder {
         const int64_t embeddings = takes_embeddings() ? take(used, int64_t(h_.n_embd) * n) : -1;
         const int64_t query_scale = h_.temperature_scale != 0.0f && !key_.unscaled ? take(used, n) : -1;
         const int64_t lora_scale = key_.lora ? take(used, n) : -1;
+        std::vector<std::pair<int, int64_t>> adapters;
+        for (int i = 0; i < MAX_ADAPTERS; ++i) {
+            if (key_.adapters >> i & 1) {
+                adapters.emplace_back(i, take(used, n));
+            }
+        }
         if (used == 0) {
             return;
         }
@@ -157,11 +171,26 @@ class Builder {
         g_.embeddings = view(embeddings, h_.n_embd, n, 1);
         g_.query_scale = view(query_scale, 1, 1, n);
         g_.lora_scale = view(lora_scale, 1, n, 1);
+        for (const auto & [adapter, begin] : adapters) {
+            g_.adapter_scales.emplace_back(adapter, view(begin, 1, n, 1));
+        }
+        scales_ = g_.adapter_scales;
     }
 
+    // With the deltas of the adapters on the rows whose scale is not 0, as the drafter's in project().
     ggml_tensor * product(ggml_tensor * weight, ggml_tensor * x) {
         const products::PackedWeight * packed = model_.packed(weight);
-        return packed ? g_.products.multiply(c_, *packed, x) : ggml_mul_mat(c_, weight, x);
+        ggml_tensor * out = packed ? g_.products.multiply(c_, *packed, x) : ggml_mul_mat(c_, weight, x);
+        for (const auto & [adapter, scale] : scales_) {
+            if (const Adapter::Delta * delta = model_.adapters()[adapter]->find(weight)) {
+                out = ggml_add(c_, out, product(delta->b, ggml_mul(c_, product(delta->a, x), scale)));
+            }
+        }
+        return out;
+    }
+
+    ggml_tensor * product(const Adapter::Factor & factor, ggml_tensor * x) {
+        return factor.packed ? g_.products.multiply(c_, *factor.packed, x) : ggml_mul_mat(c_, factor.tensor, x);
     }
 
     ggml_tensor * norm(ggml_tensor * x, ggml_tensor * weight) {
@@ -272,6 +301,7 @@ class Builder {
     const GraphOptions & options_;
     const GraphKey & key_;
     Graph g_;
+    std::vector<std::pair<int, ggml_tensor *>> scales_;  // g_.adapter_scales, of the rows that are left
     ggml_context * c_ = nullptr;
 };
 

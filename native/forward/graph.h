@@ -1,7 +1,9 @@
 // The tri-mode decoder as a ggml graph: Ministral-3 blocks over an explicit cache, the attention pattern an input.
 #pragma once
 
+#include <cstdint>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "forward/mask.h"
@@ -18,17 +20,18 @@ struct GraphKey {
     int n_rows;
     int n_out;  // rows whose logits are wanted; 0 leaves out what is behind the last layer's keys and values
     std::vector<AttentionPiece> pieces;  // of masked attention; none where GraphOptions::attention is set
-    bool lora;
-    bool select;      // logits of some rows only
-    bool confidence;  // with `reduce`: the probability of the highest logit too
-    bool candidates;  // with `reduce`: the N_CANDIDATES highest logits too
-    bool unscaled;    // no row's query scale differs from 1: that product is left out
-    bool embedded;    // rows of the token embedding are an input, rows of images among them
+    bool lora;                           // of the drafter
+    uint32_t adapters;                   // a bit for each of the model's adapters that some row wants
+    bool select;                         // logits of some rows only
+    bool confidence;                     // with `reduce`: the probability of the highest logit too
+    bool candidates;                     // with `reduce`: the N_CANDIDATES highest logits too
+    bool unscaled;                       // no row's query scale differs from 1: that product is left out
+    bool embedded;                       // rows of the token embedding are an input, rows of images among them
 
     bool operator<(const GraphKey & o) const {
-        return std::tie(n_rows, n_out, pieces, lora, select, confidence, candidates, unscaled, embedded) <
-               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.select, o.confidence, o.candidates, o.unscaled,
-                        o.embedded);
+        return std::tie(n_rows, n_out, pieces, lora, adapters, select, confidence, candidates, unscaled, embedded) <
+               std::tie(o.n_rows, o.n_out, o.pieces, o.lora, o.adapters, o.select, o.confidence, o.candidates,
+                        o.unscaled, o.embedded);
     }
 };
 
@@ -63,6 +66,7 @@ struct Graph {
     ggml_tensor * embeddings = nullptr;   // F32 [n_embd, n_rows]; with host_embedding, or a key that is `embedded`
     ggml_tensor * query_scale = nullptr;  // F32 [1, 1, n_rows]; null for models without, and if `unscaled`
     ggml_tensor * lora_scale = nullptr;   // F32 [1, n_rows]: alpha / rank on draft rows, 0 elsewhere
+    std::vector<std::pair<int, ggml_tensor *>> adapter_scales;  // of an adapter by its number: F32 [1, n_rows]
 
     // Outputs, null when n_out is 0
     ggml_tensor * logits = nullptr;            // F32 [n_vocab, n_out]

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "ggml-backend.h"
+#include "model/adapter.h"
 #include "model/constraint_vocab.h"
 #include "model/lora.h"
 #include "model/model_params.h"
@@ -156,6 +157,14 @@ Model::Model(const std::string & path, const ModelOptions & options)
     }
     if (!options.lora_path.empty()) {
         lora_ = std::make_unique<DrafterLora>(options.lora_path, hparams_, layers_, no_alloc_);
+    }
+    if (options.adapters.size() > MAX_ADAPTERS) {
+        throw std::invalid_argument(std::to_string(options.adapters.size()) + " LoRA adapters: at most " +
+                                    std::to_string(MAX_ADAPTERS) + " are possible");
+    }
+    for (const std::string & adapter : options.adapters) {
+        adapters_.push_back(std::make_unique<Adapter>(adapter, layers_, packed_ != nullptr, no_alloc_));
+        has_float_weights_ |= adapters_.back()->has_float_weights();
     }
 }
 

@@ -17,6 +17,7 @@ namespace products {
 class PackedWeight;
 }
 
+class Adapter;
 class DrafterLora;
 class PackedWeights;
 class ConstraintVocab;
@@ -30,12 +31,13 @@ struct DeviceOptions {
 };
 
 struct ModelOptions {
-    std::string lora_path;  // empty: none
+    std::string lora_path;  // of the drafter; empty: none
     int n_gpu_layers = 0;
     bool use_mmap = true;
     bool vocab_only = false;
     bool no_alloc = false;  // tensors have shape, type and device, no data: to measure, not to run
     DeviceOptions devices = {};
+    std::vector<std::string> adapters = {};  // LoRAs of the user
     bool repack = true;  // for our own products; false: processes share the mapped file, ggml's products read it
 };
 
@@ -55,6 +57,7 @@ class Model {
     ggml_tensor * output_norm() const { return output_norm_; }
     ggml_tensor * output() const { return output_; }
     const DrafterLora * lora() const { return lora_.get(); }
+    const std::vector<std::unique_ptr<Adapter>> & adapters() const { return adapters_; }
     llama_model * raw() const { return model_.get(); }
     bool vocab_only() const { return layers_.empty(); }
     bool no_alloc() const { return no_alloc_; }
@@ -108,6 +111,7 @@ class Model {
     bool use_mmap_ = true;
     std::unique_ptr<PackedWeights> packed_;  // null: ggml multiplies all
     std::unique_ptr<DrafterLora> lora_;
+    std::vector<std::unique_ptr<Adapter>> adapters_;
     mutable std::once_flag constraint_vocab_made_;
     mutable std::unique_ptr<ConstraintVocab> constraint_vocab_;
 };

@@ -38,8 +38,7 @@ class Job(Generic[Result, Chunk]):
     def prepare(self, loop: EngineLoop) -> None:
         """Compute what the answer begins with. It takes as long as reading the prompt."""
         if self.prompt_top is not None:
-            scope = self.options.engine.cache_scope
-            self.answer.prompt(prompt_positions(loop, self.tokens, self.prompt_top, scope))
+            self.answer.prompt(prompt_positions(loop, self.tokens, self.prompt_top, self.options.engine))
 
     def run(self, loop: EngineLoop) -> Result:
         """Run it to its end: without Python between its passes."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pytrimode._native import RequestOptions
     from pytrimode.engine_loop import EngineLoop
 
 _ROWS = 32
@@ -34,17 +35,19 @@ class Position:
     """Of the token among all: 1 for the likeliest."""
 
 
-def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int, cache_scope: int = 0) -> list[Position]:
+def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int, asked: RequestOptions) -> list[Position]:
     """Each token of a prompt given those before it, with the `n_top` likeliest, by the rows of mode ar.
 
-    `cache_scope`: of the request.
+    `asked`: the request's `cache_scope` and `lora_scales` hold for it, too.
 
     Raises CacheFullError where running requests leave no room in the cache.
     """
     positions = [Position(Scored(tokens[0], 0.0), ())]
     for begin in range(0, len(tokens) - 1, _ROWS):
         end = min(begin + _ROWS, len(tokens) - 1)
-        logits = loop.logits(list(tokens[:end]), -1, False, begin, cache_scope=cache_scope)
+        logits = loop.logits(
+            list(tokens[:end]), -1, False, begin, cache_scope=asked.cache_scope, lora_scales=asked.lora_scales
+        )
         positions += _scored(logits, tokens[begin + 1 : end + 1], n_top)
     return positions
 

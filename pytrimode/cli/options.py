@@ -14,6 +14,7 @@ from pytrimode.options.defaults import (
 from pytrimode.options.generation_options import GenerationOptions, option_table, with_options
 from pytrimode.options.gpu_layers import ALL, AUTO, parse_gpu_layers
 from pytrimode.options.load_options import AUTO_FILE, LoadOptions
+from pytrimode.options.loras import parse_lora
 from pytrimode.options.option import Row, rows
 
 API_KEY_VARIABLE = "PYTRIMODE_API_KEY"
@@ -86,9 +87,13 @@ def loading_options(function: F) -> F:
             click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Type of the values alone."),
         ],
         "lora_path": [
-            click.option("--lora", type=click.Path(), metavar="FILE",
+            click.option("--drafter-lora", type=click.Path(), metavar="FILE",
                          help="Drafter LoRA (default: MODEL-drafter-lora.gguf beside the model, if it is there)."),
-            click.option("--no-lora", is_flag=True, help="Draft without a LoRA."),
+            click.option("--no-drafter-lora", "--no-lora", "no_lora", is_flag=True, help="Draft without a LoRA."),
+        ],
+        "loras": [
+            click.option("--lora", "loras", type=parse_lora, multiple=True, metavar="FILE[=SCALE]",
+                         help="LoRA adapter for all rows of all modes; repeatable."),
         ],
         "mmproj": [
             click.option("--mmproj", type=click.Path(), metavar="FILE",
@@ -112,7 +117,7 @@ def _load_options(
     cache_type_k: str | None,
     cache_type_v: str | None,
     flash_attn: str,
-    lora: str | None,
+    drafter_lora: str | None,
     no_lora: bool,
     mmproj: str | None,
     no_mmproj: bool,
@@ -123,7 +128,7 @@ def _load_options(
         type_k=cache_type_k or cache_type,
         type_v=cache_type_v or cache_type,
         flash_attn=flash_attn != "off",
-        lora_path=None if no_lora else lora or AUTO_FILE,
+        lora_path=None if no_lora else drafter_lora or AUTO_FILE,
         mmproj=None if no_mmproj else mmproj or AUTO_FILE,
         repack=not no_repack,
         **others,

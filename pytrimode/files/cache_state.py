@@ -87,11 +87,12 @@ def weights_digest(*files: Path) -> str:
 
 def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], fields: tuple[str, ...] | None = None) -> str:
     """Return the first of `fields` (default: all) in which two origins differ, in words; "" where there is none."""
-    for field in fields or ours:
-        if theirs.get(field) != ours[field]:
-            if isinstance(ours[field], Mapping) or field == "weights":
+    for field in fields or dict.fromkeys((*ours, "loras")):  # which only those have that were made with some
+        mine = ours.get(field)
+        if theirs.get(field) != mine:
+            if isinstance(mine, Mapping) or field in ("weights", "loras"):
                 return f"other {field}"
-            return f"{field} {shown(theirs.get(field))}, not {shown(ours[field])}"
+            return f"{field} {shown(theirs.get(field))}, not {shown(mine)}"
     return ""
 
 

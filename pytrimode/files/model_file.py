@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytrimode.gguf.file_names import lora_path, mmproj_path
 from pytrimode.gguf.layout import MAGIC
-from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model
+from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model, check_user_lora
 
 
 def check_model_file(path: str | Path) -> Path:
@@ -30,11 +31,13 @@ def check_model_file(path: str | Path) -> Path:
     return file
 
 
-def preflight(model: Path, lora: Path | None, tower: Path | None) -> None:
+def preflight(model: Path, lora: Path | None, tower: Path | None, adapters: Sequence[str] = ()) -> None:
     """Check a model and what goes with it before libllama sees them. Raises ValueError, OSError."""
     checked = check_model(model)
     if lora:
         check_adapter(lora, checked.shape)
+    for adapter in adapters:
+        check_user_lora(Path(adapter))
     if tower:
         check_mmproj(tower)
 

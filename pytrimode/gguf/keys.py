@@ -89,6 +89,7 @@ IMATRIX_CHUNKS: Final = "quantize.imatrix.chunks_count"
 
 ADAPTER_TYPE: Final = "adapter.type"
 ADAPTER_LORA_ALPHA: Final = "adapter.lora.alpha"
+ADAPTER_ALORA_TOKENS: Final = "adapter.alora.invocation_tokens"
 
 IMATRIX_DATASETS: Final = "imatrix.datasets"
 IMATRIX_CHUNK_COUNT: Final = "imatrix.chunk_count"

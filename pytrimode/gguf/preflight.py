@@ -26,6 +26,8 @@ LORA_TYPES = frozenset({"F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q
 """Of an adapter: K-quants want longer rows than its rank."""
 MAX_PARTS = 99_999
 MAX_LORA_RANK = 1 << 16
+DRAFTER = "drafter LoRA"
+"""In the name of a drafter LoRA that trimode-convert made."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,10 @@ def _check_kind(values: Values) -> None:
 
 def check_adapter(path: Path, shape: Shape | None = None) -> GgufHeader:
     """Check a drafter LoRA; with `shape`, that it fits a model of that. Raises ValueError, OSError."""
-    header = read_gguf_header(path)
-    values = Values(header)
-    for key, expected in ((keys.GENERAL_TYPE, "adapter"), (keys.ADAPTER_TYPE, "lora")):
-        found = header.metadata.get(key)
-        if found != expected:
-            raise values.error(f"{key} is {shown(found)}, expected '{expected}'")
-    values.number(keys.ADAPTER_LORA_ALPHA)
-    ranks = {_adapter_rank(values, tensor) for tensor in header.tensors}
+    values, ranks = _check_lora(path)
+    header = values.header
     if len(ranks) != 1:
         raise values.error(f"its tensors have the ranks {sorted(ranks)}: one rank is expected")
-    names = {tensor.name for tensor in header.tensors}
-    for name in sorted(names):
-        partner = f"{name[:-1]}{'b' if name.endswith('a') else 'a'}"
-        if partner not in names:
-            raise values.error(f"tensor {partner} is missing: the matrices of a LoRA come in pairs")
     if shape:
         rank = ranks.pop()
         expected_shapes = {}
@@ -93,6 +84,37 @@ def check_adapter(path: Path, shape: Shape | None = None) -> GgufHeader:
             expected_shapes[f"blk.{i}.attn_output.weight.lora_b"] = (rank, shape.n_embd)
         _check_shapes({tensor.name: (values, tensor) for tensor in header.tensors}, expected_shapes, values)
     return header
+
+
+def check_user_lora(path: Path) -> GgufHeader:
+    """Check a LoRA that is not the drafter's; its loader compares each tensor with the model.
+
+    Raises ValueError, OSError.
+    """
+    values, _ = _check_lora(path)
+    if DRAFTER in str(values.header.metadata.get(keys.GENERAL_NAME, "")):
+        raise values.error("it is a drafter LoRA, for drafts alone: give it as --drafter-lora (lora_path)")
+    if keys.ADAPTER_ALORA_TOKENS in values.header.metadata:
+        raise values.error(f"it has {keys.ADAPTER_ALORA_TOKENS}: activated LoRAs are not supported")
+    return values.header
+
+
+def _check_lora(path: Path) -> tuple[Values, set[int]]:
+    """Return the file's values and its ranks."""
+    header = read_gguf_header(path)
+    values = Values(header)
+    for key, expected in ((keys.GENERAL_TYPE, "adapter"), (keys.ADAPTER_TYPE, "lora")):
+        found = header.metadata.get(key)
+        if found != expected:
+            raise values.error(f"{key} is {shown(found)}, expected '{expected}'")
+    values.number(keys.ADAPTER_LORA_ALPHA)
+    ranks = {_adapter_rank(values, tensor) for tensor in header.tensors}
+    names = {tensor.name for tensor in header.tensors}
+    for name in sorted(names):
+        partner = f"{name[:-1]}{'b' if name.endswith('a') else 'a'}"
+        if partner not in names:
+            raise values.error(f"tensor {partner} is missing: the matrices of a LoRA come in pairs")
+    return values, ranks
 
 
 def check_mmproj(path: Path) -> GgufHeader:

@@ -44,6 +44,7 @@ def load_arguments(model_path: str | Path, given: Mapping[str, Any]) -> dict[str
         "type_v": _cache_type("type_v", given["type_v"]),
         "flash_attn": given["flash_attn"],
         "verbose": given["verbose"],
+        "loras": [(given["lora_path"], given["lora_scale"])] if given["lora_path"] is not None else None,
     }
 
 

@@ -30,8 +30,6 @@ LOADING: Refusals = {
     "op_offload": ((None, True), "operations run where their layers are; choose with n_gpu_layers"),
     "swa_full": ((None,), "these models have no sliding window; leave it out"),
     "lora_base": ((None,), "leave it out"),
-    "lora_scale": ((1.0,), "leave it out"),
-    "lora_path": ((None,), "only the drafter LoRA beside the model is used; merge another into the checkpoint"),
     "numa": ((False, 0), "start the process with numactl"),
     "chat_format": ((None,), "chats follow the template in the file; leave it out, or use create_completion"),
     "chat_handler": ((None,), "chats follow the template in the file; for images there is TriMode(mmproj=...)"),

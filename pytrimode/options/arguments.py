@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pytrimode.formats.constraint import Constraint
 
@@ -26,6 +26,7 @@ class RequestArguments(TypedDict, total=False):
     loop_window: int | None
     loop_min_repeats: int | None
     trim_loop: bool | None
+    lora: Sequence[Mapping[str, float]] | None
     use_lora: bool | None
     max_tokens: int | None
     stop: str | Sequence[str] | None
@@ -71,6 +72,7 @@ class LoadArguments(TypedDict, total=False):
     type_v: str | None
     flash_attn: bool | None
     lora_path: str | Path | None
+    loras: Sequence[Any] | None
     mmproj: str | Path | None
     image_max_side: int | None
     seed: int | None

@@ -17,6 +17,7 @@ from pytrimode.options.defaults import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_THRESHOLD,
 )
+from pytrimode.options.loras import scales_of
 from pytrimode.options.option import Row, engine_values, option, rows, settle
 from pytrimode.options.sampling import Sampling
 
@@ -56,6 +57,8 @@ class Limits:
     """-1 without reasoning tags."""
     think_end: int
     metadata: Mapping[str, str]
+    lora_scales: tuple[float, ...]
+    """Of the adapters that are loaded, where a request names none."""
     token_of: TokenOf
     """The id of a special token by its name, or -1."""
 
@@ -108,6 +111,10 @@ class GenerationOptions:
         DEFAULT_LOOP_MIN_REPEATS, "How often a period must have come before that counts.", low=2, engine=True
     )
     trim_loop: bool = option(False, "Leave one copy of what a loop repeats; a stream has it out already.")
+    lora: Sequence[Mapping[str, float]] | None = option(
+        None, "LoRA adapters of this request, each an `id` (from 0, as loaded) and a `scale`; others are off.",
+        default_text="each at the scale that it was loaded with",
+    )  # fmt: skip
     use_lora: bool = option(True, "Draft with the drafter LoRA, if one is loaded.", engine=True)
     max_tokens: int | None = option(
         None, "Most tokens in an answer; -1: to the end of the context.", flags=("-n", "--max-tokens"), metavar="N",
@@ -193,6 +200,7 @@ class GenerationOptions:
             "stop_token_ids": list(self.stop_token_ids or ()),
             "min_tokens": self.min_tokens,
             "suffix": list(self.suffix or ()),
+            "lora_scales": scales_of(self.lora, limits.lora_scales),
             # Longer than the context it would never fire, and would take room and time for every period it looks for.
             "loop_window": self.loop_window if self.loop_window <= limits.n_ctx else 0,
             "think_begin": limits.think_begin,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytrimode.gguf.vision_keys import DEFAULT_MAX_SIDE
 from pytrimode.options.defaults import DEFAULT_CACHE_TYPE, DEFAULT_N_BATCH, DEFAULT_N_CTX, DEFAULT_N_UBATCH
+from pytrimode.options.loras import loras_of
 from pytrimode.options.option import option, settle
 
 SPLIT_MODES = {"layer": "each holds some of the layers", "none": "one holds all"}
@@ -56,6 +58,9 @@ class LoadOptions:
     type_v: str = option(DEFAULT_CACHE_TYPE, "Type of the values in the cache.")
     flash_attn: bool = option(True, "Flash attention; without it attention is computed exactly.")
     lora_path: str | Path | None = option(AUTO_FILE, "Drafter LoRA; None: without one.")
+    loras: Sequence[Any] | None = option(
+        None, "LoRA adapters for all rows of all modes: paths, or pairs of a path and a scale."
+    )
     mmproj: str | Path | None = option(AUTO_FILE, "Vision tower; None: without one.")
     image_max_side: int | None = option(
         None, "Pixels that the longest side of an image keeps, a multiple of 28", flags=("--image-max-side",),
@@ -75,3 +80,4 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         settle(self)
+        loras_of(self.loras)

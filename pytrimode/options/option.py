@@ -303,6 +303,12 @@ def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": content.decode()} if isinstance(content, (bytes, bytearray)) else message
 
 
+def _adapters(value: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not all(isinstance(item, Mapping) for item in value):
+        raise TypeError
+    return list(value)
+
+
 def _grammar(value: Any) -> str | Constraint:
     return value if isinstance(value, Constraint) else _text(value)
 
@@ -327,6 +333,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "str | Constraint": (_grammar, "a grammar as text"),
     "Mapping[int | str, float]": (_of_mapping, "token ids with numbers"),
     "Mapping[str, Any]": (_of_mapping, "names with values"),
+    "Sequence[Mapping[str, float]]": (_adapters, "a list of adapters, each with an id and a scale"),
     "Sequence[Any]": (_items, "a list"),
     "Sequence[Mapping[str, Any]]": (_messages, "a list of messages, each with a role"),
 }

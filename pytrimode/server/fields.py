@@ -202,7 +202,6 @@ REFUSED: dict[str, Refused] = {
     "grammar_lazy": Refused(LLAMA, (False,)),
     "grammar_triggers": Refused(LLAMA, ([],)),
     "image_data": Refused(LLAMA, ([],)),
-    "lora": Refused(LLAMA, ([],)),
     "min_keep": Refused(LLAMA, (0, 1)),
     "mirostat": Refused(LLAMA, (0,)),
     "multimodal_data": Refused(LLAMA, ([],)),

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model, model_validator
+from typing_extensions import TypedDict
 
 from pytrimode.options.generation_options import option_table
 from pytrimode.options.option import Row
@@ -53,12 +54,21 @@ class ResponseFormat(Body):
     json_schema: JsonSchemaFormat | None = None
 
 
+class LoraScale(TypedDict):
+    """An adapter, by the number that `/lora-adapters` has, and its scale."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    id: Int32
+    scale: Factor
+
+
 _JSON_TYPES: dict[str, Any] = {
     "bool": bool,
     "str": str,
     "str | Constraint": str,
     "bool | str": bool | str,
     "str | Sequence[str]": StopString | Annotated[list[StopString], Field(max_length=16)],
+    "Sequence[Mapping[str, float]]": Annotated[list[LoraScale], Field(max_length=32)],
     "Sequence[int]": Annotated[list[Int32], Field(max_length=256)],
     "Sequence[str]": Annotated[list[StopString], Field(max_length=32)],
     "Mapping[int | str, float]": dict[str, Factor],

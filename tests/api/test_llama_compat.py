@@ -294,7 +294,7 @@ REFUSED = {
     "vocab_only": True, "use_mlock": True, "kv_overrides": {"a": 1}, "rope_scaling_type": 2, "pooling_type": 1,
     "attention_type": 1, "rope_freq_base": 1e4, "rope_freq_scale": 0.5, "yarn_ext_factor": 1.0, "yarn_attn_factor": 2.0,
     "yarn_beta_fast": 1.0, "yarn_beta_slow": 2.0, "yarn_orig_ctx": 99, "embedding": True, "offload_kqv": False,
-    "op_offload": False, "swa_full": True, "lora_base": "x", "lora_scale": 0.5, "lora_path": "x", "numa": True,
+    "op_offload": False, "swa_full": True, "lora_base": "x", "numa": True,
     "chat_format": "chatml", "chat_handler": print, "draft_model": print, "tokenizer": print, "spm_infill": True,
     "split_mode": 2, "type_k": 999, "type_v": 10, "mode": "nonsense",
 }  # fmt: skip
