@@ -302,6 +302,8 @@ def command(
     if shape:  # texts mean nothing: one prompt is as good as many
         categories, n_prompts = categories or (() if file else (next(iter(PROMPTS)),)), n_prompts or 1
         compare = compare or STOCK
+    if loading.loras and compare:
+        raise click.UsageError(f"--lora does not go with --compare: {STOCK} runs the model without it")
     ignore_eos = ignore_eos or bool(shape or acceptance)
     texts = _chosen_prompts(file, categories, n_prompts)
     results: Results = {}

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from pytrimode import AsyncTriMode, TriMode, _native
+from pytrimode.options.generation_options import option_table
+from pytrimode.options.load_options import LoadOptions
+from pytrimode.options.option import rows
 
 PROMPT = "Write a Python function called add_two"
 QUESTION = [{"role": "user", "content": "Sort these numbers: 5, 3, 9, 1"}]
@@ -250,3 +253,27 @@ def test_text_that_is_not_utf8_is_named(model: TriMode) -> None:
     for call in (lambda: model.create_completion("caf\udce9"), lambda: model.create_chat_completion(said)):
         with pytest.raises(ValueError, match=r"not UTF-8: it has '\\udce9'"):
             call()
+
+
+@pytest.mark.parametrize("name", [row.name for row in option_table().values() if not row.about.varies])
+def test_every_option_of_a_request_is_checked_by_name(model: TriMode, name: str) -> None:
+    wrong = object()
+    for method, prompt in ((model.create_completion, PROMPT), (model.create_chat_completion, QUESTION)):
+        method: Any
+        with pytest.raises(TypeError, match=rf"^{name}: expected .*, got <object object at .* \(object\)$"):
+            method(prompt, **{name: wrong})
+        assert method(prompt, **GREEDY | {name: None, "max_tokens": 1})["choices"]
+
+
+@pytest.mark.parametrize("name", rows(LoadOptions))
+def test_every_option_of_loading_is_checked_by_name(q8_gguf: Path, name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}: expected .*, got <object object at .* \(object\)$"):
+        TriMode(q8_gguf, **{name: object()})  # type: ignore[misc,arg-type]
+
+
+def test_text_options_take_bytes(model: TriMode) -> None:
+    grammar = 'root ::= "left" | "right"'
+    assert text_of(model.create_completion(PROMPT, grammar=grammar.encode(), **GREEDY)) in ("left", "right")  # type: ignore[arg-type]
+    for name in ("grammar", "mode", "reveal", "stop", "sampler"):
+        with pytest.raises(ValueError, match=f"^{name}: the bytes are not UTF-8"):
+            model.create_completion(PROMPT, **{name: b"\xff"})  # type: ignore[call-overload]

@@ -272,7 +272,9 @@ def test_bad_models_are_one_line_errors(q8_gguf: Path, tmp_path: Path, checkpoin
 
 
 def test_wrong_usage_is_exit_code_2(q8_gguf: Path) -> None:
-    for arguments in (["nothing"], ["chat", "--nothing"], ["generate", "-p", "a", "-f", "b"], ["chat", "-n", "many"]):
+    compared = ["bench", "--lora", "x.gguf", "--compare", "llama-cpp-python"]
+    others = (["chat", "--nothing"], ["generate", "-p", "a", "-f", "b"], ["chat", "-n", "many"])
+    for arguments in (["nothing"], compared, *others):
         assert run(*arguments).returncode == 2
     for arguments in (["--mode", "quick"], ["-ct", "q9"]):
         result = run("generate", q8_gguf, "-p", "x", *arguments)

@@ -14,7 +14,7 @@ from support.loras import MODULES, merge, write_peft
 from support.reference import ministral3, reference_logits
 from support.synthetic import make_checkpoint
 
-from pytrimode import TriMode
+from pytrimode import TriMode, _native
 from pytrimode.convert import convert, convert_lora
 from pytrimode.llama_compat import Llama
 from pytrimode.options.generation_options import GenerationOptions
@@ -244,3 +244,31 @@ def test_llama_compat_has_lora_path_and_lora_scale(q8_gguf: Path, checkpoint_dir
         assert expected != model.create_completion("Sort these numbers: 5, 3", lora=[], **options)["choices"][0]["text"]
     llama = Llama(q8_gguf, lora_path=str(lora), lora_scale=0.5, n_ctx=256, n_threads=1, mode="ar", verbose=False)
     assert llama("Sort these numbers: 5, 3", **options)["choices"][0]["text"] == expected
+
+
+def test_other_paths_of_the_graph(source: Path) -> None:
+    adapter(source, "paths", seed=9)
+    gguf, lora = str(source.parent / "model.gguf"), str(source.parent / "paths.gguf")
+    with TriMode(gguf, loras=[lora], **EXACT) as model:
+        expected = model.logits(tokens(), block_start=BLOCK_START)
+    for repack, options in ((True, {"use_scheduler": True}), (True, {"device_graphs": True}), (False, {})):
+        native = _native.Model(gguf, adapters=[lora], repack=repack)
+        engine = _native.Engine(native, n_ctx=256, n_threads=1, flash_attn=False, type_k="f32", type_v="f32", **options)
+        found = engine.logits(tokens(), BLOCK_START, lora_scales=[1.0])
+        assert np.abs(found - expected).max() <= 1e-4
+        with pytest.raises(ValueError, match="lora_scales has 2 scales; the model was loaded with 1 LoRA adapters"):
+            engine.logits(tokens(), lora_scales=[1.0, 1.0])
+
+
+@pytest.mark.parametrize("repack", [True, False])
+def test_a_row_does_not_depend_on_its_company(
+    tiny_gguf: Any, checkpoint_dir: Path, tmp_path: Path, repack: bool
+) -> None:
+    lora = convert_lora(write_peft(tmp_path / "peft", checkpoint_dir, rank=5, seed=6), tmp_path / "lora.gguf").path
+    with TriMode(tiny_gguf("f32"), loras=[lora], n_ctx=512, n_threads=1, repack=repack) as model:
+        prompt = model.tokenize("Sort these numbers: 5, 3, 9, 1. Then count the words: the small dog sleeps")
+        whole = model.logits(prompt)
+        for n in (1, 2, 3, 7):
+            model.clear_cache()
+            model.logits(prompt[:-n], first=len(prompt) - n - 1)
+            assert np.array_equal(model.logits(prompt, first=len(prompt) - n), whole[-n:])
