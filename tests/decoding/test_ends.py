@@ -17,6 +17,7 @@ DRAFTS: list[dict[str, Any]] = [
     {"mode": "self-spec", "block_length": 4},
     {"mode": "self-spec", "block_length": 16},
     {"mode": "self-spec", "block_length": 8, "fused": True},
+    {"mode": "self-spec", "block_length": 8, "ngram": 8},
     {"mode": "auto"},
 ]
 SAMPLINGS = {

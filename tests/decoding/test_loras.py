@@ -99,7 +99,7 @@ def tiny(
     directory = tmp_path_factory.mktemp("tiny-loras")
     loras = []
     for seed, modules in enumerate((MODULES, ("q_proj", "o_proj", "down_proj"))):
-        peft = write_peft(directory / f"peft{seed}", checkpoint_dir, modules, strength=0.4, seed=seed)
+        peft = write_peft(directory / f"peft{seed}", checkpoint_dir, modules, strength=0.6, seed=seed)
         loras.append(convert_lora(peft, directory / f"{seed}.gguf").path)
     with TriMode(tiny_gguf(request.param), loras=loras, n_ctx=2048, n_threads=1, n_parallel=8) as loaded:
         assert loaded.has_lora
@@ -117,6 +117,7 @@ DRAFTS: list[dict[str, Any]] = [
     {"mode": "self-spec", "block_length": 4},
     {"mode": "self-spec", "block_length": 16, "use_lora": False},
     {"mode": "self-spec", "block_length": 8, "fused": True},
+    {"mode": "self-spec", "block_length": 8, "ngram": 8},
     {"mode": "auto"},
 ]
 
