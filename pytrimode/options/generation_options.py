@@ -125,7 +125,7 @@ class GenerationOptions:
         None, "End before this text; neither it nor what follows is emitted or stays in the cache.", flags=("--stop",),
         metavar="TEXT", commands=("generate",), private=True,
     )  # fmt: skip
-    stop_token_ids: Sequence[int] | None = option(None, "End at one of these tokens; it is not emitted.")
+    stop_token_ids: Sequence[int] | None = option(None, "End at one of these tokens; it is not emitted.", private=True)
     min_tokens: int = option(
         0, "Tokens before which neither an end of generation nor a stop nor a loop ends an answer.",
         flags=("--min-tokens",), metavar="N", commands=("generate",), low=0,

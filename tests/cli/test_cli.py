@@ -281,6 +281,15 @@ def test_wrong_usage_is_exit_code_2(q8_gguf: Path) -> None:
         assert result.returncode == 1 and result.stderr.startswith("error: ") and arguments[1] in result.stderr
 
 
+@pytest.mark.parametrize("command", ["chat", "generate"])
+def test_input_that_is_not_utf8_and_no_input_at_all(q8_gguf: Path, command: str) -> None:
+    ask = [*COMMAND, command, str(q8_gguf), "-n", "4", *FAST]
+    done = subprocess.run(ask, input=b"caf\xe9?\n", capture_output=True, timeout=TIMEOUT)
+    assert done.returncode == 1 and b"error: the text is not UTF-8: it has '\\udce9'" in done.stderr
+    closed = subprocess.run(["bash", "-c", 'exec "$@" <&-', "-", *ask], capture_output=True, timeout=TIMEOUT)
+    assert b"Traceback" not in closed.stderr
+
+
 def test_without_model_the_shipped_one_is_converted_once() -> None:
     first, second = (run("generate", "-p", "Hello", "--chat", "-n", 4, *FAST) for _ in range(2))
     assert first.returncode == 0 and "converting trimode-tiny" in first.stderr
