@@ -137,4 +137,8 @@ class Host:
         self._ready = ready
         seconds = round(time.monotonic() - started, 2)
         _log.info("model loaded", extra={"fields": {"model": name, "n_ctx": model.n_ctx, "seconds": seconds}})
-        model.prepare_grammars()  # not in the first request that has one
+        try:
+            model.prepare_grammars()  # not in the first request that has one
+        except Exception:
+            if not self._closed.is_set():
+                _log.warning("grammars could not be prepared", exc_info=True)

@@ -64,6 +64,16 @@ def test_a_signal_ends_running_streams_properly(q8_gguf: Path, number: signal.Si
     assert not [line for line in log if "exception" in line]
 
 
+def test_a_signal_right_after_loading_ends_it_without_a_word(q8_gguf: Path) -> None:
+    command = [*COMMAND, str(q8_gguf), "--port", "0", "-t", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        while "model loaded" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert end(process) == "" and process.returncode == 0
+
+
 def test_input_that_recurses_deep_does_not_end_the_process(q8_gguf: Path) -> None:
     with command(q8_gguf, "-c", 8192, "-m", "ar", "--alias", "deep", PYTRIMODE_API_KEY="from-environment") as running:
         process, client = running
