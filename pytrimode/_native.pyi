@@ -56,6 +56,9 @@ def load_llguidance(path: str) -> None:
 def begin_process_end() -> None:
     """Hold all other threads that are in a call, or begin one, when they come back for the GIL: the process ends."""
 
+def stay_if_over() -> None:
+    """Stay here for good in another thread than the one that ends the process, once it ends."""
+
 def calls_under_way() -> int:
     """Count calls without the GIL that have not come back."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytrimode._native import QueueFullError
 from pytrimode.options.generation_options import ResolvedOptions
-from pytrimode.process import FORKED, leak, register
+from pytrimode.process import FORKED, leak, register, stay_if_over
 
 if TYPE_CHECKING:
     import numpy as np
@@ -270,6 +270,7 @@ class EngineLoop:
         """Return the engine. Raises RuntimeError once it is closed."""
         engine = self._engine
         if engine is None:
+            stay_if_over()
             raise RuntimeError(self._why_closed)
         return engine
 

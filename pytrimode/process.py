@@ -47,6 +47,11 @@ def check_not_forked() -> None:
         raise RuntimeError(FORKED)
 
 
+def stay_if_over() -> None:
+    """Go on, unless the process ends and this thread is not the one that ends it: it stays here then, for good."""
+    _native.stay_if_over()
+
+
 def leak(one: object) -> None:
     """Keep an object for good: what it would free is not this process's."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
@@ -55,9 +60,9 @@ def leak(one: object) -> None:
 @atexit.register
 def _end() -> None:
     """End what is alive. Threads that are within the engine then stay there; their passes end first."""
+    _native.begin_process_end()
     for one in list(_alive):
         one.end()
-    _native.begin_process_end()
     limit = time.monotonic() + _PATIENCE
     while _native.calls_under_way() and time.monotonic() < limit:
         time.sleep(0.002)

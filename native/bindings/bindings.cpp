@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "bindings/gil.h"
 #include "decoders/loop_detector.h"
 #include "util/ggml_abort.h"
 #include "util/llguidance.h"
@@ -72,6 +73,9 @@ NB_MODULE(_native, m) {
     m.def(
         "begin_process_end", &ProcessEnd::begin,
         "Hold all other threads that are in a call, or begin one, when they come back for the GIL: the process ends.");
+    m.def(
+        "stay_if_over", [] {}, nb::call_guard<GilReleased>(),
+        "Stay here for good in another thread than the one that ends the process, once it ends.");
     m.def("calls_under_way", &ProcessEnd::n_calls, "Count calls without the GIL that have not come back.");
     m.def("forget_calls", &ProcessEnd::forget_calls, "Count from 0, in a fork: other threads are not in it.");
     bind_gguf(m);
