@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.serving import Served, loader, served
 from support.synthetic import make_checkpoint
 
@@ -17,6 +18,10 @@ from pytrimode.files.shipped_model import shipped_checkpoint
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("any time", deadline=None)
+settings.load_profile("any time")
 
 TEST_CONTEXT = 1024
 TEST_THREADS = 1

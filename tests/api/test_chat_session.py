@@ -152,6 +152,7 @@ def test_a_reply_that_never_began_changes_nothing(small: TriMode) -> None:
 # --- Save and load ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ar", "self-spec"])
 def test_a_loaded_conversation_goes_on_in_another_process_as_if_it_had_never_been_closed(
     q8_gguf: Path, model: TriMode, questions: list[str], tmp_path: Path, mode: str
@@ -321,6 +322,7 @@ def test_a_state_is_of_an_idle_slot(model: TriMode) -> None:
 # --- What the cache must not change ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ar", "self-spec"])
 @pytest.mark.parametrize(("outtype", "cache_type"), [("f32", "f32"), ("q8_0", "f16")])
 def test_an_answer_from_the_cache_equals_one_without(
@@ -343,6 +345,7 @@ def test_an_answer_from_the_cache_equals_one_without(
                 assert answer == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ar", "self-spec", "diffusion"])
 def test_the_cache_changes_no_bit(q8_gguf: Path, questions: list[str], mode: str) -> None:
     load: dict[str, Any] = {"n_ctx": 1024, "n_batch": 128, "n_threads": 1}

@@ -18,6 +18,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_runs(path: Path, q8_gguf: Path) -> None:
     result = subprocess.run([sys.executable, path, q8_gguf], capture_output=True, text=True, timeout=120, check=False)

@@ -135,6 +135,7 @@ WRONG: dict[str, tuple[Make, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_file_that_is_no_conversation_changes_nothing(kind: str, model: TriMode, saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "wrong"
@@ -179,6 +180,7 @@ def test_after_a_failed_load_the_next_answer_is_that_of_a_new_process(
         assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_a_changed_byte_is_found_or_changes_nothing(model: TriMode, saved: Path, tmp_path: Path) -> None:
     """Whatever the checksums cover is refused; a byte of the archive's own fields may change nothing that is read."""
     data, good = saved.read_bytes(), read_conversation(saved)
@@ -225,9 +227,9 @@ def test_the_turns_that_do_not_fit_cost_little(model: TriMode, saved: Path, tmp_
     turns = [{"role": role, "content": "word"} for role in ("user", "assistant")] * 190_000
     session = ChatSession(model, options=GenerationOptions(max_tokens=4))
     session.load(with_header(saved, tmp_path / "many", {"turns": turns}))
-    began = time.monotonic()
+    began = time.process_time()
     *_, _ = session.send("Hello")
-    assert time.monotonic() - began < 15
+    assert time.process_time() - began < 15, "of the processor's time: the machine may be busy"
     assert 0 < len(session.turns) < model.n_ctx
     long = [{"role": "user", "content": "word " * 10_000_000}, {"role": "assistant", "content": "Yes."}]
     session.load(with_header(saved, tmp_path / "long", {"turns": long}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ def test_the_text_is_what_stands_before_the_first_stop_string(text: str, stop: l
     assert stream.stopped == any(s in text for s in stop)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=30), st.lists(st.text(min_size=1, max_size=2), max_size=3), cuts)
 def test_any_bytes_give_the_same_text_however_they_are_cut(data: bytes, stop: list[str], at: list[int]) -> None:
     expected = before_first_stop(data.decode("utf-8", "replace"), stop)

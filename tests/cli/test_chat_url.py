@@ -18,6 +18,7 @@ TURNS = ["-p", "Hello", "-p", "How are you?"]
 GREEDY = ["-n", 20, "--temp", 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "self-spec"])
 def test_the_replies_are_those_of_a_model_in_the_process(server: Served, q8_gguf: Path, mode: str) -> None:
     own = run("chat", q8_gguf, "-t", 1, "-m", mode, *TURNS, *GREEDY)
@@ -43,6 +44,7 @@ def test_options_that_are_not_given_are_the_servers(q8_gguf: Path) -> None:
         assert refused.returncode == 1 and "Invalid API Key (--api-key" in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_oldest_turns_go_when_the_context_is_full(q8_gguf: Path) -> None:
     turns = [part for i in range(5) for part in ("-p", f"question {i}" + " word" * 12)]
     with served(loader(q8_gguf, 128)) as running:

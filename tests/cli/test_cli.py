@@ -34,6 +34,7 @@ def test_generate_prints_the_completion_and_figures_apart(q8_gguf: Path, model: 
     assert ESCAPE not in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_generate_reads_the_prompt_from_a_file_or_a_pipe(q8_gguf: Path, tmp_path: Path) -> None:
     options = [q8_gguf, "-n", 8, *FAST]
     (tmp_path / "prompt.txt").write_text(PROMPT)
@@ -125,6 +126,7 @@ def test_a_chat_goes_on_when_the_context_is_full(q8_gguf: Path) -> None:
     assert result.stderr.count("tokens/s") == 5 and "context full" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_saved_chat_goes_on_in_another_process(q8_gguf: Path, tmp_path: Path) -> None:
     saved, options = tmp_path / "my chat", ["-n", 20, "-m", "ar", *FAST]
     whole = run("chat", q8_gguf, "-p", "Hello", "-p", "How are you?", *options)
@@ -174,6 +176,7 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
     chat.child.close(force=True)
 
 
+@pytest.mark.slow
 def test_chat_on_a_terminal(terminal: Terminal) -> None:
     terminal.type("Hello")
     terminal.says(r"tokens/s, .* passes\)")
@@ -197,6 +200,7 @@ def test_chat_on_a_terminal(terminal: Terminal) -> None:
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", ["random_gguf"], indirect=True)
 def test_ctrl_c_stops_the_reply_and_then_leaves(terminal: Terminal) -> None:
     for mode in ("ar", "diffusion", "self-spec"):
@@ -246,6 +250,7 @@ def test_info_tells_what_the_file_is(q8_gguf: Path, model: TriMode) -> None:
 # --- Errors and the shipped model ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bad_models_are_one_line_errors(q8_gguf: Path, tmp_path: Path, checkpoint_dir: Path) -> None:
     (tmp_path / "text.gguf").write_text("not a model")
     (tmp_path / "cut.gguf").write_bytes(q8_gguf.read_bytes()[:-1000])

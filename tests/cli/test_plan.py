@@ -106,6 +106,7 @@ def test_weights_are_what_the_converter_writes(odd_checkpoint: Path, tmp_path: P
     assert stored == planned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", OUTPUT_TYPES.values(), ids=OUTPUT_TYPES)
 def test_the_bits_in_the_converters_help_are_those_of_the_8b(output: OutputType) -> None:
     told = re.match(r"([\d.]+) bits", output.text)
@@ -174,6 +175,7 @@ print(resident() - before, model.memory["compute"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_weights_and_cache_are_what_the_process_grows_by(tmp_path: Path) -> None:
     n_ctx = 16384

@@ -271,6 +271,7 @@ def test_stock_llama_cpp_completes_and_chats(outputs: dict[str, Path]) -> None:
     assert reply["usage"]["completion_tokens"] <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 def test_14b_shapes_stay_below_1_gib_of_memory(tmp_path: Path) -> None:
     """Two layers with the shapes of the 14B checkpoint; a vocabulary of 8,192 to keep the test short."""

@@ -61,6 +61,7 @@ def kill_half_way(model: Path, out: Path, number: int, kind: str, *options: str)
         return process.wait(20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nameless", "named"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_conversion_leaves_nothing_behind(model: Path, out: Path, number: int, kind: str) -> None:
@@ -102,6 +103,7 @@ def test_killed_conversion_with_force_keeps_the_old_file(model: Path, out: Path)
     assert files_in(out.parent) == {"model.gguf"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_way_back_leaves_nothing_behind(model: Path, out: Path, number: int) -> None:
     file = convert(model, out, "q8_0").path

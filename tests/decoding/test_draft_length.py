@@ -169,6 +169,7 @@ LOAD = (28.0, 14.0)
 """Rows and tokens in a pass of seven others."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusing", ["never", "measured"])
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("machine", MACHINES)

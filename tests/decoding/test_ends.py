@@ -36,6 +36,7 @@ def ends(model: TriMode) -> set[int]:
     return {token for token in range(model.n_vocab) if model.is_eog(token)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_nothing_ends_before_min_tokens(
@@ -85,6 +86,7 @@ def test_rows_before_min_tokens_are_those_of_the_model_without_its_ends(
             assert np.abs(found - expected).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_stop_strings_and_loops_wait_for_min_tokens(model: TriMode, prompts: list[list[int]], mode: str) -> None:
     for prompt in prompts:

@@ -44,6 +44,7 @@ def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TriMode]:
         yield loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
 def test_greedy_fused_equals_greedy_ar(tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str) -> None:
     drafted = accepted = passes = emitted = 0

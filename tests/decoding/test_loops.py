@@ -25,6 +25,7 @@ def looping(model: TriMode, period: int, **options: Any) -> Any:
     return model.create_completion(PROMPT, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 40, 41, 100, 200])
 def test_a_loop_ends_the_request_at_the_same_token_in_ar_and_self_spec(model: TriMode, period: int) -> None:
     # Only periods up to a third of the window are looked for.
@@ -44,6 +45,7 @@ def test_a_loop_ends_the_request_at_the_same_token_in_ar_and_self_spec(model: Tr
     assert len(trimmed) == len(choice["text"]) - details["repeated_tokens"] == period
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_ends_where_the_detector_fires(random_gguf: Path, mode: str) -> None:
     fired = 0

@@ -85,7 +85,7 @@ def expected_draft(tokens: Sequence[int], n: int) -> tuple[int, list[int]]:
     return longest, draft
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.integers(0, 3), max_size=60))  # under 64 places: all of them are looked at
 def test_the_draft_is_what_followed_the_longest_match(tokens: list[int]) -> None:
     found = lookup_of(tokens)

@@ -101,7 +101,7 @@ def pieces(text: str, cuts: list[int]) -> Iterator[str]:
     return (text[a:b] for a, b in pairwise(edges))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from(["<think>", "</think>", "\n", " ", "a", "b c", "<", "</thi", "nk>"]), max_size=12),
     st.lists(st.integers(0, 200), max_size=8),

@@ -69,6 +69,7 @@ def test_without_enough_cells_the_youngest_pause_and_no_token_changes(q8_gguf: P
     assert paused
 
 
+@pytest.mark.slow
 def test_nobody_waits_longer_than_there_are_slots(q8_gguf: Path, checkpoint_dir: Path) -> None:
     """Blocks of 32 for 8 requests do not fit a pass of 64 rows, and long prompts come in between."""
     with crowded(q8_gguf, n_batch=64, n_ubatch=16) as model:
@@ -132,6 +133,7 @@ def test_the_queue_has_a_limit(q8_gguf: Path) -> None:
         assert len(list(model.generate([1, 303], max_tokens=3, ignore_eos=True))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -170,6 +172,7 @@ def test_a_cancel_takes_effect_within_two_passes(many: TriMode, options: dict[st
         assert engine.state["n_free_cells"] == free
 
 
+@pytest.mark.slow
 def test_a_reasoning_budget_in_a_crowd_is_what_it_is_alone(many: TriMode) -> None:
     chance = random.Random(5)
     kinds: list[dict[str, Any]] = [

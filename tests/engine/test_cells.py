@@ -122,6 +122,7 @@ class Cells(RuleBasedStateMachine):
         assert self.engine.state["n_free_cells"] == state["n_cells"]
 
 
+@pytest.mark.slow
 def test_no_cells_are_lost(small: TriMode) -> None:
     Cells.model, Cells.n_operations = small, 0
     run_state_machine_as_test(

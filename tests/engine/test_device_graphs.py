@@ -45,6 +45,7 @@ def prompts(model: _native.Model, n: int) -> list[list[int]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 100, 600])
 def test_logits_are_those_of_the_other_graphs(f32_gguf: Path, n: int) -> None:
     model = _native.Model(str(f32_gguf), lora_path=str(find_drafter_lora(f32_gguf, "auto")))
@@ -63,6 +64,7 @@ def test_logits_with_flash_attention_are_near_those_of_the_other_graphs(model: _
     assert np.abs(found - expected).mean() <= 1e-2 * np.abs(expected).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_answers_are_those_of_the_other_graphs(model: _native.Model, mode: str) -> None:
     """Short ones: in long ones a near-tie may go the other way, as the kernels differ with the number of rows."""
@@ -119,6 +121,7 @@ def test_sampling_brings_back_candidates_not_the_vocabulary(model: _native.Model
     assert 0 < device.times["bytes_out"] <= 2 * (BYTES_PER_ROW + candidates) * device.times["rows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -50,6 +50,7 @@ def answer(engine: _native.Engine, tokens: list[int], **options: object) -> tupl
     return event.tokens, [position.chosen.logprob for position in event.logprobs]
 
 
+@pytest.mark.slow
 def test_logits_of_self_spec_are_those_of_ar_to_the_bit(model: _native.Model) -> None:
     """Over a boundary between two numbers of cells; drafts end on either side of it."""
     exact = engine(model, exact_rows=8)

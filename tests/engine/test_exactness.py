@@ -58,7 +58,9 @@ def test_greedy_self_spec_equals_greedy_ar(
 
 
 @pytest.mark.skipif(not PRODUCTS, reason="products of our own need AVX2")
-@pytest.mark.parametrize("outtype", WITH_PRODUCTS)
+@pytest.mark.parametrize(
+    "outtype", [t if t == "q4_k_m" else pytest.param(t, marks=pytest.mark.slow) for t in WITH_PRODUCTS]
+)
 def test_greedy_self_spec_equals_greedy_ar_in_every_type_with_products(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:
@@ -72,6 +74,7 @@ def test_greedy_self_spec_equals_greedy_ar_in_every_type_with_products(
                 assert tokens == expected, f"B {block_length}, prompt {i}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PRODUCTS, reason="products of our own need AVX2")
 @pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0", *WITH_PRODUCTS])
 def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(
@@ -86,6 +89,7 @@ def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(
             assert model.logits(prompt[:n])[-1].tobytes() == expected[n - 1].tobytes(), f"{n} rows"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outtype", ["bf16", "q4_0", "q5_1", "q4_k_m"])
 def test_products_of_llama_cpp_differ_only_at_near_ties(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
@@ -120,6 +124,7 @@ def test_the_first_token_follows_the_last_of_the_prompt(tiny_gguf: Callable[[str
                 assert tokens == [expected[n - 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0"])
 def test_the_same_prompt_again_gives_the_same_bits(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
@@ -147,6 +152,7 @@ def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -
             assert decode(model, prompt, mode="ar", max_tokens=30)[0] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "threshold", "options"),
     [

@@ -130,6 +130,7 @@ def test_scheduler_path_is_bit_equal_to_the_direct_one(q8_gguf: Path) -> None:
     assert np.array_equal(direct.logits(tokens(100), 80), scheduled.logits(tokens(100), 80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
 def test_rows_from_the_cache_have_the_bits_of_all_at_once(tiny_gguf: Callable[[str], Path], outtype: str) -> None:
     """Pieces of any length, passes of 64 rows, blocks last to first, and a request's own cells in between."""

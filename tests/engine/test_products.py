@@ -175,6 +175,7 @@ def in_use(value: str | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_an_environment_variable_chooses_the_kernels() -> None:
     assert in_use(None).stdout.strip() == (KERNELS[0] if len(KERNELS) > 1 else "None")
     assert in_use("off").stdout.strip() == "None"

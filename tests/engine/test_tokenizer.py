@@ -53,6 +53,7 @@ def test_strings_are_seeded_and_varied(strings: list[str]) -> None:
     assert any("<|im_start|>" in text for text in strings)
 
 
+@pytest.mark.slow
 def test_shipped_vocabulary_in_stock_llama_cpp(checkpoint_dir: Path, q8_gguf: Path, strings: list[str]) -> None:
     assert differing(strings, stock_tokenize(q8_gguf), reference(checkpoint_dir)) == []
 
@@ -64,6 +65,7 @@ def test_shipped_vocabulary_in_pytrimode(checkpoint_dir: Path, model: TriMode, s
     assert differing(strings, tokenize, reference(checkpoint_dir)) == []
 
 
+@pytest.mark.slow
 def test_synthetic_vocabulary_in_stock_llama_cpp(synthetic: Path, strings: list[str]) -> None:
     path = convert(synthetic, synthetic.parent / "model.gguf").path
     assert differing(strings, stock_tokenize(path), reference(synthetic)) == []

@@ -70,6 +70,7 @@ def test_causal_rows_are_those_of_the_engine(model: Path) -> None:
     assert close(squares, head_squares(model, TOKENS, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [False, True])
 def test_block_rows_are_those_of_the_engine(lora: bool, model: Path) -> None:
     """Both directions, after a causal prefix, with the drafter LoRA on these rows only."""
@@ -137,6 +138,7 @@ def test_block_rows_and_lora_matter(model: Path, tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "causal")["trimode.imatrix.draft_rows"] == 0
 
 
+@pytest.mark.slow
 def test_stock_llama_cpp_quantizes_with_it(model: Path, tmp_path: Path) -> None:
     """The same bytes from both, other bytes than without it."""
     done = run_quantize("imatrix", model, "-o", tmp_path / "i.gguf", "--chunks", 2, "-c", 128, "-t", 1)

@@ -219,6 +219,7 @@ def test_keep_split(source: Path, out: Path) -> None:
         assert stored_tensors(same).keys() == stored_tensors(part).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [1, 2])
 def test_incomplete_split(which: int, source: Path, out: Path, tmp_path: Path) -> None:
     parts = quantize(source, tmp_path / "m.gguf", "copy", split_max_bytes=500_000).paths

