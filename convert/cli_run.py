@@ -69,7 +69,10 @@ def report(result: ConversionResult, *, dry_run: bool) -> None:
         click.echo(f"{result.lora_path}: drafter LoRA")
     if result.mmproj_path:
         click.echo(f"{result.mmproj_path}: {_vision_line(result)}")
-    click.echo(f"Try it: pytrimode chat {result.path}")
+    if result.chat_template:
+        click.echo(f"Try it: pytrimode chat {result.path}")
+    else:
+        click.echo(f'Try it: pytrimode generate {result.path} -p "Once upon a time"; no chat, for want of a template')
 
 
 def _report_plan(result: ConversionResult) -> None:

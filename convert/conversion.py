@@ -49,6 +49,7 @@ class ConversionResult:
         notes: what the user should know; empty when all is as usual.
         skipped: tensors of the source that were left out: those of a vision and language model's vision.
         mmproj_tensors: what stands in the vision tower's file, in order.
+        chat_template: whether the model has one.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class ConversionResult:
     skipped: list[StoredTensor] = field(default_factory=list)
     mmproj_path: Path | None = None
     mmproj_tensors: list[OutputTensor] = field(default_factory=list)
+    chat_template: bool = True
 
     @property
     def n_tensors(self) -> int:
@@ -180,7 +182,12 @@ def convert(
             source_bytes=sum(source.n_bytes for source in sources),
             seconds=time.monotonic() - started,
             paths=plan.paths,
-            notes=vocab.notes + plan.notes + _vision_notes(skipped) + _stale_notes(out, adapter, tower),
+            chat_template=vocab.chat_template is not None,
+            notes=_prefix_notes(checkpoint)
+            + vocab.notes
+            + plan.notes
+            + _vision_notes(skipped)
+            + _stale_notes(out, adapter, tower),
             skipped=skipped,
             mmproj_path=mmproj_path(out) if tower else None,
             mmproj_tensors=files[-1][2] if tower else [],
@@ -206,6 +213,12 @@ def checkpoint_metadata(
 def source_files(checkpoint: Checkpoint) -> list[Path]:
     """Return what makes the model what it is."""
     return [checkpoint.path / CONFIG, checkpoint.path / TOKENIZER, *checkpoint.weights.paths]
+
+
+def _prefix_notes(checkpoint: Checkpoint) -> list[str]:
+    if not checkpoint.weights.prefix:
+        return []
+    return [f'the names of the weights begin with "{checkpoint.weights.prefix}", which is left out']
 
 
 def _vision_notes(skipped: list[StoredTensor]) -> list[str]:

@@ -132,6 +132,7 @@ def quantize(
             seconds=time.monotonic() - started,
             paths=plan.paths,
             notes=plan.notes,
+            chat_template=keys.CHAT_TEMPLATE in described,
         )
 
 

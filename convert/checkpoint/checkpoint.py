@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pytrimode.convert.checkpoint.json_file import JsonObject
@@ -13,9 +14,13 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+PROCESSOR_TEMPLATE = "chat_template.json"
+"""Where processors keep it, those of older vision and language models among them."""
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 LORA_DIR = "linear_spec_lora"
+FIRST_WEIGHT = "encoder.embed_tokens.weight"
+"""The first tensor: what stands before its name is a prefix of a trainer's wrapper."""
 
 MODEL_TYPE = "nemotron_labs_diffusion"
 VLM_MODEL_TYPE = "nemotron_labs_diffusion_vlm"
@@ -37,6 +42,7 @@ class Checkpoint:
         if not (path / TOKENIZER).is_file():
             raise ConversionError(f"{path / TOKENIZER}: not found: the checkpoint is incomplete, download it again")
         self.weights = Weights(_weight_files(path))
+        self.weights.strip_prefix(FIRST_WEIGHT)
 
     @property
     def has_vision(self) -> bool:
@@ -76,7 +82,10 @@ class Weights:
 
     Attributes:
         tensors: what is stored, by name.
+        prefix: what was taken off the names; "" for nothing.
     """
+
+    prefix = ""
 
     def __init__(self, files: dict[Path, list[str] | None]) -> None:
         """Open the files; a list names the tensors that the index promises in a file, None promises nothing."""
@@ -98,6 +107,18 @@ class Weights:
     def paths(self) -> list[Path]:
         """The files, in order."""
         return [file.path for file in self._opened]
+
+    def strip_prefix(self, known: str) -> None:
+        """Take off all names what stands before the tensor `known`, as wrappers of trainers leave it ("module.")."""
+        found = [name for name in self.tensors if name.endswith(f".{known}")]
+        if known in self.tensors or len(found) != 1:
+            return
+        self.prefix = found[0].removesuffix(known)
+        self._files = {name.removeprefix(self.prefix): file for name, file in self._files.items()}
+        self.tensors = {
+            name.removeprefix(self.prefix): replace(tensor, name=name.removeprefix(self.prefix))
+            for name, tensor in self.tensors.items()
+        }
 
     def close(self) -> None:
         """Unmap all files."""

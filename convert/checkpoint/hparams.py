@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pytrimode.convert.checkpoint.json_file import JsonObject
@@ -34,16 +35,19 @@ class Rope:
 
     @classmethod
     def from_config(cls, config: JsonObject) -> Rope:
-        """Read rope_parameters. Raises ConversionError for anything that llama.cpp's graph would not do."""
-        rope = config.object("rope_parameters")
+        """Read rope_parameters, or what transformers 4 wrote instead: rope_theta and rope_scaling.
+
+        Raises ConversionError for anything that llama.cpp's graph would not do.
+        """
+        rope = _rope_parameters(config)
         rope.require("rope_type", ("yarn",), "only YaRN checkpoints are known")
         rope.require("partial_rotary_factor", (None, 1, 1.0), "llama.cpp rotates the whole head")
-        rope.require("attention_factor", (None,), "llama.cpp derives it from mscale and mscale_all_dim")
         rope.require("truncate", (None, True), "llama.cpp rounds YaRN's correction range")
         # transformers ignores both unless both are given and not zero; llama.cpp assumes that mscale is 1.
         has_mscale = bool(rope.get("mscale")) and bool(rope.get("mscale_all_dim"))
         if has_mscale:
             rope.require("mscale", (1, 1.0), "llama.cpp assumes 1")
+        _check_attention_factor(rope, has_mscale)
         return cls(
             theta=rope.positive("rope_theta"),
             factor=rope.positive("factor"),
@@ -53,6 +57,30 @@ class Rope:
             log_multiplier=rope.positive("mscale_all_dim") if has_mscale else 0.0,
             query_scale_beta=rope.positive("llama_4_scaling_beta") if rope.get("llama_4_scaling_beta") else 0.0,
         )
+
+
+def _rope_parameters(config: JsonObject) -> JsonObject:
+    if config.get("rope_parameters") is not None or config.get("rope_scaling") is None:
+        return config.object("rope_parameters")
+    scaling = config.object("rope_scaling")
+    rope_type = scaling.get("rope_type", scaling.get("type"))
+    return JsonObject({"rope_theta": config.get("rope_theta"), **scaling, "rope_type": rope_type}, scaling.where)
+
+
+def _check_attention_factor(rope: JsonObject, has_mscale: bool) -> None:
+    """Refuse a factor of attention other than that which follows from the rest.
+
+    Source: `_compute_yarn_parameters` in transformers' modeling_rope_utils.py; mscale is 1.
+    """
+    if rope.get("attention_factor") is None:
+        return
+    factor = rope.positive("factor")
+    gain = 0.1 * math.log(factor) if factor > 1 else 0.0
+    derived = 1.0 + gain
+    if has_mscale:
+        derived /= 1.0 + gain * rope.positive("mscale_all_dim")
+    if not math.isclose(rope.positive("attention_factor"), derived, rel_tol=1e-5):
+        raise rope.error("attention_factor", f"{derived:g}: llama.cpp derives it from factor and mscale_all_dim")
 
 
 @dataclass(frozen=True)

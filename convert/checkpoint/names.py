@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pytrimode.convert.checkpoint.checkpoint import Checkpoint
+from pytrimode.convert.checkpoint.checkpoint import FIRST_WEIGHT, Checkpoint
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
 from pytrimode.convert.checkpoint.safetensors_file import StoredTensor
 from pytrimode.gguf.errors import ConversionError
@@ -39,7 +39,7 @@ def expected_weights(hparams: Hyperparameters) -> Iterator[Weight]:
     """All weights of a model, in the order of the GGUF file."""
     hidden, ffn, vocab = hparams.hidden, hparams.ffn, hparams.vocab_size
     q_rows, kv_rows = hparams.n_heads * hparams.head_dim, hparams.n_kv_heads * hparams.head_dim
-    yield Weight("encoder.embed_tokens.weight", EMBEDDING, (vocab, hidden))
+    yield Weight(FIRST_WEIGHT, EMBEDDING, (vocab, hidden))
     for i in range(hparams.n_layers):
         source, target = f"encoder.layers.{i}", f"blk.{i}"
         attention = f"{source}.self_attn"

@@ -10,6 +10,7 @@ from pytrimode.convert.checkpoint.checkpoint import (
     CHAT_TEMPLATE,
     CONFIG,
     GENERATION_CONFIG,
+    PROCESSOR_TEMPLATE,
     TOKENIZER,
     TOKENIZER_CONFIG,
     Checkpoint,
@@ -292,14 +293,26 @@ def _template(template: JsonObject, ids: dict[str, int]) -> tuple[list[int | Non
 
 
 def _chat_template(checkpoint: Checkpoint, settings: JsonObject) -> str | None:
-    """chat_template.jinja, else the entry of tokenizer_config.json (one text, or a list of named ones)."""
+    """chat_template.jinja, else the entry of tokenizer_config.json or chat_template.json, as transformers looks."""
     text = checkpoint.read_optional_text(CHAT_TEMPLATE)
     if text is not None:
         return text
-    value = settings.get("chat_template")
+    for file in (settings, checkpoint.read_optional_json(PROCESSOR_TEMPLATE)):
+        text = _named_template(file)
+        if text is not None:
+            return text
+    return None
+
+
+def _named_template(file: JsonObject) -> str | None:
+    """Return the entry `chat_template`: one text, or of a list of named ones "default" or the only one."""
+    value = file.get("chat_template")
     if isinstance(value, list):
         named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
+        value = named.get("default", next(iter(named.values())) if len(named) == 1 else None)
+        if value is None and named:
+            names = ", ".join(str(name) for name in named)
+            raise ConversionError(f"{file.where}: chat_template: none of {names} is called default: name one so")
     if value is not None and not isinstance(value, str):
-        raise ConversionError(f"{settings.where}: chat_template: expected a text, found {json_type(value)}")
+        raise ConversionError(f"{file.where}: chat_template: expected a text, found {json_type(value)}")
     return value
