@@ -508,8 +508,11 @@ class NgramLookup:
     def __init__(self, n_vocab: int, mask: int) -> None:
         """Begin an empty text."""
 
+    def add(self, token: int) -> None:
+        """Add a token to the text, as of a prompt: nothing is looked for."""
+
     def push(self, token: int) -> None:
-        """Add a token to the text."""
+        """Add a token to the text, and look for what followed it before."""
 
     @property
     def match(self) -> int:

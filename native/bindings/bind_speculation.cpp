@@ -72,7 +72,8 @@ void bind_estimates(nb::module_ & m) {
     nb::class_<NgramLookup>(
         m, "NgramLookup", "Drafts from what followed the last tokens before. See `native/speculation/ngram_lookup.h`.")
         .def(nb::init<int, llama_token>(), "n_vocab"_a, "mask"_a, "Begin an empty text.")
-        .def("push", &NgramLookup::push, "token"_a, "Add a token to the text.")
+        .def("add", &NgramLookup::add, "token"_a, "Add a token to the text, as of a prompt: nothing is looked for.")
+        .def("push", &NgramLookup::push, "token"_a, "Add a token to the text, and look for what followed it before.")
         .def_prop_ro("match", &NgramLookup::match, "How many tokens at the end stood before; 0: fewer than 3.")
         .def("draft", &NgramLookup::draft, "n"_a, "Return at most `n` tokens that followed them there.");
     nb::class_<NgramAcceptance>(m, "NgramAcceptance",

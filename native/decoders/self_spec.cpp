@@ -24,7 +24,7 @@ void SelfSpecDecoder::begin(const Forward & forward, int row) {
     if (lookup_) {
         lookup_acceptance_ = request_.draft_length->new_lookup();
         for (const llama_token token : request_.prompt) {
-            lookup_->push(token);
+            lookup_->add(token);
         }
         lookup_->push(last_);
     }

@@ -12,11 +12,28 @@ constexpr int MOST_PLACES = 64;  // that are looked at: a pass takes longer than
 
 NgramLookup::NgramLookup(int n_vocab, llama_token mask) : n_vocab_(n_vocab), mask_(mask) {}
 
-void NgramLookup::push(llama_token token) {
-    const bool goes_on = source_ >= 0 && tokens_[source_] == token;
+void NgramLookup::add(llama_token token) {
     tokens_.push_back(token);
-    source_ = goes_on ? source_ + 1 : -1;
-    find();
+    source_ = -1;
+    match_ = 0;
+    const int size = static_cast<int>(tokens_.size());
+    earlier_.resize(size + 1, -1);
+    if (size < MIN_MATCH) {
+        return;
+    }
+    uint64_t key = 0;
+    for (int i = size - MIN_MATCH; i < size; ++i) {
+        key = (key ^ static_cast<uint64_t>(static_cast<uint32_t>(tokens_[i]))) * 0x9E3779B97F4A7C15ull;
+    }
+    int & last = places_.try_emplace(key, -1).first->second;
+    earlier_[size] = last;
+    last = size;
+}
+
+void NgramLookup::push(llama_token token) {
+    const int followed = source_ >= 0 && tokens_[source_] == token ? source_ + 1 : -1;
+    add(token);
+    find(followed);
 }
 
 // Tokens before `place` that equal those at the end of the text.
@@ -29,21 +46,8 @@ int NgramLookup::match_before(int place) const {
     return n;
 }
 
-// The place that went on as drafted may lie behind more others than are looked at.
-void NgramLookup::find() {
-    const int size = static_cast<int>(tokens_.size());
-    earlier_.resize(size + 1, -1);
-    const int followed = source_;
-    source_ = -1;
-    match_ = 0;
-    if (size < MIN_MATCH) {
-        return;
-    }
-    uint64_t key = 0;
-    for (int i = size - MIN_MATCH; i < size; ++i) {
-        key = (key ^ static_cast<uint64_t>(static_cast<uint32_t>(tokens_[i]))) * 0x9E3779B97F4A7C15ull;
-    }
-    const auto last = places_.try_emplace(key, -1).first;
+// `followed`: the place that went on as drafted, or -1: it may lie behind more others than are looked at.
+void NgramLookup::find(int followed) {
     std::vector<int> longest;
     const auto consider = [&](int place) {
         const int n = match_before(place);
@@ -56,7 +60,7 @@ void NgramLookup::find() {
         }
     };
     int left = MOST_PLACES;
-    for (int place = last->second; place >= 0 && left > 0; place = earlier_[place], --left) {
+    for (int place = earlier_.back(); place >= 0 && left > 0; place = earlier_[place], --left) {
         consider(place);
     }
     if (left == 0 && followed >= 0) {
@@ -71,8 +75,6 @@ void NgramLookup::find() {
             source_ = place;
         }
     }
-    earlier_[size] = last->second;
-    last->second = size;
 }
 
 std::vector<llama_token> NgramLookup::draft(int n) const {

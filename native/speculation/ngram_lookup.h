@@ -18,7 +18,10 @@ class NgramLookup {
     // Ids from `n_vocab` on (rows of images) and `mask` are never drafted.
     NgramLookup(int n_vocab, llama_token mask);
 
-    // The text goes on.
+    // The text goes on; what follows it is not looked for, as in a prompt.
+    void add(llama_token token);
+
+    // The same, and looked for.
     void push(llama_token token);
 
     // How many tokens at the end stood before, MAX_MATCH at most; 0: fewer than MIN_MATCH.
@@ -29,7 +32,7 @@ class NgramLookup {
     std::vector<llama_token> draft(int n) const;
 
   private:
-    void find();
+    void find(int followed);
     int match_before(int place) const;
 
     int n_vocab_;

@@ -55,10 +55,10 @@ CASES = [
 # --- What is drafted --------------------------------------------------------------------------------------------------
 
 
-def lookup_of(tokens: Sequence[int]) -> NgramLookup:
+def lookup_of(tokens: Sequence[int], n_prompt: int = 0) -> NgramLookup:
     found = NgramLookup(N_VOCAB, MASK)
-    for token in tokens:
-        found.push(token)
+    for i, token in enumerate(tokens):
+        (found.add if i < n_prompt else found.push)(token)
     return found
 
 
@@ -86,9 +86,9 @@ def expected_draft(tokens: Sequence[int], n: int) -> tuple[int, list[int]]:
 
 
 @settings(max_examples=300)
-@given(st.lists(st.integers(0, 3), max_size=60))  # under 64 places: all of them are looked at
-def test_the_draft_is_what_followed_the_longest_match(tokens: list[int]) -> None:
-    found = lookup_of(tokens)
+@given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 59))  # under 64 places: all of them are looked at
+def test_the_draft_is_what_followed_the_longest_match(tokens: list[int], n_prompt: int) -> None:
+    found = lookup_of(tokens, min(n_prompt, len(tokens) - 1))
     assert (found.match, found.draft(10)) == expected_draft(tokens, 10)
 
 
