@@ -238,7 +238,8 @@ def test_what_cannot_be_loaded(q8_gguf: Path, source: Path, tmp_path: Path) -> N
 
 
 def test_llama_compat_has_lora_path_and_lora_scale(q8_gguf: Path, checkpoint_dir: Path, tmp_path: Path) -> None:
-    lora = convert_lora(write_peft(tmp_path / "peft", checkpoint_dir, seed=5), tmp_path / "lora.gguf").path
+    peft = write_peft(tmp_path / "peft", checkpoint_dir, seed=5, strength=1.0)
+    lora = convert_lora(peft, tmp_path / "lora.gguf").path
     options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 12}
     with TriMode(q8_gguf, loras=[(lora, 0.5)], n_ctx=256, n_threads=1) as model:
         expected = model.create_completion("Sort these numbers: 5, 3", mode="ar", **options)["choices"][0]["text"]

@@ -100,12 +100,13 @@ def make_agreeing_checkpoint(directory: Path, seed: int = 7) -> Path:
 
 
 def load_weights(directory: Path) -> dict[str, NDArray[np.float32]]:
-    """All weights of a checkpoint (or adapter) directory as F32, by name."""
-    return {
+    """All weights of a checkpoint (or adapter) directory as F32, by name, in the order of the names."""
+    weights = {
         name: _decode(entry["data"], entry["dtype"]).reshape(entry["shape"])
         for path in sorted(directory.glob("*.safetensors"))
         for name, entry in safetensors.deserialize(path.read_bytes())
     }
+    return dict(sorted(weights.items()))  # safetensors gives them in another order each time
 
 
 def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
