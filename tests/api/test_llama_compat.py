@@ -254,6 +254,7 @@ ERRORS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snippet", SAME)
 def test_both_classes_give_the_same(ours: Llama, theirs: Any, snippet: str) -> None:
     assert SAME[snippet](ours) == SAME[snippet](theirs)

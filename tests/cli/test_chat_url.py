@@ -55,6 +55,7 @@ def test_the_oldest_turns_go_when_the_context_is_full(q8_gguf: Path) -> None:
         assert long.returncode == 1 and "at most 128 are allowed" in long.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +83,7 @@ def endless(q8_gguf: Path) -> Iterator[Served]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_block_and_ctrl_c_frees_the_slot(endless: Served) -> None:
     arguments = [*COMMAND[1:], "chat", "--url", endless.url, "-m", "diffusion", "--threshold", "1.0"]
     child = pexpect.spawn(COMMAND[0], arguments, encoding="utf-8", timeout=TIMEOUT, dimensions=(40, 200))

@@ -47,6 +47,7 @@ def test_generate_reads_the_prompt_from_a_file_or_a_pipe(q8_gguf: Path, tmp_path
     assert len(texts) == 1 and texts.pop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ar", "diffusion", "dlm", "self-spec", "auto"])
 def test_generate_json_is_the_result_dictionary(q8_gguf: Path, model: TriMode, mode: str) -> None:
     result = json.loads(run("generate", q8_gguf, "-p", "Hello", "--chat", "--json", "-m", mode, "-n", 9, *FAST).stdout)
@@ -276,6 +277,7 @@ def test_bad_models_are_one_line_errors(q8_gguf: Path, tmp_path: Path, checkpoin
     assert "architecture mistralX" in run("info", tmp_path / "other.gguf").stdout
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_exit_code_2(q8_gguf: Path) -> None:
     compared = ["bench", "--lora", "x.gguf", "--compare", "llama-cpp-python"]
     others = (["chat", "--nothing"], ["generate", "-p", "a", "-f", "b"], ["chat", "-n", "many"])
@@ -295,6 +297,7 @@ def test_input_that_is_not_utf8_and_no_input_at_all(q8_gguf: Path, command: str)
     assert b"Traceback" not in closed.stderr
 
 
+@pytest.mark.slow
 def test_without_model_the_shipped_one_is_converted_once() -> None:
     first, second = (run("generate", "-p", "Hello", "--chat", "-n", 4, *FAST) for _ in range(2))
     assert first.returncode == 0 and "converting trimode-tiny" in first.stderr
@@ -303,6 +306,7 @@ def test_without_model_the_shipped_one_is_converted_once() -> None:
     assert {f.name for f in directory.iterdir()} == {"trimode-tiny-Q8_0.gguf", "trimode-tiny-Q8_0-drafter-lora.gguf"}
 
 
+@pytest.mark.slow
 def test_version_and_help() -> None:
     assert run("-V").stdout.split()[-1] == version("pytrimode")
     text = run("--help").stdout
@@ -324,6 +328,7 @@ def test_generate_writes_a_middle(q8_gguf: Path) -> None:
     assert "a suffix needs max_tokens" in refused.stderr
 
 
+@pytest.mark.slow
 def test_generate_reports_logprobs_and_reasoning(q8_gguf: Path) -> None:
     options = ["--json", "-n", 30, *FAST]
     answer = json.loads(run("generate", q8_gguf, "-p", "Hello", "--logprobs", 2, *options).stdout)

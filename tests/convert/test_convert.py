@@ -300,6 +300,7 @@ def test_converting_imports_neither_torch_nor_transformers(checkpoint: Path, tmp
     assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_command_line_says_what_it_wrote(checkpoint: Path, tmp_path: Path) -> None:
     done = run_convert(checkpoint, tmp_path / "model-{ftype}.gguf", "--outtype", "q5_1")
     assert done.returncode == 0, done.stderr

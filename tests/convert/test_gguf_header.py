@@ -156,6 +156,7 @@ def test_a_header_without_end_is_refused_in_little_time_and_memory(tmp_path: Pat
     assert time.process_time() - started < 5
 
 
+@pytest.mark.slow
 def test_a_file_cut_anywhere_is_refused(model: Path, tmp_path: Path) -> None:
     data, cut = model.read_bytes(), tmp_path / "cut.gguf"
     where = read_gguf_header(model)

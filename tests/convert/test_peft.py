@@ -107,6 +107,7 @@ def test_tensors_that_have_no_place_are_named(base: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "out.gguf").exists()
 
 
+@pytest.mark.slow
 def test_commands(checkpoint_dir: Path, q8_gguf: Path, tmp_path: Path) -> None:
     def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]

@@ -39,6 +39,7 @@ def fresh(q8_gguf: Path) -> Iterator[TriMode]:
         yield loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", [None, flat, steep])
 def test_greedy_auto_equals_greedy_ar(
     fresh: TriMode, checkpoint_dir: Path, machine: Callable[[int], float] | None

@@ -63,6 +63,7 @@ def test_lora_equals_merging_it_into_o_proj(pair: tuple[Path, Path]) -> None:
         assert np.abs(ours - model.logits(block, block_start=0)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_verify_logits_are_the_base_models(q8_gguf: Path, checkpoint_dir: Path) -> None:
     """Self-spec with the LoRA emits what the model emits where no LoRA was ever loaded."""
     with (

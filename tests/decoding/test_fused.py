@@ -105,6 +105,7 @@ def test_the_context_may_end_in_a_cycle(q8_gguf: Path) -> None:
             assert tokens == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("temperature", "truncation", "block_length", "sampler"), CASES)
 def test_the_joint_distribution_is_the_exact_one(
     agreeing: TriMode, temperature: float, truncation: str, block_length: int, sampler: str

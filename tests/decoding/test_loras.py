@@ -127,6 +127,7 @@ def prompts(tiny: TriMode, checkpoint_dir: Path) -> list[list[int]]:
     return chat_prompts(tiny, checkpoint_dir, 4, 100)
 
 
+@pytest.mark.slow
 def test_self_spec_is_ar_under_every_set(tiny: TriMode, prompts: list[list[int]]) -> None:
     texts = set()
     for lora in SETS:
@@ -140,6 +141,7 @@ def test_self_spec_is_ar_under_every_set(tiny: TriMode, prompts: list[list[int]]
     assert len(texts) > 2 * len(prompts), "the sets should differ"
 
 
+@pytest.mark.slow
 def test_requests_of_different_sets_side_by_side_give_what_each_gives_alone(
     tiny: TriMode, prompts: list[list[int]]
 ) -> None:

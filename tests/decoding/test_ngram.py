@@ -251,6 +251,7 @@ def repeating(agreeing: TriMode) -> list[int]:
     return [*prompt, *words]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("temperature", "truncation", "sampler", "request_options"), CASES)
 def test_the_joint_distribution_is_the_exact_one(
     agreeing: TriMode,

@@ -220,6 +220,7 @@ def test_asyncio(many: TriMode) -> None:
     assert many.engine.state["n_running"] == 0
 
 
+@pytest.mark.slow
 def test_what_stands_between_steps_does_not_wait_for_the_end_of_a_request(q8_gguf: Path) -> None:
     options: dict[str, Any] = {"mode": "ar", "ignore_eos": True, "loop_window": 0, "max_tokens": 3000}
     with TriMode(q8_gguf, n_ctx=4096, n_threads=1, n_parallel=2) as model:

@@ -79,6 +79,7 @@ def test_commands_name_files_that_there_are(files: list[Path], tmp_path: Path) -
     compile("\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)), "card", "exec")
 
 
+@pytest.mark.slow
 def test_the_importance_matrix_is_named(tiny_gguf: Callable[[str], Path], tmp_path: Path) -> None:
     from support.quantize_helpers import random_importance, write_importance
 

@@ -17,6 +17,7 @@ def table(name: str) -> str:
     return found[1].strip()
 
 
+@pytest.mark.slow
 def test_what_fits_where_is_what_the_planner_says() -> None:
     """Sizes aside: a GPU's backend asks for somewhat other buffers."""
     without_sizes = re.compile(r": [\d.]+ [MG]iB|\(all: [\d.]+ [MG]iB\)")

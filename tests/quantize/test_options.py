@@ -276,6 +276,7 @@ def test_hashes_of_the_source_are_recorded(checkpoint: Path, out: Path) -> None:
     assert "trimode.source.sha256" not in read_metadata(convert(checkpoint, out, hashes=False, force=True).path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("outtype", "options", "said"),
     [

@@ -130,6 +130,7 @@ def test_what_cannot_be_served_is_one_line(q8_gguf: Path, tmp_path: Path) -> Non
     assert run("--help").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -119,6 +119,7 @@ def test_extras_stand_in_front_as_far_as_they_fit(server: Served) -> None:
     assert server.post(INFILL, body | {"input_extra": extra[:1]}).json()["prompt"] == "<s>" + CODE
 
 
+@pytest.mark.slow
 def test_of_long_files_what_is_next_to_the_gap_is_seen(server: Served, model: TriMode) -> None:
     lines = [f"line {i} of a long file = {i * i}\n" for i in range(400)]
     body = {"input_prefix": "".join(lines), "prompt": "x = ", "input_suffix": "\n" + "".join(lines), "n_predict": 8}

@@ -80,6 +80,7 @@ def test_ends_come_from_requests(server: Served, model: TriMode) -> None:
         assert error_of(server.post(CHAT, body | fields))["param"] == name
 
 
+@pytest.mark.slow
 def test_a_full_cache_is_busy_and_no_fault_of_the_server(q8_gguf: Path) -> None:
     scored = {"prompt": [400] * 1000, "echo": True, "logprobs": 1, "max_tokens": 0}
     with served(loader(q8_gguf, 4096, n_parallel=2)) as server:

@@ -59,6 +59,7 @@ def test_chat_with_a_server(vlm_gguf: Path, image: Path) -> None:
     assert "100 x 75; goes with the next turn" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
