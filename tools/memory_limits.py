@@ -51,7 +51,11 @@ def least(step: int) -> int:
 
 def limited(command: list[str], mib: int, output: int) -> int:
     """Run a command with a limit; its exit code, negative after a signal."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (mib * MIB, mib * MIB))  # noqa: E731
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (mib * MIB, mib * MIB))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
     try:
         return subprocess.run(
             command, preexec_fn=limit, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=SECONDS,

@@ -50,3 +50,20 @@ def test_headers_include_each_other_in_no_circle() -> None:
 
     for name in headers:
         visit(name, ())
+
+
+def test_no_file_but_the_checkpoint_is_large() -> None:
+    """A dump of a process that ended once lay in the root of the repository."""
+    root = NATIVE.parent
+    folders = ("benchmarks", "convert", "docs", "examples", "native", "pytrimode", "quantize", "tests", "tools")
+    files = [*root.glob("*"), *(path for folder in folders for path in (root / folder).rglob("*"))]
+    built = (".so", ".gguf", ".pyc")
+    large = [
+        str(path.relative_to(root))
+        for path in files
+        if path.is_file()
+        and path.suffix not in built
+        and path.stat().st_size > 1 << 20
+        and "node_modules" not in path.parts
+    ]
+    assert large == []
