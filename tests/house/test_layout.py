@@ -53,7 +53,7 @@ def test_headers_include_each_other_in_no_circle() -> None:
 
 
 def test_no_file_but_the_checkpoint_is_large() -> None:
-    """A dump of a process that ended once lay in the root of the repository."""
+    """Dumps of processes, models and results of runs stay out of the tree."""
     root = NATIVE.parent
     folders = ("benchmarks", "convert", "docs", "examples", "native", "pytrimode", "quantize", "tests", "tools")
     files = [*root.glob("*"), *(path for folder in folders for path in (root / folder).rglob("*"))]
