@@ -20,7 +20,7 @@ from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.vision.mmproj import DEFAULT_MMPROJ_TYPE, Mmproj
 from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import mmproj_path
+from pytrimode.gguf.file_names import mmproj_beside
 from pytrimode.gguf.metadata import Metadata, decode_strings
 from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.threads import default_threads
@@ -52,7 +52,7 @@ class CheckResult:
 
 def files_to_check(gguf: Path) -> list[Path]:
     """Return the file and, where there is one beside it, its vision tower's."""
-    beside = mmproj_path(gguf)
+    beside = mmproj_beside(gguf)
     return [gguf, beside] if beside.is_file() and beside != gguf else [gguf]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model_dir", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @type_flags
 @click.option("--outtype", type=click.Choice(list(OUTPUT_TYPES)), help="The same as the flag of that name.")
 @output_options
@@ -51,7 +52,7 @@ def type_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(package_name="pytrimode", prog_name="trimode-convert")
 def main(
     model_dir: Path,
-    out: Path,
+    out: Path | None,
     outtype: str | None,
     check_only: bool,
     to_safetensors: bool,
@@ -66,9 +67,11 @@ def main(
 
     MODEL_DIR holds config.json, tokenizer.json and the safetensors weights. OUT is the file to write; {ftype} in it
     stands for the output type. The drafter LoRA in linear_spec_lora/ becomes OUT-drafter-lora.gguf, the vision tower of
-    a vision and language model OUT-mmproj.gguf.
+    a vision and language model OUT-mmproj.gguf. Without OUT, or with a directory, all are named by GGUF's convention:
+    Model-8B-Q4_K_M.gguf, Model-8B-Drafter-F32-LoRA.gguf, mmproj-Model-8B-F16.gguf.
 
     \b
+    trimode-convert Nemotron-Labs-Diffusion-8B --q4_k_m
     trimode-convert Nemotron-Labs-Diffusion-8B nld-8b-{ftype}.gguf --q4_k_m
     trimode-convert --check nld-8b-q4_k_m.gguf Nemotron-Labs-Diffusion-8B
     trimode-convert --lora my-peft-adapter my-lora.gguf --base nld-8b-q4_k_m.gguf
@@ -78,14 +81,15 @@ def main(
         raise click.UsageError("choose one of --check, --to-safetensors and --lora")
     if base and not is_lora:
         raise click.UsageError("--base goes with --lora")
-    if is_lora:
-        _lora(model_dir, out, base, options)
-        return
-    if check_only:
-        _check(model_dir, out, options)
-        return
-    if to_safetensors:
-        _restore(model_dir, out, options)
+    if check_only or to_safetensors or is_lora:
+        if out is None:
+            raise click.UsageError("Missing argument 'OUT'.")
+        if is_lora:
+            _lora(model_dir, out, base, options)
+        elif check_only:
+            _check(model_dir, out, options)
+        else:
+            _restore(model_dir, out, options)
         return
     quiet, arguments = options["quiet"], library_arguments(options)
     with clean_errors():
@@ -134,7 +138,9 @@ def _lora(directory: Path, out: Path, base: Path | None, options: dict[str, Any]
         )
     if not options["quiet"]:
         ranks = ", ".join(map(str, result.ranks))
-        click.echo(f"{out}: a LoRA on {result.n_pairs} matrices, rank {ranks}: pytrimode chat MODEL --lora {out}")
+        click.echo(
+            f"{out}: a LoRA on {result.n_pairs} matrices, rank {ranks}: pytrimode chat MODEL --lora {quote(str(out))}"
+        )
 
 
 def _restore(gguf: Path, directory: Path, options: dict[str, Any]) -> None:

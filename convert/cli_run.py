@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from shlex import quote
 from types import FrameType
 
 import click
@@ -69,10 +70,11 @@ def report(result: ConversionResult, *, dry_run: bool) -> None:
         click.echo(f"{result.lora_path}: drafter LoRA")
     if result.mmproj_path:
         click.echo(f"{result.mmproj_path}: {_vision_line(result)}")
+    model = quote(str(result.path))
     if result.chat_template:
-        click.echo(f"Try it: pytrimode chat {result.path}")
+        click.echo(f"Try it: pytrimode chat {model}")
     else:
-        click.echo(f'Try it: pytrimode generate {result.path} -p "Once upon a time"; no chat, for want of a template')
+        click.echo(f'Try it: pytrimode generate {model} -p "Once upon a time"; no chat, for want of a template')
 
 
 def _report_plan(result: ConversionResult) -> None:

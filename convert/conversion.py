@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytrimode.convert.checkpoint.checkpoint import CONFIG, TOKENIZER, Checkpoint
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
+from pytrimode.convert.checkpoint.hub_layout import snapshot_of
 from pytrimode.convert.checkpoint.names import match_weights, vision_weights
 from pytrimode.convert.checkpoint.safetensors_file import StoredTensor
 from pytrimode.convert.checkpoint.vocab import Vocab
@@ -19,10 +20,11 @@ from pytrimode.convert.encode import checkpoint_tensor
 from pytrimode.convert.general import add_general
 from pytrimode.convert.lora import LORA_TYPES, DrafterLora
 from pytrimode.convert.model_output import GgufOutput, OutputOptions, Progress, plan_model, write_files
+from pytrimode.convert.out_names import out_names
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.convert.vision.mmproj import DEFAULT_MMPROJ_TYPE, MMPROJ_TYPES, Mmproj
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.sizes import size_text
@@ -80,7 +82,7 @@ class ConversionResult:
 
 def convert(
     model_dir: str | PathLike[str],
-    out_path: str | PathLike[str],
+    out_path: str | PathLike[str] | None = None,
     outtype: str = "q8_0",
     *,
     force: bool = False,
@@ -101,12 +103,16 @@ def convert(
 
     The type of each tensor is what libllama chooses for a file of type `outtype`. The drafter LoRA in
     `linear_spec_lora/` becomes `OUT-drafter-lora.gguf`, the vision tower and projector of a vision and language model
-    `OUT-mmproj.gguf`. Files appear when they are complete; on any error nothing is left behind. Memory stays below
-    1 GiB whatever the size of the model.
+    `OUT-mmproj.gguf`. Without a name for the file they are called by GGUF's convention (`pytrimode.gguf.file_names`),
+    and all types of a model share drafter LoRA and tower: equal ones that are there already are kept.
+
+    Files appear when they are complete; on any error nothing is left behind. Memory stays below 1 GiB whatever the size
+    of the model.
 
     Args:
-        model_dir: directory with config.json, tokenizer.json and safetensors weights.
-        out_path: file to write; `{ftype}` in it stands for `outtype`.
+        model_dir: directory with config.json, tokenizer.json and safetensors weights, one in the hub's cache included.
+        out_path: file to write; `{ftype}` in it stands for `outtype`. A directory, or None for the current one, gets
+            the conventional name: `Model-8B-Q4_K_M.gguf`.
         outtype: a llama.cpp file type in lower case, `OUTPUT_TYPES` has them all.
         force: replace existing files.
         threads: encoding threads, None for one on each core.
@@ -144,10 +150,12 @@ def convert(
         dry_run=dry_run,
         hashes=hashes,
     )
-    out = output_path(out_path, outtype)
+    source = snapshot_of(Path(model_dir))
+    names = out_names(out_path, source, outtype)
+    out = names.model
     check_output(out, force=force or dry_run)
     with ExitStack() as stack:
-        checkpoint = stack.enter_context(Checkpoint(Path(model_dir)))
+        checkpoint = stack.enter_context(Checkpoint(source))
         hparams = Hyperparameters.from_config(checkpoint.config)
         vocab = Vocab.from_checkpoint(checkpoint, hparams.vocab_size)
         weights = match_weights(checkpoint, hparams)
@@ -159,22 +167,29 @@ def convert(
         sources = [checkpoint_tensor(checkpoint.weights, weight) for weight in weights]
         plan = plan_model(out, described, sources, output_type, options)
         files: list[GgufOutput] = list(plan.files)
+        adapter_path, tower_path = None, None
         adapter = DrafterLora.open(checkpoint, hparams) if lora else None
         if adapter:
             stack.enter_context(adapter)
             tensors = adapter.tensors(options.threads, lora_type)
-            files.append((lora_path(out), adapter.metadata(checkpoint, lora_type), tensors))
+            adapter_path = names.lora(tensors[0].kind.name)
+            files.append((adapter_path, adapter.metadata(checkpoint, lora_type), tensors))
         tower = Mmproj.open(checkpoint, hparams, vocab) if mmproj else None
         if tower:
-            files.append(_mmproj_output(out, tower, checkpoint, digests, options, mmproj_type or DEFAULT_MMPROJ_TYPE))
+            kind = mmproj_type or DEFAULT_MMPROJ_TYPE
+            tower_path = names.mmproj(kind)
+            files.append((tower_path, *_mmproj_output(tower, checkpoint, digests, options, kind)))
         n_bytes = sum(tensor.n_bytes for tensor in plan.tensors)
         if not dry_run:
-            sizes = write_files(files, stack, force=force, progress=progress, hashes=digests)
+            sizes = write_files(
+                files, stack, force=force, progress=progress, hashes=digests,
+                shared=[path for path in (adapter_path, tower_path) if path and names.shares],
+            )  # fmt: skip
             n_bytes = sum(sizes[: len(plan.files)])
         skipped = [] if tower else vision_weights(checkpoint)
         return ConversionResult(
             path=plan.paths[0],
-            lora_path=lora_path(out) if adapter else None,
+            lora_path=adapter_path,
             outtype=outtype,
             tensors=plan.tensors,
             n_params=n_params,
@@ -183,20 +198,16 @@ def convert(
             seconds=time.monotonic() - started,
             paths=plan.paths,
             chat_template=vocab.chat_template is not None,
-            notes=_prefix_notes(checkpoint)
+            notes=checkpoint.notes
+            + _prefix_notes(checkpoint)
             + vocab.notes
             + plan.notes
             + _vision_notes(skipped)
             + _stale_notes(out, adapter, tower),
             skipped=skipped,
-            mmproj_path=mmproj_path(out) if tower else None,
+            mmproj_path=tower_path,
             mmproj_tensors=files[-1][2] if tower else [],
         )
-
-
-def output_path(path: str | PathLike[str], outtype: str) -> Path:
-    """Return the file to write: `{ftype}` in its name stands for the type."""
-    return Path(str(Path(path)).replace("{ftype}", outtype))
 
 
 def checkpoint_metadata(
@@ -232,17 +243,17 @@ def _vision_notes(skipped: list[StoredTensor]) -> list[str]:
 
 
 def _mmproj_output(
-    out: Path, tower: Mmproj, checkpoint: Checkpoint, digests: SourceHashes, options: OutputOptions, outtype: str
-) -> GgufOutput:
+    tower: Mmproj, checkpoint: Checkpoint, digests: SourceHashes, options: OutputOptions, outtype: str
+) -> tuple[Metadata, list[OutputTensor]]:
     metadata = tower.metadata(checkpoint, outtype)
     digests.add_to(metadata)
-    return mmproj_path(out), metadata, tower.tensors(options.threads, outtype)
+    return metadata, tower.tensors(options.threads, outtype)
 
 
 def _stale_notes(out: Path, adapter: DrafterLora | None, tower: Mmproj | None) -> list[str]:
     """Return warnings of old files beside the new one that would be loaded with it."""
     return [
         f"{path} is from an earlier conversion and will be loaded with {out.name}: remove it if it does not belong"
-        for path, written in ((lora_path(out), adapter), (mmproj_path(out), tower))
+        for path, written in ((lora_beside(out), adapter), (mmproj_beside(out), tower))
         if not written and path.exists()
     ]

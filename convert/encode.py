@@ -95,11 +95,20 @@ def encode_tensor(
                 encoded = bytes(rows)
             else:
                 try:
-                    encoded = _native.encode(rows, tensor.kind.name, kind.name, n_cols, threads, imatrix)
+                    rows, name = _known(rows, tensor.kind)
+                    encoded = _native.encode(rows, name, kind.name, n_cols, threads, imatrix)
                 except ValueError as error:
                     raise _encode_error(tensor, str(error), first, unit) from None
         file.forget(start, end)
         yield encoded
+
+
+def _known(rows: memoryview | bytes, kind: GgmlType) -> tuple[memoryview | bytes, str]:
+    """Return rows in a type that ggml converts from, and its name: F64 becomes F32, of which no weight needs more."""
+    if kind is not GgmlType.F64:
+        return rows, kind.name
+    with np.errstate(over="ignore"):  # infinite then, which is refused by name
+        return np.frombuffer(rows, dtype=np.float64).astype(np.float32).tobytes(), GgmlType.F32.name
 
 
 def rope_row_order(head_dim: int) -> list[int]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint
+from pytrimode.convert.checkpoint.hub_layout import repo_of
+from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.types import QUANTIZATION_VERSION, OutputType
@@ -13,6 +16,8 @@ TAGS = ["text-generation", "diffusion", "self-speculation", "tri-mode"]
 MODEL_CARD = "README.md"
 UNITS = (("T", 10**12), ("B", 10**9), ("M", 10**6))
 HUB = "https://huggingface.co/"
+_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_SIZED_NAME = re.compile(r"(?P<base>.+?)[-_]\d+(?:\.\d+)?[KMBT](?:[-_](?P<finetune>.+))?", re.IGNORECASE)
 
 
 def add_general(metadata: Metadata, checkpoint: Checkpoint, output: OutputType, n_params: int) -> None:
@@ -20,7 +25,11 @@ def add_general(metadata: Metadata, checkpoint: Checkpoint, output: OutputType, 
     card = model_card_fields(checkpoint.read_optional_text(MODEL_CARD) or "")
     metadata.string(keys.GENERAL_ARCHITECTURE, keys.ARCHITECTURE)
     metadata.string(keys.GENERAL_TYPE, "model")
-    metadata.string(keys.GENERAL_NAME, model_name(checkpoint))
+    metadata.string(keys.GENERAL_NAME, model_name(checkpoint.path, checkpoint.config))
+    base, finetune = name_parts(model_name(checkpoint.path, checkpoint.config))
+    metadata.string(keys.GENERAL_BASENAME, base)
+    if finetune:
+        metadata.string(keys.GENERAL_FINETUNE, finetune)
     metadata.string(keys.GENERAL_SIZE_LABEL, size_label(n_params))
     for field, key in (
         ("license", keys.GENERAL_LICENSE),
@@ -30,9 +39,11 @@ def add_general(metadata: Metadata, checkpoint: Checkpoint, output: OutputType, 
         value = card.get(field) or checkpoint.config.get(field)
         if isinstance(value, str) and value:
             metadata.string(key, value)
-    source = source_model(checkpoint)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    source = source_model(checkpoint.path, checkpoint.config)
+    if _REPO.fullmatch(source):
+        metadata.string(keys.GENERAL_ORGANIZATION, source.partition("/")[0])
         metadata.string(keys.GENERAL_SOURCE_URL, HUB + source)
+    _add_base_models(metadata, model_card_base_models(checkpoint.read_optional_text(MODEL_CARD) or ""))
     metadata.strings(keys.GENERAL_TAGS, TAGS)
     metadata.u32(keys.GENERAL_FILE_TYPE, output.file_type)
     metadata.u32(keys.GENERAL_QUANTIZATION_VERSION, QUANTIZATION_VERSION)
@@ -43,32 +54,44 @@ def add_adapter_general(metadata: Metadata, checkpoint: Checkpoint, file_type: i
     """Write the `general.` keys of the drafter LoRA."""
     metadata.string(keys.GENERAL_ARCHITECTURE, keys.ARCHITECTURE)
     metadata.string(keys.GENERAL_TYPE, "adapter")
-    metadata.string(keys.GENERAL_NAME, f"{model_name(checkpoint)} drafter LoRA ({LORA_DIR})")
+    metadata.string(keys.GENERAL_NAME, f"{model_name(checkpoint.path, checkpoint.config)} drafter LoRA ({LORA_DIR})")
     metadata.u32(keys.GENERAL_FILE_TYPE, file_type)
-    metadata.string(keys.TRIMODE_SOURCE_MODEL, source_model(checkpoint))
+    metadata.string(keys.TRIMODE_SOURCE_MODEL, source_model(checkpoint.path, checkpoint.config))
 
 
 def add_mmproj_general(metadata: Metadata, checkpoint: Checkpoint, file_type: int) -> None:
     """Write the `general.` keys of the vision tower."""
     metadata.string(keys.GENERAL_ARCHITECTURE, vision_keys.ARCHITECTURE)
     metadata.string(keys.GENERAL_TYPE, vision_keys.TYPE)
-    metadata.string(keys.GENERAL_NAME, f"{model_name(checkpoint)} vision tower")
+    metadata.string(keys.GENERAL_NAME, f"{model_name(checkpoint.path, checkpoint.config)} vision tower")
     metadata.u32(keys.GENERAL_FILE_TYPE, file_type)
     metadata.u32(keys.GENERAL_QUANTIZATION_VERSION, QUANTIZATION_VERSION)
-    metadata.string(keys.TRIMODE_SOURCE_MODEL, source_model(checkpoint))
+    metadata.string(keys.TRIMODE_SOURCE_MODEL, source_model(checkpoint.path, checkpoint.config))
 
 
-def source_model(checkpoint: Checkpoint) -> str:
-    """Where the checkpoint is from: the hub name that config.json may record, else the directory's name."""
-    recorded = checkpoint.config.get("_name_or_path")
-    if isinstance(recorded, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", recorded):
+def source_model(directory: Path, config: JsonObject) -> str:
+    """Where the checkpoint is from: the hub name that its place in the hub's cache or config.json has, else the
+    directory's name.
+    """
+    if repo := repo_of(directory):
+        return repo
+    recorded = config.get("_name_or_path")
+    if isinstance(recorded, str) and _REPO.fullmatch(recorded):
         return recorded
-    return checkpoint.path.resolve().name
+    return directory.resolve().name
 
 
-def model_name(checkpoint: Checkpoint) -> str:
+def model_name(directory: Path, config: JsonObject) -> str:
     """Return the model's name, without its owner."""
-    return source_model(checkpoint).rpartition("/")[2]
+    return source_model(directory, config).rpartition("/")[2]
+
+
+def name_parts(name: str) -> tuple[str, str]:
+    """Return what stands before and behind the size in a model's name: "Nemotron-Labs-Diffusion-8B-Base" gives
+    ("Nemotron-Labs-Diffusion", "Base"); a name without a size is all base.
+    """
+    match = _SIZED_NAME.fullmatch(name)
+    return (match["base"], match["finetune"] or "") if match else (name, "")
 
 
 def size_label(n_params: int) -> str:
@@ -78,9 +101,40 @@ def size_label(n_params: int) -> str:
     return f"{value:.0f}{unit}" if value >= 9.95 else f"{value:.1f}{unit}"
 
 
-def model_card_fields(text: str) -> dict[str, str]:
-    """Return the plain `key: value` lines of a model card's front matter (YAML between two lines of dashes)."""
+def _add_base_models(metadata: Metadata, repos: list[str]) -> None:
+    """Write which models on the hub this one was made of."""
+    if repos:
+        metadata.u32(keys.GENERAL_BASE_MODEL_COUNT, len(repos))
+    for i, repo in enumerate(repos):
+        owner, _, name = repo.partition("/")
+        metadata.string(keys.GENERAL_BASE_MODEL_NAME.format(id=i), name)
+        metadata.string(keys.GENERAL_BASE_MODEL_ORGANIZATION.format(id=i), owner)
+        metadata.string(keys.GENERAL_BASE_MODEL_REPO_URL.format(id=i), HUB + repo)
+
+
+def model_card_base_models(text: str) -> list[str]:
+    """Return the names on the hub that a model card gives as `base_model`: one, or a list of YAML."""
+    lines = iter(_front_matter(text))
+    found = []
+    for line in lines:
+        if match := re.fullmatch(r"base_model:\s*(.*?)\s*", line):
+            found = re.split(r"\s*,\s*", match[1].strip("[]"))
+            for item in lines:
+                if not (entry := re.fullmatch(r"\s*-\s+(.+?)\s*", item)):
+                    break
+                found.append(entry[1])
+    names = [name.strip("\"' ") for name in found]
+    return [name for name in names if _REPO.fullmatch(name)]
+
+
+def _front_matter(text: str) -> list[str]:
+    """Return the lines of YAML between two lines of dashes."""
     match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
-    lines = match.group(1).splitlines() if match else []
+    return match.group(1).splitlines() if match else []
+
+
+def model_card_fields(text: str) -> dict[str, str]:
+    """Return the plain `key: value` lines of a model card's front matter."""
+    lines = _front_matter(text)
     pairs = (re.fullmatch(r"(\w+):\s+[\"']?([^\"'\[\]{}>|]+?)[\"']?\s*", line) for line in lines)
     return {pair.group(1): pair.group(2) for pair in pairs if pair}

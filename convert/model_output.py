@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
@@ -15,6 +15,7 @@ from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions, select_types
 from pytrimode.gguf import keys
 from pytrimode.gguf.edit import edit_metadata
+from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.split import split_by_size, split_files
@@ -109,13 +110,20 @@ def plan_model(
 
 
 def write_files(
-    files: Sequence[GgufOutput], stack: ExitStack, *, force: bool, progress: Progress | None, hashes: SourceHashes
+    files: Sequence[GgufOutput],
+    stack: ExitStack,
+    *,
+    force: bool,
+    progress: Progress | None,
+    hashes: SourceHashes,
+    shared: Collection[Path] = (),
 ) -> list[int]:
     """Write all files, then give them their names. Returns their sizes.
 
-    The last gets its name first: whoever finds the first finds the others too.
+    The last gets its name first: whoever finds the first finds the others too. `shared`: files that may be there
+    already, with the same content.
     """
-    outputs = [stack.enter_context(OutputFile(path, force=force)) for path, _, _ in files]
+    outputs = [stack.enter_context(OutputFile(path, force=force or path in shared)) for path, _, _ in files]
     written, total = 0, sum(tensor.n_bytes for _, _, tensors in files for tensor in tensors)
 
     def advance(n_bytes: int) -> None:
@@ -133,9 +141,22 @@ def write_files(
             metadata.remove(keys.TRIMODE_SOURCE_SHA256)
             metadata.strings(keys.TRIMODE_SOURCE_SHA256, digests)
             output.rewrite(0, encode_header(metadata, tensors))
-    for output in reversed(outputs):
+    new = [output for output in outputs if force or output.path not in shared or not _is_there(output)]
+    for output in reversed(new):
         output.publish()
     return sizes
+
+
+def _is_there(output: OutputFile) -> bool:
+    """Whether the file exists with that content. Raises ConversionError for one with another."""
+    if not output.path.exists():
+        return False
+    if not output.equals_existing():
+        raise ConversionError(
+            f"{output.path}: exists already and is of another checkpoint or type: give --force to replace it, or a "
+            f"name for OUT"
+        )
+    return True
 
 
 def _output_tensor(

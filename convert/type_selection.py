@@ -127,7 +127,8 @@ def _write_skeleton(path: Path, metadata: Metadata, tensors: Sequence[TypedTenso
 
     def small(tensor: TypedTensor) -> OutputTensor:
         is_vector = len(tensor.shape) == 1
-        kind, shape = (GgmlType.F32, tensor.shape) if is_vector else (tensor.kind, (2, tensor.shape[-1]))
+        stored = GgmlType.F32 if tensor.kind is GgmlType.F64 else tensor.kind  # libllama does not quantize F64
+        kind, shape = (GgmlType.F32, tensor.shape) if is_vector else (stored, (2, tensor.shape[-1]))
         return OutputTensor(tensor.name, shape, kind, lambda: [bytes(kind.n_bytes(shape))])
 
     with OutputFile(path, force=False) as file:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pytrimode.bench.report import markdown_table
@@ -18,7 +19,7 @@ from pytrimode.convert.gguf_input import GgufInput
 from pytrimode.files.file_info import file_info
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.metadata import decode_strings
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.sizes import size_text
@@ -55,7 +56,7 @@ class CardFile:
     def read(cls, path: Path) -> CardFile:
         """Read a file. Raises ConversionError for what is no model."""
         facts = file_facts(path, is_adapter=False)
-        beside, tower = lora_path(path), mmproj_path(path)
+        beside, tower = lora_beside(path), mmproj_beside(path)
         with GgufInput(path) as file:
             names, digests = (_strings(file, key) for key in (keys.TRIMODE_SOURCE_FILES, keys.TRIMODE_SOURCE_SHA256))
             return cls(
@@ -83,14 +84,22 @@ def _strings(file: GgufInput, key: str) -> list[str]:
     return decode_strings(entry) if entry else []
 
 
-def model_card(files: Sequence[Path], evaluation: Evaluation | None = None, *, repo: str | None = None) -> str:
+def model_card(
+    files: Sequence[Path],
+    evaluation: Evaluation | None = None,
+    *,
+    repo: str | None = None,
+    base_model: str | None = None,
+) -> str:
     """Return the card of one model's files, with the table of an evaluation.
 
-    `repo`: "OWNER/NAME" on the hub, for the command that downloads them. Raises ConversionError for files of several
-    models, for what is no model, and for a `repo` that is no such name.
+    `repo`: "OWNER/NAME" on the hub, for the command that downloads them. `base_model`: likewise, the model that they
+    were made of, where the files do not say it. Raises ConversionError for files of several models, for what is no
+    model, and for a name that is no such.
     """
-    if repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise ConversionError(f"repository {repo!r}: expected OWNER/NAME")
+    for what, named in (("repository", repo), ("base model", base_model)):
+        if named is not None and not _is_on_hub(named):
+            raise ConversionError(f"{what} {named!r}: expected OWNER/NAME")
     found = [CardFile.read(path) for path in files]
     first = found[0]
     other = next((file for file in found if file.source != first.source), None)
@@ -99,9 +108,9 @@ def model_card(files: Sequence[Path], evaluation: Evaluation | None = None, *, r
             f"{other.facts.path}: of {other.source}, {first.facts.path} of {first.source}: a card is for one model"
         )
     parts = [
-        _front_matter(first),
+        _front_matter(first, base_model or first.source),
         f"# {_text(first.name)}, GGUF",
-        _what(first),
+        _what(first, base_model or first.source),
         _files(found),
         _usage(found, repo),
         _model(first),
@@ -119,7 +128,7 @@ def write_card(path: Path, text: str, *, force: bool) -> None:
         out.publish()
 
 
-def _front_matter(file: CardFile) -> str:
+def _front_matter(file: CardFile, base_model: str) -> str:
     fields: dict[str, Any] = {}
     for name, key in (
         ("license", keys.GENERAL_LICENSE),
@@ -128,8 +137,8 @@ def _front_matter(file: CardFile) -> str:
     ):
         if file.metadata.get(key):
             fields[name] = str(file.metadata[key])
-    if _is_on_hub(file.source):
-        fields |= {"base_model": file.source, "base_model_relation": "quantized"}
+    if _is_on_hub(base_model):
+        fields |= {"base_model": base_model, "base_model_relation": "quantized"}
     task = "image-text-to-text" if file.mmproj else "text-generation"
     fields |= {"pipeline_tag": task, "tags": list(dict.fromkeys([*TAGS, *file.tags]))}
     # A JSON value is YAML, whatever characters are in it.
@@ -146,8 +155,8 @@ def _text(value: object) -> str:
     return re.sub(r"([|\\`<>\[\]*_#])", r"\\\1", " ".join(str(value).split()))
 
 
-def _what(file: CardFile) -> str:
-    source = f"[{_text(file.source)}]({HUB}{file.source})" if _is_on_hub(file.source) else _text(file.source)
+def _what(file: CardFile, base_model: str) -> str:
+    source = f"[{_text(base_model)}]({HUB}{base_model})" if _is_on_hub(base_model) else _text(base_model)
     listed = ", ".join(f"`{mode}` ({modes.MODE_HELP[mode]})" for mode in modes.MODES)
     return (
         f"{source} as GGUF. pytrimode decodes these files in three modes from the same weights: {listed}. Their "
@@ -162,6 +171,7 @@ def _files(found: Sequence[CardFile]) -> str:
             if part:
                 bits = f"{part.bits_per_weight:.2f}"
                 rows.append([f"`{part.path.name}`", what + part.outtype, bits, size_text(part.n_bytes)])
+    rows = [row for i, row in enumerate(rows) if row not in rows[:i]]  # files may share a drafter LoRA or a tower
     parts = ["## Files", markdown_table(["file", "type", "bits per weight", "size"], rows)]
     if any(file.adapter for file in found):
         parts.append(
@@ -177,16 +187,17 @@ def _files(found: Sequence[CardFile]) -> str:
 def _usage(found: Sequence[CardFile], repo: str | None) -> str:
     smallest = min(found, key=lambda file: abs(file.facts.bits_per_weight - 4.9))  # q4_k_m, or what is near it
     name = smallest.facts.path.name
-    names = " ".join([name, *(part.path.name for part in (smallest.adapter, smallest.mmproj) if part)])
+    names = " ".join([quote(name), *(quote(part.path.name) for part in (smallest.adapter, smallest.mmproj) if part)])
+    file = quote(name)
     download = f"hf download {repo} {names} --local-dir .\n" if repo else ""
     return f"""## Use
 
 With pytrimode:
 
 ```bash
-{download}pytrimode chat {name}
-pytrimode chat {name} --mode diffusion
-pytrimode serve {name}      # OpenAI-compatible server; needs the extra [server]
+{download}pytrimode chat {file}
+pytrimode chat {file} --mode diffusion
+pytrimode serve {file}      # OpenAI-compatible server; needs the extra [server]
 ```
 
 ```python
@@ -200,8 +211,8 @@ with TriMode("{name}") as model:
 With stock llama.cpp (mode `{modes.AR}`; without the drafter LoRA, which is not for causal rows):
 
 ```bash
-llama-cli -m {name}
-llama-server -m {name}
+llama-cli -m {file}
+llama-server -m {file}
 ```"""
 
 

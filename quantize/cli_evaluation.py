@@ -50,6 +50,9 @@ class Shares(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 card_options = [
     click.option("--repo", metavar="OWNER/NAME", help="Repository on the Hugging Face hub, for the card's commands."),
+    click.option(
+        "--base-model", metavar="OWNER/NAME", help="What the files were made of, on that hub, where they do not say it."
+    ),
     click.option("--force", is_flag=True, help="Replace an existing card."),
 ]
 
@@ -143,6 +146,7 @@ def eval_command(
     as_json: bool,
     card: Path | None,
     repo: str | None,
+    base_model: str | None,
     force: bool,
     quiet: bool,
     **options: Any,
@@ -172,7 +176,7 @@ def eval_command(
                 **given,
             )
         if card:
-            write_card(card, model_card([*quants] or [base], found, repo=repo), force=force)
+            write_card(card, model_card([*quants] or [base], found, repo=repo, base_model=base_model), force=force)
         click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else markdown(found))
 
 
@@ -201,7 +205,14 @@ def _interruptible(base_logits: Path | None) -> Iterator[None]:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("README.md"), show_default=True)
 @with_card_options
-def card_command(files: tuple[Path, ...], evaluation: Path | None, output: Path, repo: str | None, force: bool) -> None:
+def card_command(
+    files: tuple[Path, ...],
+    evaluation: Path | None,
+    output: Path,
+    repo: str | None,
+    base_model: str | None,
+    force: bool,
+) -> None:
     """Write the README.md of a model repository that holds the GGUF files FILES.
 
     What the files are and where they come from is in their metadata; the table is that of trimode-quantize eval.
@@ -213,5 +224,5 @@ def card_command(files: tuple[Path, ...], evaluation: Path | None, output: Path,
     with clean_errors(), model_errors():
         check_output(output, force=force)
         found = read_evaluation(evaluation) if evaluation else None
-        write_card(output, model_card(files, found, repo=repo), force=force)
+        write_card(output, model_card(files, found, repo=repo, base_model=base_model), force=force)
         click.echo(f"{output}: card of {len(files)} files")

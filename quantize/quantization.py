@@ -9,7 +9,7 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 
-from pytrimode.convert.conversion import ConversionResult, output_path
+from pytrimode.convert.conversion import ConversionResult
 from pytrimode.convert.encode import SourceTensor, encoded_tensor
 from pytrimode.convert.gguf_input import MMPROJ_DIMS, GgufInput, refusals
 from pytrimode.convert.lora import LORA_TYPES, stored_kind
@@ -21,11 +21,12 @@ from pytrimode.convert.model_output import (
     plan_model,
     write_files,
 )
+from pytrimode.convert.out_names import output_path
 from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, lora_path, mmproj_beside, mmproj_path
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model
@@ -154,10 +155,10 @@ def _preflight(model: Path, *, lora: bool) -> None:
     """Refuse what `TriMode` would refuse: libllama, which chooses the types, aborts at some of it."""
     with refusals(model):
         checked = check_model(model)
-    if lora and (adapter := lora_path(model)).is_file():
+    if lora and (adapter := lora_beside(model)).is_file():
         with refusals(adapter):
             check_adapter(adapter, checked.shape)
-    if (tower := mmproj_path(model)).is_file():
+    if (tower := mmproj_beside(model)).is_file():
         with refusals(tower):
             check_mmproj(tower)
 
@@ -178,8 +179,8 @@ def _refuse_requantizing(path: Path, plan: ModelPlan) -> None:
 
 def _mmproj(source: Path, out: Path, stack: ExitStack) -> GgufOutput | None:
     """Return the vision tower of the input, for the output; None without one, or where both share it."""
-    path, target = mmproj_path(source), mmproj_path(out)
-    if not path.is_file() or path.resolve() == target.resolve():
+    path, target = mmproj_beside(source), mmproj_path(out)
+    if not path.is_file() or path.resolve() in (target.resolve(), mmproj_beside(out).resolve()):
         return None
     tower = stack.enter_context(GgufInput(path, max_dims=MMPROJ_DIMS))
     return target, tower.metadata(), [encoded_tensor(source, source.kind, 0) for source in tower.tensors]
@@ -187,8 +188,9 @@ def _mmproj(source: Path, out: Path, stack: ExitStack) -> GgufOutput | None:
 
 def _adapter(source: Path, out: Path, stack: ExitStack, outtype: str | None, threads: int) -> GgufOutput | None:
     """Return the drafter LoRA of the input, for the output; None without one, or where both share it."""
-    path, target = lora_path(source), lora_path(out)
-    if not path.is_file() or path.resolve() == target.resolve():
+    path, target = lora_beside(source), lora_path(out)
+    shared = path.resolve() == lora_beside(out).resolve() and not outtype
+    if not path.is_file() or shared or path.resolve() == target.resolve():
         return None
     adapter = stack.enter_context(GgufInput(path))
     metadata: Metadata = adapter.metadata()

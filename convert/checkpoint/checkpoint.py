@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from pytrimode.convert.checkpoint.hub_layout import snapshot_of
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.convert.checkpoint.safetensors_file import SafetensorsFile, StoredTensor
 from pytrimode.gguf.errors import ConversionError
@@ -22,6 +23,15 @@ LORA_DIR = "linear_spec_lora"
 FIRST_WEIGHT = "encoder.embed_tokens.weight"
 """The first tensor: what stands before its name is a prefix of a trainer's wrapper."""
 
+OTHER_WEIGHTS = {
+    "consolidated*.safetensors": "Mistral's own layout, which is not read: get the files named model*.safetensors",
+    "model-*.safetensors": f"shards without their {WEIGHTS_INDEX}: get that too",
+    "adapter_model.safetensors": "an adapter: trimode-convert --lora converts it",
+    "*.bin": "only safetensors are read",
+    "*.pt*": "only safetensors are read",
+}
+"""Weights under other names, and what to do about them."""
+
 MODEL_TYPE = "nemotron_labs_diffusion"
 VLM_MODEL_TYPE = "nemotron_labs_diffusion_vlm"
 
@@ -33,14 +43,17 @@ class Checkpoint:
         path: the directory.
         config: config.json, its model_type checked; of a vision and language model the settings of its text model.
         weights: the tensors of all shards by name.
+        notes: what the user should know.
     """
 
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises ConversionError when it is no tri-mode checkpoint or its weights are incomplete."""
+        path = snapshot_of(path)
         self.path = path
         self.config = read_config(path)
         if not (path / TOKENIZER).is_file():
             raise ConversionError(f"{path / TOKENIZER}: not found: the checkpoint is incomplete, download it again")
+        self.notes = _stale_index_notes(path)
         self.weights = Weights(_weight_files(path))
         self.weights.strip_prefix(FIRST_WEIGHT)
 
@@ -143,7 +156,7 @@ def read_config(path: Path) -> JsonObject:
 
     Raises ConversionError when it is no tri-mode checkpoint.
     """
-    return _text_config(_read_config(path))
+    return _text_config(_read_config(snapshot_of(path)))
 
 
 def _read_config(path: Path) -> JsonObject:
@@ -176,13 +189,30 @@ def _text_config(config: JsonObject) -> JsonObject:
 
 
 def _weight_files(path: Path) -> dict[Path, list[str] | None]:
-    if (path / WEIGHTS_INDEX).is_file():
-        return _shards(path)
+    """Return the files and what an index promises of each; a single file goes before an index, as in transformers."""
     if (path / WEIGHTS).is_file():
         return {path / WEIGHTS: None}
-    found = ", ".join(sorted(file.name for file in path.glob("*.bin"))[:3])
-    hint = f" (found {found}: only safetensors are read)" if found else ""
+    if (path / WEIGHTS_INDEX).is_file():
+        return _shards(path)
+    hint = ""
+    for pattern, advice in OTHER_WEIGHTS.items():
+        if found := sorted(file.name for file in path.glob(pattern)):
+            hint = f" (found {', '.join(found[:3])}: {advice})"
+            break
     raise ConversionError(f"{path}: no weights: neither {WEIGHTS} nor {WEIGHTS_INDEX}{hint}")
+
+
+def _stale_index_notes(path: Path) -> list[str]:
+    """Tell of shards beside a single file: an earlier save left them, or the single file is of another one."""
+    if not (path / WEIGHTS).is_file() or not (path / WEIGHTS_INDEX).is_file():
+        return []
+    named = set(JsonObject.read(path / WEIGHTS_INDEX).object("weight_map").values())
+    if named == {WEIGHTS}:
+        return []
+    return [
+        f"{WEIGHTS} is converted; {WEIGHTS_INDEX} beside it, which names other files, is left aside, as transformers "
+        f"does: remove what is out of date"
+    ]
 
 
 def _shards(path: Path) -> dict[Path, list[str] | None]:

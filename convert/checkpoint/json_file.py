@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.lfs import LFS_ADVICE, LFS_POINTER
 
 
 class JsonObject(Mapping[str, Any]):
@@ -25,7 +26,10 @@ class JsonObject(Mapping[str, Any]):
     def read(cls, path: Path) -> JsonObject:
         """Read `path`. Raises ConversionError when it is missing, no valid JSON, or not an object."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if text.startswith(LFS_POINTER.decode()):
+                raise ConversionError(f"{path}: {LFS_ADVICE}")
+            data = json.loads(text)
         except FileNotFoundError:
             raise ConversionError(f"{path}: not found") from None
         except OSError as error:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.lfs import LFS_ADVICE, LFS_POINTER
 from pytrimode.gguf.mapped_file import MappedFile
 
 # The reference implementation's limit, 100 MB: a real header takes some 50 kB.
 MAX_HEADER_BYTES = 100_000_000
 # safetensors dtype -> bytes per element, of all the dtypes that a weight may have here.
-ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class SafetensorsFile:
 
     def _read_header(self, prefix: bytes, read: Any) -> tuple[dict[str, Any], int]:
         length = int.from_bytes(prefix, "little")
+        if prefix == LFS_POINTER[:8]:
+            raise ConversionError(f"{self.path}: {LFS_ADVICE}")
         if len(prefix) < 8:
             raise self._fail(f"{self._size} bytes, too short for a safetensors header")
         if length > MAX_HEADER_BYTES or 8 + length > self._size:

@@ -28,6 +28,8 @@ TEKKEN_PATTERN = (
 )
 # Ends of a turn: llama.cpp treats them as ends of generation, whatever the end-of-text id is.
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
+STRIPPING = ("lstrip", "rstrip", "single_word")
+"""Of added tokens: whether they take the spaces around them, or must be words."""
 
 
 class TokenType(IntEnum):
@@ -66,11 +68,11 @@ class Vocab:
         """Read the tokenizer files. Raises ConversionError for a tokenizer that llama.cpp would not reproduce."""
         tokenizer = checkpoint.read_json(TOKENIZER)
         settings = checkpoint.read_optional_json(TOKENIZER_CONFIG)
-        notes = _check_pipeline(tokenizer)
+        notes = [*_check_pipeline(tokenizer), *_stripping_notes(tokenizer)]
         added = _added_tokens(tokenizer)
         ids = _token_ids(tokenizer, added)
         tokens, types = _by_id(ids, added, vocab_size, tokenizer.where)
-        special_ids = _special_ids(checkpoint, settings, ids, vocab_size)
+        special_ids, end_notes = _special_ids(checkpoint, settings, ids, vocab_size)
         return cls(
             tokens=tokens,
             types=types,
@@ -78,7 +80,7 @@ class Vocab:
             special_ids=special_ids,
             flags=_added_around(tokenizer, settings, special_ids, ids),
             chat_template=_chat_template(checkpoint, settings),
-            notes=notes,
+            notes=notes + end_notes,
         )
 
     def add_to(self, metadata: Metadata) -> None:
@@ -144,11 +146,29 @@ def _added_tokens(tokenizer: JsonObject) -> dict[int, tuple[str, TokenType]]:
         text = token.get("content")
         if not isinstance(text, str) or not text:
             raise token.error("content", "a text")
-        for key in ("lstrip", "rstrip", "single_word"):
-            token.require(key, (None, False), f"token {text!r}: llama.cpp matches added tokens literally")
+        for key in STRIPPING:
+            if not token.get("special"):  # what text never holds may be as it likes
+                token.require(
+                    key, (None, False), f"token {text!r}: llama.cpp matches added tokens literally; set it to false"
+                )
         kind = TokenType.CONTROL if token.get("special") else TokenType.USER_DEFINED
         found[token.integer("id", minimum=0)] = (text, kind)
     return found
+
+
+def _stripping_notes(tokenizer: JsonObject) -> list[str]:
+    """Name the special tokens that take spaces in transformers, and none here."""
+    found = [
+        str(token.get("content"))
+        for token in tokenizer.objects("added_tokens")
+        if token.get("special") and any(token.get(key) not in (None, False) for key in STRIPPING)
+    ]
+    if not found:
+        return []
+    return [
+        f"tokenizer.json has lstrip, rstrip or single_word for special tokens ({', '.join(found)}): spaces beside one "
+        f"that is spelled out in a text stay here"
+    ]
 
 
 def _token_ids(tokenizer: JsonObject, added: dict[int, tuple[str, TokenType]]) -> dict[str, int]:
@@ -174,6 +194,13 @@ def _by_id(
     types = [TokenType.UNUSED] * vocab_size
     taken: dict[int, str] = {}
     for text, token in ids.items():
+        if token >= vocab_size and token in added:
+            without = [text for token, (text, _) in sorted(added.items()) if token >= vocab_size]
+            raise ConversionError(
+                f"{where}: added tokens without rows in the embedding: {', '.join(map(repr, without[:5]))}"
+                f"{' and more' if len(without) > 5 else ''} ({text!r} has id {token}, {CONFIG} has vocab_size "
+                f"{vocab_size}): call model.resize_token_embeddings(len(tokenizer)) before saving, or take them out"
+            )
         if token >= vocab_size:
             raise ConversionError(
                 f"{where}: token {text!r} has id {token}, {CONFIG} has vocab_size {vocab_size}: "
@@ -204,8 +231,10 @@ def _merges(model: JsonObject) -> list[str]:
     return found
 
 
-def _special_ids(checkpoint: Checkpoint, settings: JsonObject, ids: dict[str, int], vocab_size: int) -> dict[str, int]:
-    """GGUF key -> id. config.json decides; what it leaves open comes from tokenizer_config.json."""
+def _special_ids(
+    checkpoint: Checkpoint, settings: JsonObject, ids: dict[str, int], vocab_size: int
+) -> tuple[dict[str, int], list[str]]:
+    """GGUF key -> id, and notes. config.json decides; what it leaves open comes from tokenizer_config.json."""
     config = checkpoint.config
     found: dict[str, int] = {}
     for name, key in (
@@ -226,20 +255,29 @@ def _special_ids(checkpoint: Checkpoint, settings: JsonObject, ids: dict[str, in
                 f"{config.where}: {name}_token_id: missing, and {TOKENIZER_CONFIG} has no {name}_token: "
                 f"a tri-mode model cannot run without it"
             )
-    end_of_turn = _end_of_turn(checkpoint, ids, found[keys.TOKENIZER_EOS], vocab_size)
-    if end_of_turn is not None:
-        found[keys.TOKENIZER_EOT] = end_of_turn
-    return found
+    others = _other_ends(checkpoint, ids, found[keys.TOKENIZER_EOS], vocab_size)
+    if len(others) > 2:  # llama.cpp ends at some by itself, by their texts
+        others.sort(key=lambda token: token in (ids.get(text) for text in END_OF_TURN))
+    found |= dict(zip((keys.TOKENIZER_EOT, keys.TOKENIZER_EOM), others, strict=False))
+    lost = [token for token in others[2:] if token not in (ids.get(text) for text in END_OF_TURN)]
+    notes = [
+        f"a GGUF file names three ends of generation: tokens {', '.join(map(str, lost))} of eos_token_id are left out, "
+        f"so give them as stop_token_ids"
+    ]
+    return found, notes if lost else []
 
 
-def _end_of_turn(checkpoint: Checkpoint, ids: dict[str, int], eos: int, vocab_size: int) -> int | None:
-    """Return a second end of generation: another eos id in generation_config.json, or a known end-of-turn token."""
-    generation = checkpoint.read_optional_json(GENERATION_CONFIG)
-    listed = generation.get("eos_token_id")
-    for token in listed if isinstance(listed, list) else [listed]:
-        if isinstance(token, int) and token != eos and 0 <= token < vocab_size:
-            return token
-    return next((ids[text] for text in END_OF_TURN if text in ids and ids[text] != eos), None)
+def _other_ends(checkpoint: Checkpoint, ids: dict[str, int], eos: int, vocab_size: int) -> list[int]:
+    """Return further ends of generation: the eos ids of generation_config.json and config.json, else a known end of
+    turn.
+    """
+    found: list[int] = []
+    for config in (checkpoint.read_optional_json(GENERATION_CONFIG), checkpoint.config):
+        listed = config.get("eos_token_id")
+        for token in listed if isinstance(listed, list) else [listed]:
+            if isinstance(token, int) and token not in (eos, *found) and 0 <= token < vocab_size:
+                found.append(token)
+    return found or [ids[text] for text in END_OF_TURN if text in ids and ids[text] != eos][:1]
 
 
 def _configured_id(config: JsonObject, key: str, vocab_size: int) -> int | None:

@@ -102,7 +102,11 @@ def config_of(file: GgufInput, hparams: Hyperparameters, vision: Mapping[str, An
         **ids,
         **(vision or {}),
     }
-    ends = [token for key in (keys.TOKENIZER_EOS, keys.TOKENIZER_EOT) if (token := file.value(key)) is not None]
+    ends = [
+        token
+        for key in (keys.TOKENIZER_EOS, keys.TOKENIZER_EOT, keys.TOKENIZER_EOM)
+        if (token := file.value(key)) is not None
+    ]
     generation = {"bos_token_id": ids["bos_token_id"], "eos_token_id": ends[0] if len(ends) == 1 else ends}
     return {CONFIG: json.dumps(config, indent=1), GENERATION_CONFIG: json.dumps(generation, indent=1)}
 

@@ -25,7 +25,7 @@ from pytrimode.convert.restore.vision import vision_config_of, vision_settings
 from pytrimode.convert.vision.names import IMAGE_BREAK, tower_weights
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.output import check_space, output_directory
 from pytrimode.gguf.preflight import check_adapter, check_model
 from pytrimode.gguf.types import GgmlType
@@ -58,14 +58,14 @@ def restore(
         file = stack.enter_context(GgufInput(path))
         hparams = hyperparameters_of(file)
         tensors = _tensors(file, list(expected_weights(hparams)))
-        tower = mmproj_path(path)
+        tower = mmproj_beside(path)
         vision = None
         if tower.is_file():
             tower_file = stack.enter_context(GgufInput(tower, max_dims=MMPROJ_DIMS))
             vision_config = vision_config_of(tower_file, hparams.hidden)
             tensors += _tensors(tower_file, list(tower_weights(vision_config)), ignored=(IMAGE_BREAK,))
             vision = vision_settings(vision_config)
-        adapter = lora_path(path)
+        adapter = lora_beside(path)
         adapter_file = None
         if adapter.is_file():
             with refusals(adapter):

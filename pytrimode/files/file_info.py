@@ -9,25 +9,28 @@ from typing import Any
 from pytrimode._native import has_product
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys, vision_keys
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.header import GgufHeader, TensorInfo, read_gguf_header
-from pytrimode.gguf.preflight import check_model
+from pytrimode.gguf.preflight import check_model, read_parts
 from pytrimode.options import modes
 
 F16_BYTES = 2
 
 
 def file_info(path: str | Path) -> dict[str, Any]:
-    """Everything that the header tells; raises as `check_model_file` and `read_gguf_header` do.
+    """Everything that the header tells, of a split model those of all parts; raises as `check_model_file`,
+    `read_gguf_header` and `read_parts` do.
 
     A value that the file does not give is None.
     """
     file = check_model_file(path)
     header = read_gguf_header(file)
-    n_params = sum(t.n_params for t in header.tensors)
+    headers = read_parts(header)
+    tensors = [tensor for part in headers for tensor in part.tensors]
+    n_params = sum(t.n_params for t in tensors)
     return {
         "file": str(file),
-        "file_bytes": header.file_bytes,
+        "file_bytes": sum(part.file_bytes for part in headers),
         "gguf_version": header.version,
         "kind": header.metadata.get(keys.GENERAL_TYPE, "model"),
         "architecture": header.metadata.get(keys.GENERAL_ARCHITECTURE),
@@ -36,10 +39,10 @@ def file_info(path: str | Path) -> dict[str, Any]:
         "license": header.metadata.get(keys.GENERAL_LICENSE),
         "source": header.metadata.get(keys.TRIMODE_SOURCE_MODEL) or header.metadata.get(keys.GENERAL_SOURCE_URL),
         "n_params": n_params,
-        "n_tensors": len(header.tensors),
-        "tensor_types": _tensor_types(header.tensors),
-        "left_to_llama_cpp": _left_to_llama_cpp(header.tensors),
-        "bits_per_weight": round(8 * sum(t.n_bytes or 0 for t in header.tensors) / n_params, 2) if n_params else None,
+        "n_tensors": len(tensors),
+        "tensor_types": _tensor_types(tensors),
+        "left_to_llama_cpp": _left_to_llama_cpp(tensors),
+        "bits_per_weight": round(8 * sum(t.n_bytes or 0 for t in tensors) / n_params, 2) if n_params else None,
         "shape": _shape(header.metadata),
         "rope": _rope(header.metadata),
         "tokenizer": _tokenizer(header.metadata),
@@ -144,7 +147,7 @@ def _modes(header: GgufHeader) -> dict[str, Any]:
 
 def _drafter(model: Path) -> dict[str, Any] | None:
     """Return the adapter beside the model, None without one; `error` where it cannot be read."""
-    path = lora_path(model)
+    path = lora_beside(model)
     if not path.is_file():
         return None
     try:
@@ -168,7 +171,7 @@ def _vision(header: GgufHeader | None, model: Path) -> dict[str, Any] | None:
     """Return the vision tower that the file is or that lies beside it, None without one; `error` where it cannot be
     read.
     """
-    path = model if header else mmproj_path(model)
+    path = model if header else mmproj_beside(model)
     if header is None:
         if not path.is_file():
             return None

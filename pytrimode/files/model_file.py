@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.layout import MAGIC
+from pytrimode.gguf.lfs import LFS_ADVICE, LFS_POINTER
 from pytrimode.gguf.preflight import check_adapter, check_mmproj, check_model, check_user_lora
 
 
@@ -21,12 +23,14 @@ def check_model_file(path: str | Path) -> Path:
     if file.is_dir():
         if (file / "config.json").exists():
             raise ValueError(
-                f"{path} is a checkpoint directory; convert it first: trimode-convert {path} out.gguf --q8_0"
+                f"{path} is a checkpoint directory; convert it first: trimode-convert {shlex.quote(str(path))} --q8_0"
             )
         raise ValueError(f"{path} is a directory; a GGUF file is needed")
     with file.open("rb") as stream:
-        magic = stream.read(len(MAGIC))
-    if magic != MAGIC:
+        start = stream.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise ValueError(f"{path}: {LFS_ADVICE}")
+    if not start.startswith(MAGIC):
         raise ValueError(f'{path}: not a GGUF file (it does not start with "GGUF")')
     return file
 
@@ -50,7 +54,7 @@ def find_drafter_lora(model: Path, wanted: str | Path | None) -> Path | None:
     if wanted is None:
         return None
     if wanted == "auto":
-        beside = lora_path(model)
+        beside = lora_beside(model)
         return beside if beside.is_file() else None
     return check_model_file(wanted)
 
@@ -63,6 +67,6 @@ def find_mmproj(model: Path, wanted: str | Path | None) -> Path | None:
     if wanted is None:
         return None
     if wanted == "auto":
-        beside = mmproj_path(model)
+        beside = mmproj_beside(model)
         return beside if beside.is_file() else None
     return check_model_file(wanted)

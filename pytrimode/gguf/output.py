@@ -15,6 +15,8 @@ from typing import BinaryIO
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.sizes import size_text
 
+_PIECE_BYTES = 1 << 20
+
 
 class OutputFile:
     """A file that is written out of sight and gets its name in `publish`, complete and on the disk.
@@ -59,6 +61,19 @@ class OutputFile:
             self.file.seek(start)
             self.file.write(data)
             self.file.seek(self._written)
+        except OSError as error:
+            raise output_error(self.path, error) from None
+
+    def equals_existing(self) -> bool:
+        """Whether the file that has the name now holds what was written. Raises ConversionError if it is unreadable."""
+        try:
+            self.file.flush()
+            self.file.seek(0)
+            with self.path.open("rb") as existing:
+                while True:
+                    ours, theirs = self.file.read(_PIECE_BYTES), existing.read(_PIECE_BYTES)
+                    if ours != theirs or not ours:
+                        return ours == theirs
         except OSError as error:
             raise output_error(self.path, error) from None
 

@@ -14,7 +14,7 @@ from pytrimode.convert.lora import ADAPTER_CONFIG
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path, mmproj_path
+from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.header import GgufHeader, TensorInfo
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.preflight import CheckedModel, check_adapter, check_model
@@ -97,7 +97,7 @@ def _of_checkpoint(path: Path) -> ModelShape:
 def _of_gguf(path: Path) -> ModelShape:
     checked = check_model(path)
     header = checked.headers[0]
-    lora, tower = lora_path(path), mmproj_path(path)
+    lora, tower = lora_beside(path), mmproj_beside(path)
     return ModelShape(
         name=str(header.metadata.get(keys.GENERAL_NAME) or path.name),
         hparams=_hparams(header),

@@ -13,7 +13,7 @@ from pytrimode.convert.gguf_input import MAX_DIMS, MMPROJ_DIMS, GgufInput
 from pytrimode.files.cache_state import weights_digest
 from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_beside
 from pytrimode.gguf.types import OUTPUT_TYPES
 from pytrimode.trimode import TriMode
 
@@ -55,7 +55,7 @@ def model_file(path: Path, loras: Sequence[Path] | None) -> ModelFile:
     """Return a model with given adapters, None for the one beside it. Raises ConversionError for what is no model."""
     facts = file_facts(path, is_adapter=False)
     if loras is None:
-        beside = lora_path(path)
+        beside = lora_beside(path)
         loras = [beside] if beside.is_file() else []
     return ModelFile(facts, tuple(file_facts(lora, is_adapter=True) for lora in loras))
 

@@ -21,7 +21,7 @@ from pytrimode.convert.imatrix_file import write_imatrix
 from pytrimode.files.model_file import check_model_file, preflight
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_beside
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import check_output
@@ -112,7 +112,7 @@ def calibrate(
     started = time.monotonic()
     path, out = check_model_file(Path(model)), Path(out_path)
     check_output(out, force=force)
-    beside = lora_path(path)
+    beside = lora_beside(path)
     adapter = beside if lora and beside.is_file() else None
     preflight(path, adapter, None)
     if n_ctx < 8 or block_rows < 0:

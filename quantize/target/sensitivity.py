@@ -21,7 +21,7 @@ from pytrimode import _native
 from pytrimode.convert.encode import SourceTensor, encode_tensor
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.file_names import lora_path
+from pytrimode.gguf.file_names import lora_beside
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.types import GgmlType
@@ -84,7 +84,7 @@ def measure_sensitivity(
     wanted = [tensor for tensor in tensors if probe_of(tensor)]
     if all(tensor.name in kept.found for tensor in wanted):
         return kept.found
-    beside = lora_path(path)
+    beside = lora_beside(path)
     with TriMode(
         path,
         lora_path=beside if beside.is_file() else None,

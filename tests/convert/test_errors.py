@@ -377,12 +377,6 @@ def test_missing_output_directory(model: Path, tmp_path: Path) -> None:
     assert f"the directory {tmp_path / 'no/such'} does not exist" in result.output
 
 
-def test_directory_as_output(model: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, [str(model), str(tmp_path)])
-    assert result.exit_code == 1
-    assert "is a directory" in result.output
-
-
 def test_unknown_outtype_in_python(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outtype 'q9': expected one of q8_0, q6_k"):
         convert(model, tmp_path / "model.gguf", "q9")

@@ -79,6 +79,15 @@ def test_commands_name_files_that_there_are(files: list[Path], tmp_path: Path) -
     compile("\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)), "card", "exec")
 
 
+def test_the_base_model_can_be_named(files: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "README.md"
+    assert card(*files, "-o", out, "--base-model", "me/my-model").exit_code == 0
+    text = out.read_text()
+    assert 'base_model: "me/my-model"' in text and "[me/my-model](https://huggingface.co/me/my-model) as GGUF" in text
+    wrong = card(*files, "-o", tmp_path / "other.md", "--base-model", "my-model")
+    assert wrong.exit_code == 1 and "base model 'my-model': expected OWNER/NAME" in wrong.output
+
+
 @pytest.mark.slow
 def test_the_importance_matrix_is_named(tiny_gguf: Callable[[str], Path], tmp_path: Path) -> None:
     from support.quantize_helpers import random_importance, write_importance
