@@ -47,6 +47,9 @@ def set_log_verbose(verbose: bool) -> None:
     messages.
     """
 
+def set_log_file(path: str) -> None:
+    """Append it to a file in place of stderr; "": stderr again. Raises RuntimeError where it cannot be written."""
+
 def set_log_json(json: bool) -> None:
     """Show it as a JSON object per line, as the server's log."""
 
@@ -299,6 +302,11 @@ class Model:
 
     def token_to_piece(self, token: int, special: bool) -> bytes:
         """Bytes of a token; of special ones none without `special`. Raises ValueError outside the vocabulary."""
+
+    def lock(self) -> int:
+        """Keep the weights that are in main memory there (mlock); returns their bytes. Raises RuntimeError where the
+        system refuses.
+        """
 
     def set_weight(self, name: str, data: bytes) -> None:
         """Replace the data of a weight, in the type that it has; see `TriMode.set_weight`."""
@@ -1256,6 +1264,14 @@ def devices() -> list[Device]:
 
 def backends() -> list[Backend]:
     """List the backends that libllama was built with."""
+
+def add_rpc_server(endpoint: str) -> None:
+    """Add the devices of a server of ggml's RPC backend, HOST:PORT, to those of this process; once. Raises RuntimeError
+    where no server answers, or this build lacks the backend.
+    """
+
+def run_rpc_server(endpoint: str, devices: Sequence[str], n_threads: int) -> None:
+    """Give devices of this machine, by ggml's names, to whoever connects to HOST:PORT. Does not return."""
 
 def plan_memory(
     path: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from pytrimode.options.defaults import DEFAULT_N_CTX
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.loras import Lora, loras_of
+from pytrimode.options.rpc import add_rpc_server
 from pytrimode.process import check_not_forked
 from pytrimode.threads import default_threads
 from pytrimode.vision.load import tower_device
 from pytrimode.vision.memory import reserved_for
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ def open_files(path: str | Path, asked: LoadOptions) -> Opened:
     loras = [Lora(str(model_file.check_model_file(one.path)), one.scale) for one in loras_of(asked.loras)]
     adapters = [one.path for one in loras]
     model_file.preflight(file, lora, tower, adapters)
-    _native.set_log_verbose(asked.verbose)
+    _native.set_log_file(str(asked.log_file or ""))
+    _native.set_log_verbose(asked.verbose or asked.log_file is not None)
+    for server in asked.rpc or ():
+        add_rpc_server(server)
     lora_path = str(lora) if lora else None
     n_threads = asked.n_threads or default_threads()
     n_threads_batch = asked.n_threads_batch or n_threads
@@ -80,5 +87,15 @@ def open_files(path: str | Path, asked: LoadOptions) -> Opened:
             images=tower is not None,
             **sizes,
         )
+        if asked.use_mlock:
+            _lock(model)
     warn_of_slow_operations(engine)
     return Opened(file, model, engine, lora_path, tuple(loras), tower, n_gpu_layers, n_threads, n_threads_batch)
+
+
+def _lock(model: _native.Model) -> None:
+    """Keep the weights in main memory, or log why the system does not."""
+    try:
+        model.lock()
+    except RuntimeError as error:
+        _log.warning("%s", error)

@@ -98,6 +98,10 @@ void bind_model(nb::module_ & m) {
     add_shape(model);
     add_tokens(model);
     model.def(
+        "lock", &Model::lock, nb::call_guard<GilReleased>(),
+        "Keep the weights that are in main memory there (mlock); returns their bytes. Raises RuntimeError where the "
+        "system refuses.");
+    model.def(
         "set_weight",
         [](Model & self, const std::string & name, const nb::bytes & data) {
             self.set_weight(name, data.c_str(), data.size());

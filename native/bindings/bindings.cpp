@@ -67,6 +67,9 @@ NB_MODULE(_native, m) {
         "set_log_verbose", &Log::set_verbose, "verbose"_a,
         "Show llama.cpp's log on stderr, control characters written out; off, only the last error is kept, for our own "
         "messages.");
+    m.def(
+        "set_log_file", &Log::set_file, "path"_a,
+        "Append it to a file in place of stderr; \"\": stderr again. Raises RuntimeError where it cannot be written.");
     m.def("set_log_json", &Log::set_json, "json"_a, "Show it as a JSON object per line, as the server's log.");
     m.def("load_llguidance", &llg::load, "path"_a,
           "Load llguidance's shared library, for grammars. Raises RuntimeError where it is not as the engine expects.");

@@ -8,6 +8,8 @@
 #include "model/lora.h"
 #include "model/model_params.h"
 #include "model/packed_weights.h"
+#include "model/placement.h"
+#include "util/lock_memory.h"
 #include "util/log.h"
 #include "util/process_end.h"
 
@@ -281,6 +283,17 @@ std::string Model::token_to_piece(llama_token token, bool special) const {
 ConstraintVocab & Model::constraint_vocab() const {
     std::call_once(constraint_vocab_made_, [this] { constraint_vocab_ = std::make_unique<ConstraintVocab>(*this); });
     return *constraint_vocab_;
+}
+
+size_t Model::lock() const {
+    size_t total = packed_ ? packed_->lock() : 0;
+    for (const auto & [name, tensor] : llama_internal_get_tensor_map(model_.get())) {
+        if (tensor->buffer && !device_of(tensor) && !(packed_ && packed_->holds_alone(tensor))) {
+            lock_memory(tensor->data, ggml_nbytes(tensor));
+            total += ggml_nbytes(tensor);
+        }
+    }
+    return total;
 }
 
 void Model::set_weight(const std::string & name, const void * data, size_t size) {

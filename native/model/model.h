@@ -50,6 +50,9 @@ class Model {
     Model(const Model &) = delete;
     Model & operator=(const Model &) = delete;
 
+    // Keeps the weights that are in main memory there (mlock); returns their bytes. Throws as lock_memory does.
+    size_t lock() const;
+
     const std::string & path() const { return path_; }
     const Hparams & hparams() const { return hparams_; }
     const std::vector<Layer> & layers() const { return layers_; }

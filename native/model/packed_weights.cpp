@@ -8,6 +8,7 @@
 
 #include "ggml-backend.h"
 #include "model/placement.h"
+#include "util/lock_memory.h"
 #include "util/process_end.h"
 
 #ifdef __linux__
@@ -96,6 +97,15 @@ void PackedWeights::replace(const ggml_tensor * tensor, const void * data) {
     if (found != entries_.end()) {
         pack(found->second.weight, data);
     }
+}
+
+size_t PackedWeights::lock() const {
+    size_t total = 0;
+    for (const auto & [tensor, entry] : entries_) {
+        lock_memory(entry.weight.weight().data, entry.weight.bytes());
+        total += entry.weight.bytes();
+    }
+    return total;
 }
 
 bool PackedWeights::holds_alone(const ggml_tensor * tensor) const {

@@ -22,6 +22,9 @@ class PackedWeights {
     // Packs other data into a weight's place. Without effect for one that is left to ggml.
     void replace(const ggml_tensor * tensor, const void * data);
 
+    // Keeps them in main memory (mlock). Throws as lock_memory does.
+    size_t lock() const;
+
     // Whether the tensor's own data was given back.
     bool holds_alone(const ggml_tensor * tensor) const;
 

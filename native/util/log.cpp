@@ -1,8 +1,11 @@
 #include "util/log.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <mutex>
+#include <stdexcept>
 
 #include "llama.h"
 
@@ -15,6 +18,7 @@ constexpr size_t LONGEST_LINE = 1 << 16;
 std::atomic<bool> is_verbose{false};
 std::atomic<bool> is_json{false};
 std::mutex mutex;
+std::FILE * file = nullptr;  // null: stderr
 std::string error;
 std::string line;  // that has not ended yet
 ggml_log_level line_level = GGML_LOG_LEVEL_INFO;
@@ -60,7 +64,8 @@ void write(ggml_log_level level, std::string text) {
     line += text;
     if (ends || line.size() > LONGEST_LINE) {
         if (!line.empty()) {
-            std::fputs(formatted().c_str(), stderr);
+            std::fputs(formatted().c_str(), file ? file : stderr);
+            std::fflush(file ? file : stderr);
         }
         line.clear();
     }
@@ -85,6 +90,18 @@ void install() { llama_log_set(receive, nullptr); }
 
 void set_verbose(bool verbose) { is_verbose = verbose; }
 void set_json(bool json) { is_json = json; }
+
+void set_file(const std::string & path) {
+    std::FILE * const opened = path.empty() ? nullptr : std::fopen(path.c_str(), "a");
+    if (!path.empty() && !opened) {
+        throw std::runtime_error(path + ": the log cannot be written: " + std::strerror(errno));
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (file) {
+        std::fclose(file);
+    }
+    file = opened;
+}
 
 void clear_error() {
     const std::lock_guard<std::mutex> lock(mutex);

@@ -5,9 +5,10 @@
 
 namespace trimode::Log {
 
-void install();                  // once, at import
-void set_verbose(bool verbose);  // on stderr; what a file wrote into it drives no terminal and forges no line
-void set_json(bool json);        // an object per line, as in the server's log
+void install();                           // once, at import
+void set_verbose(bool verbose);           // on stderr; what a file wrote into it drives no terminal and forges no line
+void set_json(bool json);                 // an object per line, as in the server's log
+void set_file(const std::string & path);  // in place of stderr, appended; "": stderr. Throws std::runtime_error
 void clear_error();
 std::string last_error();  // "no reason given" when there was none
 

@@ -12,14 +12,21 @@ import click
 from pytrimode.gguf.errors import ConversionError
 
 COMMANDS = {
-    "chat": "Chat with a model.",
+    "chat": "Chat with a model (also: run).",
     "generate": "Complete a prompt.",
     "info": "Show what a GGUF file holds.",
     "bench": "Measure how fast a model is, in which mode.",
     "plan": "Say what fits into a GPU's memory, and how fast to expect it.",
     "doctor": "Show what was found on this machine, and test its devices.",
     "serve": "Serve a model over HTTP, with OpenAI's API and others.",
+    "rpc-server": "Lend this machine's devices to a model on another one (--rpc).",
+    "completion": "Print the script that completes commands in a shell.",
+    "man": "Write the manual pages.",
 }
+
+
+ALIASES = {"run": "chat"}
+"""Names that other tools have for a command."""
 
 
 class LazyGroup(click.Group):
@@ -31,10 +38,34 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the attribute `command` of the command's module."""
-        if cmd_name not in COMMANDS:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"pytrimode.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"pytrimode.cli.{name.replace('-', '_')}").command
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse flags in front of the command: left to click, `-hf` would be `-h`."""
+        first = args[0] if args else ""
+        if first.startswith("-") and first not in self._flags(ctx) and not ctx.resilient_parsing:
+            example = f"pytrimode chat {' '.join(args[:2])}"
+            raise click.UsageError(f"{first}: options stand behind a command, as in {example}", ctx)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. Raises click.UsageError with what may have been meant."""
+        if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            from pytrimode.cli.flags import likely
+
+            if args[0].endswith(".gguf"):
+                raise click.UsageError(f"{args[0]} is no command: pytrimode chat {args[0]} chats with it", ctx)
+            raise click.UsageError(f"No such command {args[0]!r}{likely(args[0], [*COMMANDS, *ALIASES])}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _flags(self, ctx: click.Context) -> list[str]:
+        return [flag for parameter in self.get_params(ctx) for flag in parameter.opts]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list in `pytrimode --help`, without an import."""

@@ -24,6 +24,7 @@ from pytrimode.bench.random_model import random_model
 from pytrimode.bench.report import FORMATS, Report
 from pytrimode.bench.runner import Results, Runner, collect, turns
 from pytrimode.bench.stock import Stock
+from pytrimode.cli.command import Command
 from pytrimode.cli.load import load
 from pytrimode.cli.options import loading_options, model_argument
 from pytrimode.gguf.sizes import memory_text
@@ -111,10 +112,9 @@ def _measure(runner: Runner, plan: list[Any], results: Results, warm_up: int) ->
     return True
 
 
-@click.command(name="bench")
+@click.command(name="bench", cls=Command)
 @model_argument
 @click.option(
-    "-m",
     "--mode",
     "names",
     default="ar,self-spec,auto",
@@ -286,9 +286,9 @@ def command(
 
     \b
     pytrimode bench                                     the shipped model, a few minutes
-    pytrimode bench nld-8b.gguf -m ar,auto --compare llama-cpp-python
+    pytrimode bench nld-8b.gguf --mode ar,auto --compare llama-cpp-python
     pytrimode bench nld-8b.gguf -B 8,16,32 --category code -n 64 -r 5
-    pytrimode bench nld-8b.gguf -m ar,auto -np 1,2,4,8 -c 16384 -o csv > speeds.csv
+    pytrimode bench nld-8b.gguf --mode ar,auto -np 1,2,4,8 -c 16384 -o csv > speeds.csv
     pytrimode bench --shape 8B --type q4_k_m --acceptance published      a machine, without the weights
     """
     if chart:

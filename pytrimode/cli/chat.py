@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from pytrimode.cli.chat_commands import ChatCommands, LeaveChat
+from pytrimode.cli.command import Command
 from pytrimode.cli.conversation import Conversation, LocalConversation
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
@@ -113,7 +114,7 @@ def _given_turns(lines: Iterator[str]) -> Iterator[str]:
         yield turn
 
 
-@click.command(name="chat")
+@click.command(name="chat", cls=Command)
 @model_argument
 @request_options("chat", temperature=DEFAULT_CHAT_TEMPERATURE)
 @system_option

@@ -8,13 +8,14 @@ from dataclasses import asdict
 import click
 
 from pytrimode.checks.doctor import Finding, diagnose
+from pytrimode.cli.command import Command
 from pytrimode.cli.terminal_text import for_terminal
 
 MARKS = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("", None)}
 LABEL_WIDTH, MARK_WIDTH = 18, 7
 
 
-@click.command(name="doctor")
+@click.command(name="doctor", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:

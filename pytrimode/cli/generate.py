@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from pytrimode.answers.results import ChatCompletion, Completion, ResultWriter
+from pytrimode.cli.command import Command
 from pytrimode.cli.conversation import parts_of
 from pytrimode.cli.interrupt import Interrupt
 from pytrimode.cli.load import load
@@ -73,7 +74,7 @@ def _result(model: TriMode, prompt: Prompt, options: GenerationOptions, chat: bo
     return model.jobs.completion(prompt, options, wanted).finish(run)
 
 
-@click.command(name="generate")
+@click.command(name="generate", cls=Command)
 @model_argument
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt.")
 @click.option("-f", "--file", type=click.Path(), metavar="FILE", help="Read the prompt from a file; -: stdin.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pytrimode.cli.command import Command
 from pytrimode.cli.options import model_argument
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.files.file_info import file_info
@@ -106,7 +107,7 @@ def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@click.command(name="info")
+@click.command(name="info", cls=Command)
 @model_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(model: str | None, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pytrimode.options.defaults import (
     DEFAULT_CACHE_TYPE,
@@ -29,6 +30,11 @@ def _gpu_layers(text: int | str) -> int | str:
         raise click.BadParameter(str(error)) from None
 
 
+def _servers(text: str) -> list[str]:
+    """Return the addresses; loading checks them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _tensor_split(text: str) -> list[float]:
     """Return the shares; the engine checks their number and sum."""
     try:
@@ -37,9 +43,7 @@ def _tensor_split(text: str) -> list[float]:
         raise click.BadParameter(f"{text!r}: expected shares between commas, such as 3,1") from None
 
 
-model_argument = click.argument("model", required=False, type=click.Path())
-
-system_option = click.option("--system", metavar="TEXT", help="System message.")
+system_option = click.option("--system", "-sys", "--system-prompt", "system", metavar="TEXT", help="System message.")
 thinking_option = click.option("--enable-thinking", is_flag=True, help="Let the model reason before it answers.")
 
 
@@ -60,6 +64,25 @@ def _apply(options: list[Any], make: Callable[..., Any], name: str) -> Callable[
         return command  # type: ignore[return-value]
 
     return decorate
+
+
+# --- Which model -----------------------------------------------------------------------------------------------------
+
+
+def model_argument(function: F) -> F:
+    """MODEL, or -m FILE as with llama.cpp, passed as `model`."""
+    options = [
+        click.argument("model", required=False, type=click.Path()),
+        click.option("-m", "--model", "model_file", type=click.Path(), metavar="FILE", help="The model, as MODEL."),
+    ]
+    return _apply(options, _one_model, "model")(function)
+
+
+def _one_model(model: str | None, model_file: str | None) -> str | None:
+    given = click.get_current_context().get_parameter_source("model_file")
+    if model and model_file and given is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"MODEL {model} and --model {model_file}: give one of them (how to decode is --mode)")
+    return model or model_file
 
 
 # --- How to load a model ---------------------------------------------------------------------------------------------
@@ -99,6 +122,15 @@ def loading_options(function: F) -> F:
             click.option("--mmproj", type=click.Path(), metavar="FILE",
                          help="Vision tower (default: MODEL-mmproj.gguf beside the model, if it is there)."),
             click.option("--no-mmproj", is_flag=True, help="Load no vision tower: the model takes text only."),
+        ],
+        "use_mmap": [
+            click.option("--mmap/--no-mmap", "use_mmap", default=True,
+                         help="Map the file into memory, the default, or read it."),
+        ],
+        "rpc": [
+            click.option("--rpc", type=_servers, metavar="HOST:PORT,...",
+                         help="Put layers on other machines too, which run `pytrimode rpc-server`, or llama.cpp's; "
+                              "unencrypted and without a password: only in a network that you trust."),
         ],
         "repack": [
             click.option("--no-repack", is_flag=True,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pytrimode import _native
+from pytrimode.cli.command import Command
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.gguf.sizes import memory_text
 from pytrimode.plan import Option, Plan, plan
@@ -29,7 +30,7 @@ FORMULA = (
 )
 
 
-@click.command(name="plan")
+@click.command(name="plan", cls=Command)
 @click.argument("model", required=False)
 @click.option("--vram", metavar="SIZE", help="Memory to fit into: 24GiB (default: that of --card, or of the GPUs).")
 @click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pytrimode.cli.command import Command
 from pytrimode.cli.load import load
 from pytrimode.cli.options import (
     API_KEY_VARIABLE,
@@ -25,7 +26,7 @@ from pytrimode.threads import thread_default
 _DEFAULT = ServerSettings()
 
 
-@click.command(name="serve")
+@click.command(name="serve", cls=Command)
 @model_argument
 @click.option(
     "--host",

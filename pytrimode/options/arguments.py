@@ -79,5 +79,8 @@ class LoadArguments(TypedDict, total=False):
     chat_template_file: str | Path | None
     parse_special: bool | None
     use_mmap: bool | None
+    use_mlock: bool | None
     repack: bool | None
+    rpc: Sequence[str] | None
     verbose: bool | None
+    log_file: str | Path | None

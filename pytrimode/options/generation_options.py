@@ -75,7 +75,7 @@ class GenerationOptions:
     Raises TypeError and ValueError that name the option, for values that no model can take.
     """
 
-    mode: str = option(modes.DEFAULT_MODE, f"{_MODE_HELP}.", flags=("-m", "--mode"), metavar="MODE")
+    mode: str = option(modes.DEFAULT_MODE, f"{_MODE_HELP}.", flags=("--mode",), metavar="MODE")
     block_length: int | None = option(
         None, "Tokens per block", flags=("-B", "--block-length"), metavar="N", low=1,
         default_text=f"{DEFAULT_BLOCK_LENGTH}; in diffusion the file's; in auto what is fastest, measured on the way",

@@ -75,8 +75,20 @@ class LoadOptions:
         flags=("--parse-special",),
     )  # fmt: skip
     use_mmap: bool = option(True, "Map the file into memory instead of reading it.")
+    use_mlock: bool = option(
+        False, "Keep the weights in main memory, out of swap; where the system does not allow it, that is said.",
+        flags=("--mlock",),
+    )  # fmt: skip
     repack: bool = option(True, "Repack the weights on the CPU for faster passes; without it processes share the file.")
-    verbose: bool = option(False, "Show llama.cpp's log.", flags=("--verbose",))
+    rpc: Sequence[str] | None = option(
+        None,
+        "Servers of ggml's RPC backend, HOST:PORT, whose devices hold layers too; only in a network that you trust.",
+    )
+    verbose: bool = option(False, "Show llama.cpp's log.", flags=("-v", "--verbose"))
+    log_file: str | Path | None = option(
+        None, "Append llama.cpp's log, and a server's, to a file instead of showing it.", flags=("--log-file",),
+        metavar="FILE",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         settle(self)

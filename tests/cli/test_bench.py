@@ -109,7 +109,7 @@ def test_interrupted_it_prints_what_there_is(q8_gguf: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-m", "quick"], "unknown mode 'quick'"),
+        (["--mode", "quick"], "unknown mode 'quick'"),
         (["-B", "4,x"], "'4,x' is not a list of numbers"),
         (["-B", "0"], "0 is too low"),
         (["--category", "poems"], "no category 'poems': there are code, chat, maths, lists"),

@@ -67,7 +67,7 @@ def test_the_oldest_turns_go_when_the_context_is_full(q8_gguf: Path) -> None:
         (["--url", "{}", "-c", "64", "-p", "x"], "-c is for a model in this process"),
         (["--url", "{}", "-p", "/save x"], "does not work with --url"),
         (["--url", "{}", "-p", "/mode quick"], "unknown mode 'quick'"),
-        (["--url", "{}", "-m", "quick", "-p", "x"], "unknown mode 'quick'"),
+        (["--url", "{}", "--mode", "quick", "-p", "x"], "unknown mode 'quick'"),
     ],
 )
 def test_mistakes_are_explained_in_a_line(server: Served, arguments: list[str], message: str) -> None:
