@@ -19,7 +19,7 @@ from pytrimode.plan import Option, Plan, plan
 from pytrimode.plan.cards import find_card
 from pytrimode.plan.cpu import cpu_speeds
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
-from pytrimode.plan.planner import ESTIMATE_CONTEXT, GIB, CardSpeed, size_of
+from pytrimode.plan.planner import DEFAULT_CONTEXT, ESTIMATE_CONTEXT, GIB, LEAST_CONTEXT, CardSpeed, size_of
 from pytrimode.plan.speed import Speeds
 from pytrimode.threads import default_threads
 
@@ -39,10 +39,9 @@ FORMULA = (
     "--ctx-size",
     "n_ctx",
     type=click.IntRange(min=1),
-    default=32768,
-    show_default=True,
     metavar="N",
-    help="Context in tokens, shared by all slots.",
+    help=f"Context in tokens, shared by all slots (default: {DEFAULT_CONTEXT}; fewer, down to {LEAST_CONTEXT}, where "
+    "else only a cache of 4 bits would fit, or weights of less).",
 )
 @click.option(
     "-np",
@@ -119,6 +118,8 @@ def _print_memory(console: Console, found: Plan, *, whole: bool) -> None:
     slots = f" shared by {found.n_parallel} slots" if found.n_parallel > 1 else ""
     room = f", to fit into {memory_text(found.vram)} less {memory_text(found.margin)}" if found.vram else ""
     console.print(for_terminal(f"{found.model}: {found.params / 1e9:.2f} B weights; {found.n_ctx} tokens{slots}{room}"))
+    if found.shortened:
+        console.print(f"  context  {DEFAULT_CONTEXT} tokens would take a worse cache or weights: shortened; -c sets it")
     console.print(for_terminal(f"  choose   {_choice_text(found)}"))
     if not whole:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from pytrimode.formats.reasoning import REASONING_FORMATS
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.server import check_installed
+from pytrimode.server.logs import FORMATS, JSON, LEVELS, TEXT
 from pytrimode.server.settings import CACHE_SCOPES, DEFAULT_MAX_QUEUE, VISION_BODY_BYTES, ServerSettings
 from pytrimode.threads import thread_default
 
@@ -143,6 +145,18 @@ _DEFAULT = ServerSettings()
     show_default=True,
     help="; ".join(f"{name}: {text}" for name, text in REASONING_FORMATS.items()) + ".",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(list(FORMATS)),
+    help=f"{'; '.join(f'{name}: {text}' for name, text in FORMATS.items())} (default: text on a terminal, else json).",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default=_DEFAULT.log_level,
+    show_default=True,
+    help="The least that is logged; debug has the requests for /health too.",
+)
 @request_options("serve")
 @thinking_option
 @loading_options  # fmt: skip
@@ -165,6 +179,8 @@ def command(
     write_timeout: float,
     shutdown_timeout: float,
     reasoning_format: str,
+    log_format: str | None,
+    log_level: str,
     options: GenerationOptions,
     enable_thinking: bool,
     loading: LoadOptions,
@@ -200,6 +216,9 @@ def command(
         defaults=options,
         enable_thinking=enable_thinking,
         reasoning_format=reasoning_format,
+        log_format=log_format or (TEXT if sys.stderr.isatty() else JSON),
+        log_level=log_level,
+        log_file=Path(loading.log_file) if loading.log_file else None,
     )
     with listen(host, port) as listening:
         threads = loading.n_threads or thread_default()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytrimode.gguf.sizes import parse_size
@@ -21,7 +21,11 @@ LEAST_MEMORY = 1 << 20
 ESTIMATE_CONTEXT = 2048
 """Cached tokens that a pass of the speed estimates reads."""
 PREFERRED_CACHES = (("f16", "q8_0"), ("q4_0",))
-"""Before the cache goes to 4 bits, the weights become smaller."""
+"""Before the cache goes to 4 bits, the weights become smaller, and the context shorter where nobody asked for one."""
+DEFAULT_CONTEXT, LEAST_CONTEXT = 32768, 4096
+"""Tokens that are planned for, and how few they may become."""
+LEAST_BITS = 4.0
+"""Of weights: before they have fewer, the context becomes shorter."""
 NO_BETTER = ("f32", "f16", "bf16")
 """Types that are not recommended: they double the memory of q8_0, and halve the speed, for next to nothing."""
 
@@ -66,6 +70,7 @@ class Plan:
         model: its name.
         params: number of weights.
         n_ctx: tokens, shared by all slots.
+        shortened: whether they are fewer than DEFAULT_CONTEXT, so that cache or weights need no fewer bits.
         n_parallel: slots.
         vram: memory to fit into, None for none given.
         margin: of it left free.
@@ -84,6 +89,7 @@ class Plan:
     model: str
     params: int
     n_ctx: int
+    shortened: bool
     n_parallel: int
     vram: int | None
     margin: int
@@ -103,7 +109,7 @@ def plan(
     model: str | Path,
     *,
     vram: int | str | None = None,
-    n_ctx: int = 32768,
+    n_ctx: int | None = None,
     n_parallel: int = 1,
     n_batch: int = 512,
     flash_attn: bool = True,
@@ -116,7 +122,8 @@ def plan(
     Args:
         model: "3B", "8B", "14B", a GGUF file or a checkpoint directory.
         vram: bytes to fit into, or text such as "24GiB" (2^30 bytes each; GB are 10^9).
-        n_ctx: tokens, shared by all slots.
+        n_ctx: tokens, shared by all slots. None: DEFAULT_CONTEXT; halved, down to LEAST_CONTEXT, where else only a
+            cache of 4 bits or weights of less would fit, or none.
         n_parallel: slots.
         n_batch: most rows in one pass.
         flash_attn: False: attention by products, which allows no quantized cache.
@@ -127,6 +134,31 @@ def plan(
     shape = model_shape(model)
     vram = _memory(vram) if isinstance(vram, str) else vram
     margin = parse_size(margin) if isinstance(margin, str) else margin
+
+    def planned(n_tokens: int) -> Plan:
+        return _plan(shape, n_tokens, vram, margin, n_parallel, n_batch, flash_attn)
+
+    if n_ctx is not None:
+        return planned(n_ctx)
+    found = [planned(DEFAULT_CONTEXT)]
+    while vram is not None and _rank(found[-1].choice) > 0 and found[-1].n_ctx > LEAST_CONTEXT:
+        found.append(replace(planned(found[-1].n_ctx // 2), shortened=True))
+    return min(found, key=lambda each: _rank(each.choice))  # the longest of equals
+
+
+def _rank(choice: Option | None) -> int:
+    """0 where a shorter context would bring nothing; then weights of few bits, a cache of 4, and nothing that fits."""
+    if choice is None:
+        return 3
+    if choice.cache_type not in PREFERRED_CACHES[0]:
+        return 2
+    # A file as it is has the bits that it has.
+    return int(choice.quantization != AS_STORED and choice.bits_per_weight < LEAST_BITS)
+
+
+def _plan(
+    shape: ModelShape, n_ctx: int, vram: int | None, margin: int, n_parallel: int, n_batch: int, flash_attn: bool
+) -> Plan:
     cache_types = CACHE_TYPES if flash_attn else CACHE_TYPES[:1]
     kv_cache, compute, measured_on = _measured(shape, cache_types, n_ctx, n_parallel, n_batch, flash_attn)
     lora = lora_bytes(shape)
@@ -145,6 +177,7 @@ def plan(
         model=shape.name,
         params=next(iter(weights.values())).params,
         n_ctx=n_ctx,
+        shortened=False,
         n_parallel=n_parallel,
         vram=vram,
         margin=margin,

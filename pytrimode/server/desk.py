@@ -36,6 +36,8 @@ class Task:
     slot: int = -1
     """-1: it waits."""
     n_decoded: int = 0
+    seen: float = 0.0
+    """When its last tokens came."""
     held: Held = field(default_factory=Held)
     """Its tokens so far, where they are kept."""
 
@@ -98,14 +100,18 @@ class Generation:
             return
         if task.slot < 0:
             self._desk.seat(task)
-        if step.tokens and not task.n_decoded:
-            self._desk.metrics.first_token(time.monotonic() - self._created)
+        now = time.monotonic()
+        if step.tokens and task.n_decoded:
+            self._desk.metrics.tokens(len(step.tokens), now - task.seen)
+        elif step.tokens:
+            self._desk.metrics.first_token(now - self._created)
+        task.seen = now
         task.n_decoded += len(step.tokens)
         if self._desk.keeps_tokens:
             task.held.tokens += step.tokens
         if step.ending:
-            self._desk.metrics.answered(step.ending.measured)
-            self._desk.leave(self._tasks.pop(index), "finished", time.monotonic() - self._created)
+            self._desk.metrics.answered(step.ending.measured, now - self._created)
+            self._desk.leave(self._tasks.pop(index), "finished", now - self._created)
 
     def _end(self, outcome: str) -> None:
         self._timer.cancel()

@@ -45,6 +45,8 @@ class Host:
         self.metrics = Metrics()
         self.failure: Exception | None = None
         """Why the model could not be loaded."""
+        self.url = ""
+        """Where this machine reaches it, for the log."""
         self._load = load
         self._ready: Ready | None = None
         self._text_thread: ThreadPoolExecutor = deep_pool(1, "text")
@@ -135,8 +137,15 @@ class Host:
             model.close()
             return
         self._ready = ready
-        seconds = round(time.monotonic() - started, 2)
-        _log.info("model loaded", extra={"fields": {"model": name, "n_ctx": model.n_ctx, "seconds": seconds}})
+        fields = {
+            "model": name,
+            "n_ctx": model.n_ctx,
+            "slots": model.n_parallel,
+            "threads": model.n_threads,
+            "mode": self.settings.defaults.mode,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        _log.info("model loaded", extra={"fields": fields | ({"url": self.url} if self.url else {})})
         try:
             model.prepare_grammars()  # not in the first request that has one
         except Exception:

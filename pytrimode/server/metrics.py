@@ -21,6 +21,7 @@ _SUMMED: tuple[Literal["prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "
     "prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "forward_passes", "draft_n", "draft_n_accepted",
 )  # fmt: skip
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics(Collector):
@@ -40,6 +41,18 @@ class Metrics(Collector):
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._token = Histogram(
+            "pytrimode:inter_token_latency_seconds",
+            "Of each token after a pass: the time since the answer's tokens before it, shared by those of the pass.",
+            buckets=_TOKEN_SECONDS,
+            registry=self._registry,
+        )
+        self._whole = Histogram(
+            "pytrimode:e2e_request_latency_seconds",
+            "From the request to the end of an answer that was finished, the wait for a slot included.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is asked for its value."""
@@ -49,8 +62,14 @@ class Metrics(Collector):
         """Count an answer that has begun."""
         self._first_token.observe(seconds)
 
-    def answered(self, measured: Measured) -> None:
-        """Count a finished answer."""
+    def tokens(self, n: int, seconds: float) -> None:
+        """Count `n` tokens that came together, `seconds` after those before them."""
+        for _ in range(n):
+            self._token.observe(seconds / n)
+
+    def answered(self, measured: Measured, seconds: float) -> None:
+        """Count a finished answer, `seconds` after its request."""
+        self._whole.observe(seconds)
         timings, usage = measured["timings"], measured["usage"]
         with self._lock:
             for name in _SUMMED:

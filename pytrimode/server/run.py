@@ -84,11 +84,12 @@ def url_of(listening: socket.socket) -> str:
 
 def serve(settings: ServerSettings, load: Callable[[], TriMode], listening: socket.socket) -> None:
     """Serve until a signal. Raises what `load` raises."""
-    logs.configure()
+    logs.configure(settings.log_format, settings.log_level, settings.log_file)
     # What was imported stays. A full collection would go through all of it: tens of milliseconds in which answers wait.
     gc.collect()
     gc.freeze()
     server = Server(settings, load)
+    server.host.url = url_of(listening).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     server.run(sockets=[listening])
     if server.host.failure:
         raise server.host.failure

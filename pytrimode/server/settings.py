@@ -71,6 +71,11 @@ class ServerSettings:
     enable_thinking: bool = False
     reasoning_format: str = REASONING_DEEPSEEK
     """Of requests that name none; see `pytrimode.formats.reasoning`."""
+    log_format: str = "json"
+    """One of `pytrimode.server.logs.FORMATS`."""
+    log_level: str = "info"
+    log_file: Path | None = None
+    """None: stderr."""
 
     def __post_init__(self) -> None:
         check_reasoning_format(self.reasoning_format)

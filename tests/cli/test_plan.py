@@ -83,6 +83,21 @@ def test_less_memory_gives_a_smaller_cache_then_smaller_weights_then_fewer_layer
     assert all(option.gpu_layers is not None and 0 < option.gpu_layers < 41 for option in nothing.options)
 
 
+def test_the_context_becomes_shorter_before_weights_and_cache_lose_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = plan("8B", vram="7GiB", n_ctx=32768).choice
+    assert asked is not None and (asked.cache_type == "q4_0" or asked.bits_per_weight < 4), "the case in question"
+    found = plan("8B", vram="7GiB")
+    assert found.choice is not None and found.choice.cache_type == "q8_0" and found.choice.bits_per_weight > 4
+    assert found.shortened and 4096 <= found.n_ctx < 32768
+    longer = plan("8B", vram="7GiB", n_ctx=2 * found.n_ctx).choice
+    assert longer is None or longer.cache_type == "q4_0" or longer.bits_per_weight < 4, "no shorter than it must be"
+    assert run(["plan", "8B", "--vram", "7GiB"]) == 0
+    out = capsys.readouterr().out
+    assert f"(-c {found.n_ctx} " in out and "shortened; -c sets it" in out
+    assert not plan("8B", vram="24GiB").shortened and plan("8B", vram="24GiB").n_ctx == 32768
+    assert plan("14B", vram="6GiB").choice is None
+
+
 def test_layers_are_counted_as_libllama_offloads_them() -> None:
     assert layers_that_fit([10, 10, 20], head=5, room=4) == 0
     assert layers_that_fit([10, 10, 20], head=5, room=5) == 1

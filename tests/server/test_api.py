@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.documents import ROOT
 from support.serving import Served, error_of, events, loader, served
 
 from pytrimode import TriMode
@@ -203,6 +206,25 @@ def test_metrics_count_tokens_passes_and_drafts(server: Served) -> None:
         after["llamacpp:tokens_predicted_total"] / after["pytrimode:forward_passes_total"]
     )
     assert after["llamacpp:requests_processing"] == after["llamacpp:requests_deferred"] == 0
+    grown = {
+        name: after[f"pytrimode:{name}_count"] - before[f"pytrimode:{name}_count"]
+        for name in ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds")
+    }
+    assert grown.pop("inter_token_latency_seconds") == pytest.approx(timings["predicted_n"] - 1, abs=8)
+    assert set(grown.values()) == {1}
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(server: Served) -> None:
+    server.post(CHAT, {"messages": MESSAGES, "max_tokens": 4})
+    names = {line.split("{")[0].split(" ")[0] for line in server.get("/metrics").text.splitlines() if line[0] != "#"}
+    dashboard = json.loads((ROOT / "examples" / "grafana.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"(?:llamacpp|pytrimode):\w+", target["expr"])
+    }
+    assert asked <= names and len(asked) > 10
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------

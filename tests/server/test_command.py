@@ -174,3 +174,34 @@ def test_no_client_and_no_file_writes_a_line_of_the_log(q8_gguf: Path, tmp_path:
     assert any("owned" in line.get("text", "") for line in lines), "the name was logged"
     assert not [line for line in lines if line["message"] == "forged"]
     assert "\x1b" not in said and "unknown-rule" not in said
+
+
+@pytest.mark.slow
+def test_a_person_reads_lines_and_a_file_takes_them(q8_gguf: Path, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    alias = "a\x1b[2Jname"
+    with command(q8_gguf, "-c", 512, "-np", 2, "--log-format", "text", "--log-file", log, "-a", alias) as (
+        process,
+        client,
+    ):
+        client.post("/v1/completions", json={"prompt": "a", "max_tokens": 2})
+        client.get("/nothing")
+        process.send_signal(signal.SIGTERM)
+        assert end(process) == "" and process.returncode == 0
+    text = log.read_text()
+    assert "\x1b" not in text and "llama.cpp: " in text, "llama.cpp's log goes there too"
+    lines = [line for line in text.splitlines() if not line.startswith("llama.cpp: ")]
+    url = str(client.base_url).rstrip("/")
+    assert re.match(
+        rf"\d\d:\d\d:\d\d open {url}/ in a browser, or use {url}/v1 as OpenAI's base_url: model a\\x1b\[2Jname, "
+        r"n_ctx 512, slots 2, threads 1, mode auto, seconds [\d.]+$",
+        lines[0],
+    )
+    assert re.search(r"POST /v1/completions 200 in [\d.]+ ms: ", text) and "GET no route 404 in " in text
+
+
+def test_the_log_level_is_the_least_that_is_written(q8_gguf: Path) -> None:
+    with command(q8_gguf, "-c", 256, "--log-level", "warning") as (process, client):
+        client.post("/v1/completions", json={"prompt": "a", "max_tokens": 2})
+        process.send_signal(signal.SIGTERM)
+        assert end(process) == ""
