@@ -34,6 +34,21 @@ class LoadedModel:
         self._think_begin, self._think_end = self.special_token(THINK_BEGIN), self.special_token(THINK_END)
 
     @property
+    def description(self) -> str:
+        """Architecture, size and type, as libllama says it."""
+        return self._model.description
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights."""
+        return self._model.n_params
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return self._model.size_bytes
+
+    @property
     def n_vocab(self) -> int:
         """Number of tokens in the vocabulary."""
         return self._model.n_vocab

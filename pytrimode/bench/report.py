@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pytrimode.bench.llama_bench import PromptSpeed, Subject, table
 from pytrimode.bench.plan import STOCK
 from pytrimode.bench.runner import Results
 from pytrimode.bench.samples import total
@@ -28,6 +29,9 @@ class Report:
     results: Results
     pass_seconds: Sequence[tuple[float, float]]
     """Rows of a pass and seconds, as mode auto has measured them."""
+    subject: Subject | None = None
+    prompt: PromptSpeed | None = None
+    """With `subject` for the table of llama-bench."""
     simulated: bool = False
     """Drafts were accepted by lot: speeds are those of a model that drafts so well, texts mean nothing."""
 
@@ -38,7 +42,8 @@ def markdown(report: Report) -> str:
     if not found:
         return "nothing was measured"
     parts = [_about(report), _table(_columns(found), found)]
-    parts += [text for text in (_auto(report), _acceptance(report), _passes(report), _answer(report, found)) if text]
+    rest = (_auto(report), _acceptance(report), _passes(report), _llama_bench(report, found), _answer(report, found))
+    parts += [text for text in rest if text]
     return "\n\n".join(parts)
 
 
@@ -135,6 +140,12 @@ def _passes(report: Report) -> str:
     )
 
 
+def _llama_bench(report: Report, found: Sequence[Line]) -> str:
+    if report.subject is None or report.prompt is None:
+        return ""
+    return "As llama-bench writes it:\n\n" + markdown_table(*table(report.subject, report.prompt, found))
+
+
 def _answer(report: Report, found: Sequence[Line]) -> str:
     """Return the last words: what mode auto comes to, or else the fastest mode, for each workload of all prompts."""
     answers = []
@@ -196,6 +207,7 @@ def as_json(report: Report) -> str:
                 }
                 for line in auto_lines(report.results)
             ],
+            "prompt": asdict(report.prompt) if report.prompt else None,
             "pass_seconds": [{"rows": rows, "seconds": seconds} for rows, seconds in report.pass_seconds],
         },
         indent=2,

@@ -41,6 +41,8 @@ class Line:
     """Ratios of tokens/s, round by round, to "ar" and to `STOCK` with the same workload, where they were measured."""
     sum: Sample
     """Over all rounds."""
+    by_round: Sequence[float]
+    """tokens/s."""
 
 
 def lines(results: Results) -> list[Line]:
@@ -59,7 +61,8 @@ def lines(results: Results) -> list[Line]:
                 ]
                 if ratios:
                     against[name] = Spread.of(ratios)
-        found.append(Line(workload, setting, Spread.of([r.tokens_per_second for r in rounds]), against, total(rounds)))
+        speeds = [r.tokens_per_second for r in rounds]
+        found.append(Line(workload, setting, Spread.of(speeds), against, total(rounds), speeds))
     return found
 
 

@@ -16,8 +16,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pytrimode import _native
 from pytrimode.bench.acceptance import PUBLISHED, read_acceptance
 from pytrimode.bench.chart import check_matplotlib, write_chart
+from pytrimode.bench.llama_bench import Subject, prompt_speed
 from pytrimode.bench.plan import STOCK, Setting, Workload, settings_of
 from pytrimode.bench.prompts import PROMPTS, read_prompts, tokenize
 from pytrimode.bench.random_model import random_model
@@ -339,7 +341,9 @@ def command(
         about = _about(loaded, loading, rounds, sampling, not complete)
         if simulated:
             about["acceptance"] = f"SIMULATED, texts are meaningless: {simulated.source}"
-        report = Report(about, results, measured, simulated is not None)
+        gpus = [device["name"] for device in _native.devices() if device["type"] in ("gpu", "igpu")]
+        prompt = prompt_speed(loaded, rounds) if complete and results else None
+        report = Report(about, results, measured, Subject.of(loaded, gpus), prompt, simulated is not None)
     print(FORMATS[output_format](report))
     if chart and results:
         write_chart(report, Path(chart))

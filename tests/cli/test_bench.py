@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +42,13 @@ def test_tables_name_every_setting_and_prompt(capsys: pytest.CaptureFixture[str]
     measured = [row[:2] for row in rows[2:17]]
     settings = ["ar", "diffusion 4", "self-spec 4", "auto"]
     assert measured[:12] == [[category, s] for category in ("maths", "lists", ALL) for s in settings]
+    *_, last = out.strip().splitlines()
+    assert last.startswith("all, 1 at a time") or "tokens/s" in last, "the answer comes last"
+    head = "| model | size | params | backend | threads | test | t/s |"
+    _, llama_bench = out.split(head)
+    tests = [line.split("|")[6].strip() for line in llama_bench.splitlines() if line.startswith("| ")]
+    assert tests == ["pp512", *(f"tg12 {setting}" for setting in settings)]
+    assert re.search(r"\| CPU \| 1 \| pp512 \| [\d.]+ ± [\d.]+ \|", llama_bench)
     assert "auto x best" in out and "Drafts accepted" in out and "Time of a pass" in out
 
 
