@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": "Say what fits into a GPU's memory, and how fast to expect it.",
     "doctor": "Show what was found on this machine, and test its devices.",
     "serve": "Serve a model over HTTP, with OpenAI's API and others.",
+    "batch": "Answer a file of requests, in the format of OpenAI's batches.",
     "rpc-server": "Lend this machine's devices to a model on another one (--rpc).",
     "completion": "Print the script that completes commands in a shell.",
     "man": "Write the manual pages.",

@@ -66,6 +66,11 @@ class Host:
         return self._ready
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the model is loaded."""
+        return self._ready is not None
+
+    @property
     def desk(self) -> Desk:
         """Raises as `ready`."""
         return self.ready.desk
