@@ -56,7 +56,8 @@ try:
     with _bounded_waiting():
         from pytrimode import _native
 
-    _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
+    if not _native.OWN_LLAMA_CPP:
+        _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
     _load_llguidance()
     from pytrimode._native import CacheFullError, QueueFullError
     from pytrimode.async_trimode import AsyncTriMode

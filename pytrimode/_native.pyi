@@ -42,6 +42,8 @@ class OutOfMemoryError(RuntimeError):
 
 LLAMA_CPP_PYTHON_VERSION: str = "0.3.36"
 
+OWN_LLAMA_CPP: bool = False
+
 def set_log_verbose(verbose: bool) -> None:
     """Show llama.cpp's log on stderr, control characters written out; off, only the last error is kept, for our own
     messages.

@@ -10,6 +10,7 @@
 
 #include "bindings/gil.h"
 #include "ggml-backend.h"
+#include "util/backends.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -33,7 +34,7 @@ const char * type_name(enum ggml_backend_dev_type type) {
 }
 
 nb::list devices() {
-    ggml_backend_load_all();
+    trimode::load_backends();
     nb::list found;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
@@ -52,7 +53,7 @@ nb::list devices() {
 }
 
 nb::list backends() {
-    ggml_backend_load_all();
+    trimode::load_backends();
     nb::list found;
     for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
         ggml_backend_reg_t reg = ggml_backend_reg_get(i);
@@ -74,7 +75,7 @@ nb::list backends() {
 // A function of ggml's RPC backend.
 template <typename Function>
 Function rpc_function(const char * name) {
-    ggml_backend_load_all();
+    trimode::load_backends();
     ggml_backend_reg_t reg = ggml_backend_reg_by_name("RPC");
     auto found = reg ? reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(reg, name)) : nullptr;
     if (!found) {

@@ -63,6 +63,11 @@ NB_MODULE(_native, m) {
     nb::exception<OutOfMemory>(m, "OutOfMemoryError", PyExc_RuntimeError).attr("__doc__") =
         "A device or the machine has no room for weights, cache, compute buffers or a picture.";
     m.attr("LLAMA_CPP_PYTHON_VERSION") = PYTRIMODE_LLAMA_CPP_PYTHON_VERSION;
+#ifdef PYTRIMODE_OWN_LLAMA_CPP
+    m.attr("OWN_LLAMA_CPP") = true;
+#else
+    m.attr("OWN_LLAMA_CPP") = false;
+#endif
     m.def(
         "set_log_verbose", &Log::set_verbose, "verbose"_a,
         "Show llama.cpp's log on stderr, control characters written out; off, only the last error is kept, for our own "

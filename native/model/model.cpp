@@ -9,6 +9,7 @@
 #include "model/model_params.h"
 #include "model/packed_weights.h"
 #include "model/placement.h"
+#include "util/backends.h"
 #include "util/lock_memory.h"
 #include "util/log.h"
 #include "util/process_end.h"
@@ -143,7 +144,7 @@ bool is_float(const ggml_tensor * t) {
 
 Model::Model(const std::string & path, const ModelOptions & options)
     : path_(path), no_alloc_(options.no_alloc), use_mmap_(options.use_mmap) {
-    ggml_backend_load_all();
+    load_backends();
     hparams_ = Hparams::read(GgufFile(path));
     model_.reset(load(path, options));
     vocab_ = llama_model_get_vocab(model_.get());

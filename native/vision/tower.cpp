@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "util/backends.h"
 #include "util/out_of_memory.h"
 
 namespace trimode {
@@ -39,7 +40,7 @@ size_t aligned(ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
 }  // namespace
 
 Tower::Tower(const std::string & path, const TowerOptions & options) : file_(path), options_(options) {
-    ggml_backend_load_all();
+    load_backends();
     choose_backend();
     load_weights();
     allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_.get())));

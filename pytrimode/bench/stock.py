@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from pytrimode import _native
 from pytrimode.bench.samples import Sample
 
 
@@ -67,9 +68,12 @@ class Stock:
 
 
 def _serve(pipe: Connection, path: str, options: dict[str, Any]) -> None:
-    from llama_cpp import Llama
-
     os.setpgrp()  # Ctrl-C is for the parent
+    try:
+        from llama_cpp import Llama
+    except ModuleNotFoundError:  # a wheel of pytrimode has its own llama.cpp
+        pipe.send(f"not installed: pip install llama-cpp-python=={_native.LLAMA_CPP_PYTHON_VERSION}")
+        return
     try:
         llama = Llama(path, verbose=False, **options)
     except Exception as error:

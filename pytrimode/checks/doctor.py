@@ -47,10 +47,11 @@ class Finding:
 def diagnose(notice: Callable[[str], None] = lambda text: None) -> Iterator[Finding]:
     """Look at everything, the slow self-test last. `notice` is told when the shipped model is converted."""
     yield _pytrimode()
-    library = _library()
-    yield library
-    if library.ok is False:
-        return
+    if pinned_version(_requirements()):  # a wheel has its own llama.cpp, and requires none
+        library = library_finding(_installed(LIBRARY), pinned_version(_requirements()))
+        yield library
+        if library.ok is False:
+            return
     engine = _engine()
     yield engine
     if not engine.ok:
@@ -142,12 +143,11 @@ def _pytrimode() -> Finding:
     return Finding("pytrimode", None, found, data=data)
 
 
-def _library() -> Finding:
+def _requirements() -> list[str] | None:
     try:
-        requirements = requires("pytrimode")
+        return requires("pytrimode")
     except PackageNotFoundError:
-        requirements = None
-    return library_finding(_installed(LIBRARY), pinned_version(requirements))
+        return None
 
 
 def _engine() -> Finding:
@@ -157,7 +157,9 @@ def _engine() -> Finding:
         return import_finding(pytrimode.import_problem)
     from pytrimode import _native
 
-    return Finding("engine", True, f"compiled against {LIBRARY} {_native.LLAMA_CPP_PYTHON_VERSION}, loads")
+    library = f"{LIBRARY} {_native.LLAMA_CPP_PYTHON_VERSION}"
+    how = f"with the llama.cpp of {library} in its wheel" if _native.OWN_LLAMA_CPP else f"compiled against {library}"
+    return Finding("engine", True, f"{how}, loads")
 
 
 def _machine() -> Iterator[Finding]:

@@ -96,7 +96,7 @@ def _about(model: TriMode, loading: LoadOptions, rounds: int, sampling: str, int
         "memory": ", ".join(f"{name} {memory_text(n)}" for name, n in memory.items()),
         "sampling": sampling,
         "rounds": f"{rounds}: median (lowest to highest)" + (", INTERRUPTED" if interrupted else ""),
-        "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {version('llama-cpp-python')}",
+        "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {_native.LLAMA_CPP_PYTHON_VERSION}",
     }
 
 

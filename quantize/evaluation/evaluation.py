@@ -19,6 +19,7 @@ from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
+from pytrimode import _native
 from pytrimode.bench.prompts import tokenize
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
@@ -119,7 +120,7 @@ def evaluate(
             "prompts": len(prompts),
             "max_tokens": chosen.max_tokens,
             "speed_rounds": chosen.speed_rounds,
-            "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {version('llama-cpp-python')}",
+            "versions": f"pytrimode {version('pytrimode')}, llama-cpp-python {_native.LLAMA_CPP_PYTHON_VERSION}",
         },
         "files": found,
     }
@@ -149,7 +150,7 @@ def _about_logits(base: FileFacts, tokens: Sequence[int], plan: TextPlan) -> dic
         "block length": plan.block_length,
         "seed": plan.seed,
         "version of pytrimode": version("pytrimode"),
-        "version of llama-cpp-python": version("llama-cpp-python"),
+        "version of llama-cpp-python": _native.LLAMA_CPP_PYTHON_VERSION,
     }
 
 

@@ -1,0 +1,1 @@
+"""Self-contained wheels: built, made portable, and tried where nothing can be compiled."""
