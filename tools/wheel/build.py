@@ -67,7 +67,7 @@ def pinned() -> str:
 
 
 def build(source: Path, cmake: list[str]) -> Path:
-    """Return the wheel as scikit-build-core made it: for this machine's name of the platform, its dependencies as is."""
+    """Return the wheel as scikit-build-core made it: for this machine alone, its requirements as they are."""
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     raw = BUILD / tag
     for old in raw.glob("*.whl"):

@@ -52,7 +52,8 @@ class Root:
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         if done.returncode:
-            sys.exit(f"{command} {' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+            line = " ".join(map(str, (command, *arguments)))
+            sys.exit(f"{line}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
 
@@ -69,10 +70,10 @@ def check(root: Root, wheel: Path) -> None:
     for name in ("engine", "backends", "products"):
         print(f"{name}: {findings[name]['found']}" if name in findings else f"{name}: -")
 
-    checkpoint = root.run("python", "-c", "import pytrimode as p, pathlib; print(pathlib.Path(p.__file__).parent)").strip()
+    package = Path(root.run("python", "-c", "import pytrimode; print(pytrimode.__file__)").strip()).parent
     for outtype in ("q8_0", "q4_k_m"):
         model = root.directory / f"{outtype}.gguf"
-        root.run("trimode-convert", Path(checkpoint) / "models" / "trimode-tiny", model, f"--{outtype}")
+        root.run("trimode-convert", package / "models" / "trimode-tiny", model, f"--{outtype}")
         answers = {
             mode: root.run("pytrimode", "generate", model, "--chat", "--mode", mode, "--temperature", "0", "-p", PROMPT)
             for mode in ("ar", "self-spec", "auto", "diffusion")
