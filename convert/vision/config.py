@@ -55,10 +55,15 @@ class VisionConfig:
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, hparams: Hyperparameters, vocab: Vocab) -> VisionConfig:
         """Read it. Raises ConversionError that names the key whose value the tower's graph would not honour."""
-        config, vision = checkpoint.config, checkpoint.config.object("vision_config")
+        _check_preprocessing(checkpoint)
+        return cls.from_config(checkpoint.config, hparams, _token_ids(checkpoint.config, vocab))
+
+    @classmethod
+    def from_config(cls, config: JsonObject, hparams: Hyperparameters, token_ids: dict[str, int]) -> VisionConfig:
+        """Read config.json alone. Raises ConversionError as `from_checkpoint` does."""
+        vision = config.object("vision_config")
         _check_tower(vision)
         _check_projector(config, hparams)
-        _check_preprocessing(checkpoint)
         hidden = vision.integer("hidden_size", maximum=1 << 16)
         n_heads = vision.integer("num_attention_heads", maximum=hidden)
         if hidden % (4 * n_heads):
@@ -74,7 +79,7 @@ class VisionConfig:
             merge=config.integer("spatial_merge_size", maximum=16),
             projector_bias=bool(config.get("multimodal_projector_bias")),
             text_hidden=hparams.hidden,
-            token_ids=_token_ids(config, vocab),
+            token_ids=token_ids,
         )
 
 

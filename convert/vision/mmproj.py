@@ -47,25 +47,9 @@ class Mmproj:
 
     def metadata(self, checkpoint: Checkpoint, outtype: str) -> Metadata:
         """All that the file says of itself."""
-        metadata, config = Metadata(), self.config
+        metadata = Metadata()
         add_mmproj_general(metadata, checkpoint, OUTPUT_TYPES[outtype].file_type)
-        metadata.boolean(keys.HAS_VISION_ENCODER, True)
-        metadata.string(keys.PROJECTOR_TYPE, keys.PIXTRAL)
-        metadata.boolean(keys.USE_SILU if config.act == "silu" else keys.USE_GELU, True)
-        metadata.u32(keys.IMAGE_SIZE, config.image_size)
-        metadata.u32(keys.PATCH_SIZE, PATCH)
-        metadata.u32(keys.EMBEDDING_LENGTH, config.hidden)
-        metadata.u32(keys.FEED_FORWARD_LENGTH, config.ffn)
-        metadata.u32(keys.BLOCK_COUNT, config.n_layers)
-        metadata.u32(keys.HEAD_COUNT, config.n_heads)
-        metadata.f32(keys.LAYER_NORM_EPSILON, EPSILON)
-        metadata.u32(keys.PROJECTION_DIM, config.text_hidden)
-        metadata.u32(keys.SPATIAL_MERGE_SIZE, config.merge)
-        metadata.f32s(keys.IMAGE_MEAN, MEAN)
-        metadata.f32s(keys.IMAGE_STD, STD)
-        metadata.u32(keys.MAX_SIDE, keys.DEFAULT_MAX_SIDE)
-        for name, token in config.token_ids.items():
-            metadata.u32(keys.TOKEN_ID.format(name), token)
+        add_tower(metadata, self.config)
         return metadata
 
     def tensors(self, threads: int, outtype: str) -> list[OutputTensor]:
@@ -73,6 +57,27 @@ class Mmproj:
         return [
             encoded_tensor(source, stored_kind(source.name, source.shape, outtype), threads) for source in self.sources
         ]
+
+
+def add_tower(metadata: Metadata, config: VisionConfig) -> None:
+    """Add the shape and the constants of tower and projector."""
+    metadata.boolean(keys.HAS_VISION_ENCODER, True)
+    metadata.string(keys.PROJECTOR_TYPE, keys.PIXTRAL)
+    metadata.boolean(keys.USE_SILU if config.act == "silu" else keys.USE_GELU, True)
+    metadata.u32(keys.IMAGE_SIZE, config.image_size)
+    metadata.u32(keys.PATCH_SIZE, PATCH)
+    metadata.u32(keys.EMBEDDING_LENGTH, config.hidden)
+    metadata.u32(keys.FEED_FORWARD_LENGTH, config.ffn)
+    metadata.u32(keys.BLOCK_COUNT, config.n_layers)
+    metadata.u32(keys.HEAD_COUNT, config.n_heads)
+    metadata.f32(keys.LAYER_NORM_EPSILON, EPSILON)
+    metadata.u32(keys.PROJECTION_DIM, config.text_hidden)
+    metadata.u32(keys.SPATIAL_MERGE_SIZE, config.merge)
+    metadata.f32s(keys.IMAGE_MEAN, MEAN)
+    metadata.f32s(keys.IMAGE_STD, STD)
+    metadata.u32(keys.MAX_SIDE, keys.DEFAULT_MAX_SIDE)
+    for name, token in config.token_ids.items():
+        metadata.u32(keys.TOKEN_ID.format(name), token)
 
 
 def stored_kind(name: str, shape: tuple[int, ...], outtype: str) -> GgmlType:

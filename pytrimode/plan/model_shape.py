@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytrimode.convert.checkpoint.checkpoint import CONFIG, LORA_DIR, MODEL_TYPE
+from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, VLM_MODEL_TYPE, read_config
 from pytrimode.convert.checkpoint.hparams import Hyperparameters, Rope
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.convert.lora import ADAPTER_CONFIG
+from pytrimode.convert.vision.config import VisionConfig
 from pytrimode.files.model_file import check_model_file
 from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
@@ -18,6 +19,7 @@ from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.header import GgufHeader, TensorInfo
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.preflight import CheckedModel, check_adapter, check_model
+from pytrimode.gguf.vision_keys import IMAGE_TOKENS
 
 FAMILY = "Nemotron-Labs-Diffusion"
 FAMILY_LORA_RANK = 128
@@ -35,6 +37,7 @@ class ModelShape:
         stored: the tensors of that file.
         lora_gguf: the drafter LoRA beside it.
         mmproj_gguf: the vision tower beside it.
+        vision: the vision tower of a checkpoint, None without.
     """
 
     name: str
@@ -44,6 +47,7 @@ class ModelShape:
     stored: tuple[TensorInfo, ...] = ()
     lora_gguf: Path | None = None
     mmproj_gguf: Path | None = None
+    vision: VisionConfig | None = None
 
 
 def _family(size: str, hidden: int, layers: int, ffn: int, rope_theta: float) -> ModelShape:
@@ -87,11 +91,15 @@ def model_shape(model: str | Path) -> ModelShape:
 
 
 def _of_checkpoint(path: Path) -> ModelShape:
-    config = JsonObject.read(path / CONFIG)
-    config.require("model_type", (MODEL_TYPE,), "not a tri-mode model")
+    config = read_config(path)
+    hparams = Hyperparameters.from_config(config)
     adapter = path / LORA_DIR / ADAPTER_CONFIG
     rank = JsonObject.read(adapter).integer("r") if adapter.is_file() else 0
-    return ModelShape(path.resolve().name, Hyperparameters.from_config(config), rank)
+    has_vision = config["model_type"] == VLM_MODEL_TYPE
+    # Which ids the tokens of images have makes no difference to the memory.
+    ids = {name: number for number, name in enumerate(IMAGE_TOKENS)}
+    vision = VisionConfig.from_config(config, hparams, ids) if has_vision else None
+    return ModelShape(path.resolve().name, hparams, rank, vision=vision)
 
 
 def _of_gguf(path: Path) -> ModelShape:

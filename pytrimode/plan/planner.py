@@ -10,6 +10,7 @@ from pytrimode.options.gpu_layers import DEFAULT_MARGIN
 from pytrimode.plan.cards import CARDS, Card
 from pytrimode.plan.measure import measure
 from pytrimode.plan.model_shape import BUILT_IN, ModelShape, model_shape
+from pytrimode.plan.planned_tower import planned_tower_bytes
 from pytrimode.plan.speed import Load, Speeds, speeds
 from pytrimode.plan.weights import AS_STORED, QUANTIZATIONS, WeightBytes, lora_bytes, weight_bytes
 from pytrimode.vision.memory import tower_bytes
@@ -162,7 +163,7 @@ def _plan(
     cache_types = CACHE_TYPES if flash_attn else CACHE_TYPES[:1]
     kv_cache, compute, measured_on = _measured(shape, cache_types, n_ctx, n_parallel, n_batch, flash_attn)
     lora = lora_bytes(shape)
-    vision = tower_bytes(shape.mmproj_gguf)
+    vision = planned_tower_bytes(shape.vision) if shape.vision else tower_bytes(shape.mmproj_gguf)
     names = [AS_STORED] if shape.gguf else []
     weights = {name: weight_bytes(shape, name) for name in [*names, *QUANTIZATIONS]}
     options = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.serving import loader, served
-from support.vlm import picture
+from support.synthetic import edit_json
+from support.vlm import make_vlm, picture
+
+from pytrimode.convert import convert
 
 COMMAND = [sys.executable, "-m", "pytrimode"]
 N_TOKENS = 1 + 3 * (4 + 1)
@@ -89,3 +93,25 @@ def test_info_and_plan(vlm_gguf: Path) -> None:
     tower = json.loads(run("info", vlm_gguf.with_name("vlm-mmproj.gguf"), "--json").stdout)
     assert (tower["kind"], tower["vision"]["projector"]) == ("mmproj", "pixtral")
     assert "the tower and its buffer for the largest image" in run("plan", vlm_gguf, "-c", "512").stdout
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_plan_of_a_checkpoint_equals_that_of_its_files(nested: bool, tmp_path: Path) -> None:
+    """config.json is enough; the tower's default type is F16."""
+    model = make_vlm(tmp_path / "vlm", nested=nested)
+    converted = convert(model, tmp_path / "vlm.gguf", "f32").path
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(model / "config.json", alone)
+    planned, of_files = (json.loads(run("plan", path, "-c", "512", "--json").stdout) for path in (alone, converted))
+    assert planned["vision"] == of_files["vision"] > 0
+    assert planned["kv_cache"] == of_files["kv_cache"]
+
+
+def test_plan_of_a_checkpoint_with_another_tower(tmp_path: Path) -> None:
+    model = make_vlm(tmp_path / "vlm")
+    edit_json(model / "config.json", vision_config__patch_size=16)
+    done = run("plan", model)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "vision_config: patch_size" in done.stderr
