@@ -80,3 +80,9 @@ class OpenAiForm(Form):
     def failed(self, error: ApiError) -> bytes:
         """Return the error; there is no [DONE] then."""
         return event(error.body)
+
+
+def image_tokens(measured: Measured) -> Object:
+    """Return `image_tokens`, of the prompt, where it has images: for APIs that have no place of their own for them."""
+    details = measured["usage"]["prompt_tokens_details"]
+    return {"image_tokens": details["image_tokens"]} if "image_tokens" in details else {}

@@ -74,13 +74,17 @@ def test_images_by_way_of_other_apis(server: Served) -> None:
     turn = {"role": "user", "content": [image, {"type": "text", "text": "What is this?"}]}
     found = server.post("/v1/messages", {**GREEDY, "messages": [turn]}).json()
     assert found["content"][0]["text"] == wanted
+    assert found["usage"]["image_tokens"] == N_TOKENS
     parts = [{"type": "input_image", "image_url": uri()}, {"type": "input_text", "text": "What is this?"}]
     asked = {"input": [{"role": "user", "content": parts}], **options, "max_output_tokens": 12}
-    assert server.post("/v1/responses", asked).json()["output"][0]["content"][0]["text"] == wanted
+    response = server.post("/v1/responses", asked).json()
+    assert response["output"][0]["content"][0]["text"] == wanted
+    assert response["usage"]["input_tokens_details"]["image_tokens"] == N_TOKENS
     chat = {"messages": [{"role": "user", "content": "What is this?", "images": [data]}]}
     for path, more in (("/api/chat", chat), ("/api/generate", {"prompt": "What is this?", "images": [data]})):
         answer = server.post(path, {**more, "stream": False, "options": {**options, "num_predict": 12}}).json()
         assert (answer["message"]["content"] if path == "/api/chat" else answer["response"]) == wanted
+        assert answer["image_tokens"] == N_TOKENS
     result = {"type": "tool_result", "tool_use_id": "1", "content": [image]}
     call = {"type": "tool_use", "id": "1", "name": "look", "input": {}}
     history = [turn, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
@@ -91,6 +95,9 @@ def test_images_by_way_of_other_apis(server: Served) -> None:
     told = {**asked, "input": [*asked["input"], called, output]}
     assert server.post("/v1/responses", told).json()["usage"]["input_tokens"] > 2 * N_TOKENS
     assert "vision" in server.post("/api/show", {"model": "any"}).json()["capabilities"]
+    text = {"messages": [{"role": "user", "content": "Hello"}]}
+    assert "image_tokens" not in server.post("/v1/messages", {**GREEDY, **text}).json()["usage"]
+    assert "image_tokens" not in server.post("/api/chat", {**text, "stream": False}).json()
 
 
 def test_the_openai_package(server: Served) -> None:

@@ -11,7 +11,7 @@ from pytrimode.answers.results import Measured
 from pytrimode.server.apis.blocks import CALL, REASONING, Block, BlockEvent, Blocks, blocks_of
 from pytrimode.server.error_shapes import anthropic_error
 from pytrimode.server.errors import ApiError
-from pytrimode.server.form import Form, event
+from pytrimode.server.form import Form, event, image_tokens
 from pytrimode.server.prompts import Object
 
 
@@ -107,7 +107,7 @@ def _stop(choice: Object) -> Object:
 
 
 def _usage(measured: Measured) -> Object:
-    """Return the counts. What was found in the cache is no part of `input_tokens`."""
+    """Return the counts. What was found in the cache is no part of `input_tokens`; `image_tokens` are part of both."""
     usage = measured["usage"]
     cached = usage["prompt_tokens_details"]["cached_tokens"]
     return {
@@ -115,4 +115,5 @@ def _usage(measured: Measured) -> Object:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
         "output_tokens": usage["completion_tokens"],
+        **image_tokens(measured),
     }

@@ -11,7 +11,7 @@ from typing import Any
 from pytrimode.answers.results import Measured
 from pytrimode.server.apis.blocks import CALL, REASONING, Block, BlockEvent, Blocks, blocks_of
 from pytrimode.server.errors import ApiError
-from pytrimode.server.form import Form, encode
+from pytrimode.server.form import Form, encode, image_tokens
 from pytrimode.server.prompts import Object
 
 NDJSON = "application/x-ndjson"
@@ -86,6 +86,7 @@ class OllamaForm(Form):
             "prompt_eval_duration": round(timings["prompt_ms"] * 1e6),
             "eval_count": usage["completion_tokens"],
             "eval_duration": round(timings["predicted_ms"] * 1e6),
+            **image_tokens(measured),
         }
 
 

@@ -11,7 +11,7 @@ from pytrimode.answers.results import Measured
 from pytrimode.server.apis.blocks import CALL, REASONING, Block, BlockEvent, Blocks, blocks_of
 from pytrimode.server.apis.responses.schema import ResponsesRequest
 from pytrimode.server.errors import ApiError
-from pytrimode.server.form import Form, event
+from pytrimode.server.form import Form, event, image_tokens
 from pytrimode.server.prompts import Object
 
 _PREFIXES = {REASONING: "rs", CALL: "fc"}
@@ -151,7 +151,8 @@ def _asked(body: ResponsesRequest) -> Object:
 def _usage(measured: Measured) -> Object:
     """Return the counts. Writing to the cache costs nothing of its own."""
     usage = measured["usage"]
-    details = {"cached_tokens": usage["prompt_tokens_details"]["cached_tokens"], "cache_write_tokens": 0}
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    details = {"cached_tokens": cached, "cache_write_tokens": 0, **image_tokens(measured)}
     return {
         "input_tokens": usage["prompt_tokens"],
         "input_tokens_details": details,
