@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.serving import Served, loader, served
+from support.shared import made_once
 from support.synthetic import make_checkpoint
 
 from pytrimode import TriMode
@@ -37,13 +38,10 @@ def checkpoint_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_gguf(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Path of the shipped checkpoint in a type ("f32", "f16", "q8_0", ...), its drafter LoRA beside it."""
-    directory = tmp_path_factory.mktemp("gguf")
 
     def path(outtype: str) -> Path:
-        file = directory / f"tiny-{outtype}.gguf"
-        if not file.exists():
-            convert(checkpoint_dir, file, outtype)
-        return file
+        name = f"tiny-{outtype}.gguf"
+        return made_once(tmp_path_factory, name, lambda made: convert(checkpoint_dir, made / name, outtype)) / name
 
     return path
 
@@ -51,8 +49,11 @@ def tiny_gguf(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of random weights: emits any token there is, parts of UTF-8 characters too, and hardly ever ends."""
-    directory = tmp_path_factory.mktemp("random")
-    return convert(make_checkpoint(directory / "random", hidden=256), directory / "random.gguf", "f16").path
+
+    def make(directory: Path) -> None:
+        convert(make_checkpoint(directory / "random", hidden=256), directory / "random.gguf", "f16")
+
+    return made_once(tmp_path_factory, "random", make) / "random.gguf"
 
 
 @pytest.fixture(scope="session")

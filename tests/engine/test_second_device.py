@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.shared import made_once
 
 pytestmark = pytest.mark.slow
 
@@ -18,15 +19,21 @@ MODES = ("ar", "self-spec", "diffusion")
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, str]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the script found, by what it looked at. It exits with 1 where something is out of tolerance.
 
     A process of its own: devices stay registered with ggml, and the end of their servers ends who uses them.
     """
-    command = [sys.executable, SCRIPT, "--rpc", "--prompts", "20", "--max-tokens", "24"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return dict(re.findall(r"^\| (.+?) \| (.+?) \| .*\|$", result.stdout, re.MULTILINE))
+
+
+    def run(directory: Path) -> None:
+        command = [sys.executable, SCRIPT, "--rpc", "--prompts", "20", "--max-tokens", "24"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        (directory / "table").write_text(result.stdout)
+
+    table = (made_once(tmp_path_factory, "second-device", run) / "table").read_text()
+    return dict(re.findall(r"^\| (.+?) \| (.+?) \| .*\|$", table, re.MULTILINE))
 
 
 @pytest.mark.parametrize("offload", OFFLOADS)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.convert_helpers import files_in
 from support.quantize_helpers import random_importance, stored_tensors, write_importance
+from support.shared import made_once
 from support.synthetic import make_checkpoint
 
 from pytrimode import TriMode, _native
@@ -44,12 +45,15 @@ def source(tiny_gguf: Callable[[str], Path]) -> Path:
 @pytest.fixture(scope="module")
 def options(source: Path, tmp_path_factory: pytest.TempPathFactory) -> SensitivityOptions:
     """What was measured once, for all."""
-    kept = tmp_path_factory.mktemp("sensitivity") / "kept.json"
-    found = SensitivityOptions(chunks=1, keep=kept, threads=1, n_gpu_layers=0)
-    quantize(
-        source, kept.with_name("unwritten.gguf"), "auto", target=Target(4_000_000, sensitivity=found), dry_run=True
-    )
-    return found
+
+    def options(directory: Path) -> SensitivityOptions:
+        return SensitivityOptions(chunks=1, keep=directory / "kept.json", threads=1, n_gpu_layers=0)
+
+    def measure(directory: Path) -> None:
+        target = Target(4_000_000, sensitivity=options(directory))
+        quantize(source, directory / "unwritten.gguf", "auto", target=target, dry_run=True)
+
+    return options(made_once(tmp_path_factory, "sensitivity", measure))
 
 
 def size_of(path: Path) -> int:

@@ -17,13 +17,23 @@ from pytrimode.options.sampling import Sampling
 
 def decode(model: TriMode, tokens: Sequence[int], **options: Any) -> tuple[list[int], Stats]:
     """Emitted tokens, the end-of-generation token included, and the counters of one request. Greedy by default."""
-    options = {"sampling": Sampling(temperature=0.0)} | options
-    resolved = model.resolve(GenerationOptions(**options), len(tokens))
-    emitted: list[int] = []
-    for _, event in model.run_many([(tokens, resolved)], 1):
-        emitted += event.tokens
-        last = event.stats
-    return emitted, last
+    return decode_all(model, [(tokens, options)])[0]
+
+
+def decode_all(
+    model: TriMode, requests: Sequence[tuple[Sequence[int], dict[str, Any]]]
+) -> list[tuple[list[int], Stats]]:
+    """What `decode` gives for each prompt and its options, side by side as far as the model has slots."""
+    jobs = [
+        (tokens, model.resolve(GenerationOptions(**{"sampling": Sampling(temperature=0.0)} | options), len(tokens)))
+        for tokens, options in requests
+    ]
+    emitted: list[list[int]] = [[] for _ in jobs]
+    last: list[Stats | None] = [None for _ in jobs]
+    for number, event in model.run_many(jobs, len(jobs)):
+        emitted[number] += event.tokens
+        last[number] = event.stats
+    return [(tokens, stats) for tokens, stats in zip(emitted, last, strict=True) if stats is not None]
 
 
 def targets(
