@@ -25,7 +25,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     A process of its own: devices stay registered with ggml, and the end of their servers ends who uses them.
     """
 
-
     def run(directory: Path) -> None:
         command = [sys.executable, SCRIPT, "--rpc", "--prompts", "20", "--max-tokens", "24"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
