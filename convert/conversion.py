@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pytrimode.convert.checkpoint.checkpoint import CONFIG, TOKENIZER, Checkpoint
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
-from pytrimode.convert.checkpoint.hub_layout import snapshot_of
 from pytrimode.convert.checkpoint.names import match_weights, vision_weights
 from pytrimode.convert.checkpoint.safetensors_file import StoredTensor
 from pytrimode.convert.checkpoint.vocab import Vocab
@@ -25,6 +24,7 @@ from pytrimode.convert.provenance import SourceHashes
 from pytrimode.convert.type_selection import TypeOptions
 from pytrimode.convert.vision.mmproj import DEFAULT_MMPROJ_TYPE, MMPROJ_TYPES, Mmproj
 from pytrimode.gguf.file_names import lora_beside, mmproj_beside
+from pytrimode.gguf.hub_layout import snapshot_of
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import check_output
 from pytrimode.gguf.sizes import size_text

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint
-from pytrimode.convert.checkpoint.hub_layout import repo_of
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.gguf import keys, vision_keys
+from pytrimode.gguf.hub_layout import repo_of
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.types import QUANTIZATION_VERSION, OutputType
 

@@ -51,6 +51,13 @@ class AsyncTriMode:
         """Load a model without blocking the event loop; arguments and errors as `TriMode`'s."""
         return cls(await asyncio.to_thread(TriMode, path, **options))
 
+    @classmethod
+    async def from_pretrained(
+        cls, repo: str, type: str | None = None, **options: Unpack[LoadArguments]
+    ) -> AsyncTriMode:
+        """As `TriMode.from_pretrained`, without blocking the event loop."""
+        return cls(await asyncio.to_thread(TriMode.from_pretrained, repo, type, **options))
+
     async def __aenter__(self) -> AsyncTriMode:
         return self
 

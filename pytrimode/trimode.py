@@ -114,6 +114,21 @@ class TriMode(PromptedModel):
         self._file = opened.file.absolute()
         self._cache_types = (asked.type_k, asked.type_v)
 
+    @classmethod
+    def from_pretrained(cls, repo: str, type: str | None = None, **options: Unpack[LoadArguments]) -> TriMode:
+        """Load a model by its name on the Hugging Face hub, downloaded (and converted, if a checkpoint) at first use.
+
+        `repo`: "OWNER/NAME", also "OWNER/NAME:TYPE". `type`: of the weights, "q4_k_m"; None takes what is here, else
+        what fits into this machine's memory. `options`: those of the constructor. Where the model is here already, no
+        connection is opened. Needs the extra `[hub]` for the first use.
+
+        Raises ImportError without it, `pytrimode.hub.errors.HubError` (a RuntimeError) for what cannot be had, and as
+        the constructor.
+        """
+        from pytrimode.hub.pretrained import pretrained
+
+        return cls(pretrained(repo, type), **options)
+
     # --- The model -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> TriMode:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pytrimode.convert.checkpoint.hub_layout import snapshot_of
 from pytrimode.convert.checkpoint.json_file import JsonObject
 from pytrimode.convert.checkpoint.safetensors_file import SafetensorsFile, StoredTensor
 from pytrimode.gguf.errors import ConversionError
+from pytrimode.gguf.hub_layout import snapshot_of
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"

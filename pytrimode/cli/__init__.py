@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "Measure how fast a model is, in which mode.",
     "plan": "Say what fits into a GPU's memory, and how fast to expect it.",
     "doctor": "Show what was found on this machine, and test its devices.",
+    "models": "List and remove models that were downloaded from the hub.",
     "serve": "Serve a model over HTTP, with OpenAI's API and others.",
     "batch": "Answer a file of requests, in the format of OpenAI's batches.",
     "rpc-server": "Lend this machine's devices to a model on another one (--rpc).",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from pytrimode.cli.options import model_argument
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.files.file_info import file_info
 from pytrimode.gguf.sizes import memory_text
+from pytrimode.hub.pretrained import stored_model
 
 Row = tuple[str, str]
 LABEL_WIDTH = 14
@@ -119,7 +119,7 @@ def command(model: str | None, as_json: bool) -> None:
         from pytrimode.files.shipped_model import shipped_gguf
 
         model = str(shipped_gguf(notice=lambda text: click.echo(text, err=True)))
-    info = file_info(Path(model))
+    info = file_info(stored_model(model))
     if as_json:
         print(json.dumps(info, ensure_ascii=False, indent=2))
         return

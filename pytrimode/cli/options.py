@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from pytrimode.hub.reference import on_hub
 from pytrimode.options.defaults import (
     DEFAULT_CACHE_TYPE,
     DEFAULT_TEMPERATURE,
@@ -70,19 +71,27 @@ def _apply(options: list[Any], make: Callable[..., Any], name: str) -> Callable[
 
 
 def model_argument(function: F) -> F:
-    """MODEL, or -m FILE as with llama.cpp, passed as `model`."""
+    """MODEL, or -m FILE or -hf OWNER/NAME as with llama.cpp, passed as `model`."""
     options = [
         click.argument("model", required=False, type=click.Path()),
         click.option("-m", "--model", "model_file", type=click.Path(), metavar="FILE", help="The model, as MODEL."),
-    ]
+        click.option("-hf", "--hf-repo", metavar="OWNER/NAME[:TYPE]",
+                     help="A model on the Hugging Face hub, as MODEL, whatever files are here; extra [hub]."),
+    ]  # fmt: skip
     return _apply(options, _one_model, "model")(function)
 
 
-def _one_model(model: str | None, model_file: str | None) -> str | None:
-    given = click.get_current_context().get_parameter_source("model_file")
-    if model and model_file and given is ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"MODEL {model} and --model {model_file}: give one of them (how to decode is --mode)")
-    return model or model_file
+def _one_model(**given: str | None) -> str | None:
+    source = click.get_current_context().get_parameter_source
+    if given["hf_repo"]:
+        given["hf_repo"] = on_hub(given["hf_repo"])
+    named = {name: value for name, value in given.items() if value}
+    typed = {name: value for name, value in named.items() if source(name) is ParameterSource.COMMANDLINE}
+    if len(typed) > 1:
+        flags = {"model": "MODEL", "model_file": "--model", "hf_repo": "--hf-repo"}
+        several = " and ".join(f"{flags[name]} {value}" for name, value in typed.items())
+        raise click.UsageError(f"{several}: give one of them (how to decode is --mode)")
+    return next(iter((typed or named).values()), None)
 
 
 # --- How to load a model ---------------------------------------------------------------------------------------------

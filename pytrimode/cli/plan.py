@@ -13,8 +13,10 @@ from rich.table import Table
 
 from pytrimode import _native
 from pytrimode.cli.command import Command
+from pytrimode.cli.options import model_argument
 from pytrimode.cli.terminal_text import for_terminal
 from pytrimode.gguf.sizes import memory_text
+from pytrimode.hub.pretrained import planned_model
 from pytrimode.plan import Option, Plan, plan
 from pytrimode.plan.cards import find_card
 from pytrimode.plan.cpu import cpu_speeds
@@ -31,7 +33,7 @@ FORMULA = (
 
 
 @click.command(name="plan", cls=Command)
-@click.argument("model", required=False)
+@model_argument
 @click.option("--vram", metavar="SIZE", help="Memory to fit into: 24GiB (default: that of --card, or of the GPUs).")
 @click.option(
     "-c",
@@ -78,19 +80,21 @@ FORMULA = (
 def command(model: str | None, vram: str | None, card: str | None, on_cpu: bool, as_json: bool, **options: Any) -> None:
     """Plan the memory of MODEL, and estimate its speed.
 
-    MODEL is 3B, 8B or 14B, a GGUF file, or a checkpoint directory of which config.json is enough; without it, what to
-    choose for each of the three. Nothing is loaded: compute buffers are asked from the backend for the engine's graph.
+    MODEL is 3B, 8B or 14B, a GGUF file, a checkpoint directory of which config.json is enough, or OWNER/NAME on the
+    hub, of which config.json alone is downloaded; without it, what to choose for each of the three. Nothing is loaded:
+    compute buffers are asked from the backend for the engine's graph.
     """
     options["flash_attn"] = options["flash_attn"] == "on"
+    source = planned_model(model) if model else None
     if on_cpu and model is None:
         raise click.UsageError("--cpu: give a MODEL: 3B, 8B, 14B, a file or a checkpoint")
     size = vram if vram is not None else _memory_of(card)
-    plans = [plan(name, vram=size, **options) for name in ([model] if model else BUILT_IN)]
+    plans = [plan(name, vram=size, **options) for name in ([source] if source else BUILT_IN)]
     if card is not None:
         wanted = find_card(card)
         for found in plans:
             found.cards[:] = [entry for entry in found.cards if entry.card == wanted]
-    cpu = _cpu_table(model_shape(model), plans[0]) if on_cpu and model is not None else {}
+    cpu = _cpu_table(model_shape(source), plans[0]) if on_cpu and source is not None else {}
     if as_json and on_cpu:
         print(json.dumps({**asdict(plans[0]), "cpu": {name: asdict(found) for name, found in cpu.items()}}, indent=2))
         return

@@ -18,6 +18,7 @@ from pytrimode.cli.options import (
 )
 from pytrimode.files.model_file import check_model_file, find_mmproj
 from pytrimode.formats.reasoning import REASONING_FORMATS
+from pytrimode.hub.pretrained import local_model
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.server import check_installed
@@ -197,6 +198,7 @@ def command(
         raise click.ClickException(str(error)) from error
 
     if model:
+        model = str(local_model(model, notice=lambda text: click.echo(text, err=True)))
         check_model_file(model)
     tower = find_mmproj(Path(model), loading.mmproj) if model else None
     settings = ServerSettings(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
+from pytrimode.files.cache_dir import cache_dir
 
 NAME = "trimode-tiny"
 OUTTYPE = "q8_0"
@@ -46,7 +46,7 @@ def shipped_gguf(notice: Callable[[str], None] = lambda text: None, outtype: str
     starts. Raises FileNotFoundError without a checkpoint, RuntimeError when it cannot be converted.
     """
     checkpoint = shipped_checkpoint()
-    cache = Path(platformdirs.user_cache_dir("pytrimode"))
+    cache = cache_dir()
     directory = cache / f"{NAME}-{version('pytrimode')}-{_content_hash(checkpoint)}-{outtype}"
     gguf = directory / f"{NAME}-{outtype.upper()}.gguf"
     if not gguf.is_file():

@@ -10,6 +10,7 @@ from typing import Any
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, VLM_MODEL_TYPE, read_config
 from pytrimode.convert.checkpoint.hparams import Hyperparameters, Rope
 from pytrimode.convert.checkpoint.json_file import JsonObject
+from pytrimode.convert.general import model_name
 from pytrimode.convert.lora import ADAPTER_CONFIG
 from pytrimode.convert.vision.config import VisionConfig
 from pytrimode.files.model_file import check_model_file
@@ -17,6 +18,7 @@ from pytrimode.gguf import keys
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.file_names import lora_beside, mmproj_beside
 from pytrimode.gguf.header import GgufHeader, TensorInfo
+from pytrimode.gguf.hub_layout import snapshot_of
 from pytrimode.gguf.keys import DEFAULT_BLOCK_LENGTH
 from pytrimode.gguf.preflight import CheckedModel, check_adapter, check_model
 from pytrimode.gguf.vision_keys import IMAGE_TOKENS
@@ -70,15 +72,20 @@ BUILT_IN = {
 """The instruct checkpoints, from their config.json."""
 
 
+def built_in(model: str | Path) -> ModelShape | None:
+    """Return the shape of "3B", or of the name of its repository; None for a path and for other names."""
+    match = re.fullmatch(rf"(?:nvidia/)?(?:{FAMILY}-)?(\d+B)", str(model), re.IGNORECASE)
+    return BUILT_IN.get(match.group(1).upper()) if match and not Path(model).exists() else None
+
+
 def model_shape(model: str | Path) -> ModelShape:
     """Return the shape of "3B", "8B", "14B" (or their repository's name), of a GGUF file or of a checkpoint directory.
 
     A checkpoint directory needs its config.json only. Raises FileNotFoundError when there is nothing of the name,
     ValueError for what is no tri-mode model.
     """
-    match = re.fullmatch(rf"(?:nvidia/)?(?:{FAMILY}-)?(\d+B)", str(model), re.IGNORECASE)
-    if match and match.group(1).upper() in BUILT_IN and not Path(model).exists():
-        return BUILT_IN[match.group(1).upper()]
+    if shape := built_in(model):
+        return shape
     path = Path(model).expanduser()
     if not path.exists():
         raise FileNotFoundError(
@@ -91,6 +98,7 @@ def model_shape(model: str | Path) -> ModelShape:
 
 
 def _of_checkpoint(path: Path) -> ModelShape:
+    path = snapshot_of(path)
     config = read_config(path)
     hparams = Hyperparameters.from_config(config)
     adapter = path / LORA_DIR / ADAPTER_CONFIG
@@ -99,7 +107,7 @@ def _of_checkpoint(path: Path) -> ModelShape:
     # Which ids the tokens of images have makes no difference to the memory.
     ids = {name: number for number, name in enumerate(IMAGE_TOKENS)}
     vision = VisionConfig.from_config(config, hparams, ids) if has_vision else None
-    return ModelShape(path.resolve().name, hparams, rank, vision=vision)
+    return ModelShape(model_name(path, config), hparams, rank, vision=vision)
 
 
 def _of_gguf(path: Path) -> ModelShape:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -184,18 +183,6 @@ def test_output_is_readable_like_any_new_file(model: Path, out: Path) -> None:
     convert(model, out)
     (out.parent / "other").touch()
     assert out.stat().st_mode == (out.parent / "other").stat().st_mode
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB, where the user may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_disk_that_is_too_small_is_noticed_before_writing(small_disk: Path, tmp_path: Path) -> None:
