@@ -1,7 +1,10 @@
 #include "model/gguf_file.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
+#include <sstream>
 #include <stdexcept>
 
 namespace trimode {
@@ -75,12 +78,32 @@ std::optional<double> GgufFile::number(const std::string & key) const {
     }
 }
 
+std::optional<int> GgufFile::integer(const std::string & key) const {
+    const std::optional<double> value = number(key);
+    if (!value) {
+        return std::nullopt;
+    }
+    using Int = std::numeric_limits<int>;
+    if (!(*value >= Int::min() && *value <= Int::max()) || *value != std::floor(*value)) {
+        std::ostringstream text;
+        text << *value;
+        throw std::runtime_error(path_ + ": metadata key " + key + " is " + text.str() +
+                                 "; it must be a whole number of 32 bits: get the file again");
+    }
+    return static_cast<int>(*value);
+}
+
 double GgufFile::require(const std::string & key) const {
     if (const auto value = number(key)) {
         return *value;
     }
     throw std::runtime_error(path_ + ": metadata key " + key +
                              " is missing; convert the checkpoint with trimode-convert");
+}
+
+int GgufFile::require_integer(const std::string & key) const {
+    require(key);
+    return *integer(key);
 }
 
 }  // namespace trimode

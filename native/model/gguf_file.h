@@ -17,8 +17,12 @@ class GgufFile {
     std::optional<std::string> str(const std::string & key) const;
     std::optional<double> number(const std::string & key) const;  // any scalar numeric or bool type
 
+    // A number that is whole and in the range of int; std::runtime_error naming file, key and value for another one.
+    std::optional<int> integer(const std::string & key) const;
+
     // The value, or std::runtime_error naming file and key.
     double require(const std::string & key) const;
+    int require_integer(const std::string & key) const;
 
     const std::string & path() const { return path_; }
     gguf_context * raw() const { return gguf_.get(); }

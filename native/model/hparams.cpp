@@ -15,9 +15,9 @@ float mscale(float factor, float scale) { return factor <= 1.0f ? 1.0f : 0.1f * 
 Rope read_rope(const GgufFile & file, const std::string & arch, int head_dim, int n_ctx_train) {
     const auto key = [&](const char * name) { return arch + ".rope." + name; };
     Rope rope;
-    rope.n_dims = static_cast<int>(file.number(key("dimension_count")).value_or(head_dim));
+    rope.n_dims = file.integer(key("dimension_count")).value_or(head_dim);
     rope.freq_base = static_cast<float>(file.number(key("freq_base")).value_or(10000.0));
-    rope.n_ctx_orig = static_cast<int>(file.number(key("scaling.original_context_length")).value_or(n_ctx_train));
+    rope.n_ctx_orig = file.integer(key("scaling.original_context_length")).value_or(n_ctx_train);
 
     const std::string type = file.str(key("scaling.type")).value_or("none");
     if (type == "none") {
@@ -53,21 +53,20 @@ Hparams Hparams::read(const GgufFile & file) {
         throw std::runtime_error(file.path() + ": architecture \"" + arch + "\" is not supported; expected \"" +
                                  ARCHITECTURE + "\" (a Nemotron-Labs-Diffusion model made by trimode-convert)");
     }
-    const auto required = [&](const char * name) { return static_cast<int>(file.require(arch + "." + name)); };
+    const auto required = [&](const char * name) { return file.require_integer(arch + "." + name); };
     Hparams h;
     h.n_layer = required("block_count");
     h.n_embd = required("embedding_length");
     h.n_ff = required("feed_forward_length");
     h.n_head = required("attention.head_count");
-    h.n_head_kv = static_cast<int>(file.number(arch + ".attention.head_count_kv").value_or(h.n_head));
-    h.head_dim =
-        static_cast<int>(file.number(arch + ".attention.key_length").value_or(h.n_head > 0 ? h.n_embd / h.n_head : 0));
+    h.n_head_kv = file.integer(arch + ".attention.head_count_kv").value_or(h.n_head);
+    h.head_dim = file.integer(arch + ".attention.key_length").value_or(h.n_head > 0 ? h.n_embd / h.n_head : 0);
     h.n_ctx_train = required("context_length");
     h.rms_eps = static_cast<float>(file.require(arch + ".attention.layer_norm_rms_epsilon"));
     h.temperature_scale = static_cast<float>(file.number(arch + ".attention.temperature_scale").value_or(0.0));
     h.rope = read_rope(file, arch, h.head_dim, h.n_ctx_train);
 
-    const int value_length = static_cast<int>(file.number(arch + ".attention.value_length").value_or(h.head_dim));
+    const int value_length = file.integer(arch + ".attention.value_length").value_or(h.head_dim);
     if (value_length != h.head_dim || h.rope.n_dims != h.head_dim) {
         throw std::runtime_error(file.path() + ": attention.key_length, attention.value_length and " +
                                  "rope.dimension_count differ (" + std::to_string(h.head_dim) + ", " +
