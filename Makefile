@@ -3,6 +3,8 @@
 # make test-quick   the tests that are not marked slow
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   openai, anthropic, ollama, litellm, LangChain and llm, in an environment of their own, against the server
+# make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZER=thread: threads
+# make tidy        clang-tidy over the engine (.clang-tidy); FILES='native/model/*.cpp' chooses some
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
 #
 # A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
@@ -30,7 +32,7 @@ endif
 # The tests take ggml's RPC backend for a device of its own (tools/second_device.py); it is one file more to compile.
 export CMAKE_ARGS := -DGGML_RPC=on $(CMAKE_ARGS)
 
-.PHONY: run test test-quick test-page test-clients vendor lint format clean prerequisites
+.PHONY: run test test-quick test-page test-clients sanitize tidy vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -59,6 +61,16 @@ test-clients: $(VENV)/.test-installed
 	$(PYTHON) -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install openai anthropic ollama litellm langchain-openai llm
 	$(VENV)/clients/bin/python tools/client_check.py --server $(BIN)/pytrimode
+
+sanitize: $(VENV)/.test-installed
+	SANITIZER=$(or $(SANITIZER),address) tools/sanitize.sh
+
+# A file takes ten seconds. The kernels are loops over registers, the bindings templates of others.
+FILES ?= $(filter-out native/products/% native/attention/% native/bindings/%,$(filter %.cpp,$(CXX_SOURCES)))
+tidy: $(VENV)/.test-installed
+	$(BIN)/pip install "clang-tidy>=20"
+	$(BIN)/clang-tidy --quiet $(FILES) -- -std=c++17 -Inative -isystem \
+	    "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/include"
 
 vendor:
 	cd $(VENDORING) && npm run vendor

@@ -102,8 +102,8 @@ double GgufFile::require(const std::string & key) const {
 }
 
 int GgufFile::require_integer(const std::string & key) const {
-    require(key);
-    return *integer(key);
+    require(key);  // throws where there is none
+    return integer(key).value_or(0);
 }
 
 }  // namespace trimode

@@ -5,7 +5,9 @@
 #include "util/cpu_features.h"
 
 // The sets that were compiled, best first, and what each needs of the machine.
-#if defined(PYTRIMODE_X86_SETS)
+#if PYTRIMODE_X86_SETS == 1
+#define PYTRIMODE_KERNEL_SETS(X) X(AVX2, found.avx2) X(PLAIN, true)
+#elif defined(PYTRIMODE_X86_SETS)
 #define PYTRIMODE_KERNEL_SETS(X) \
     X(AMX, found.amx_int8)       \
     X(AVX512_VNNI, found.avx512_vnni) X(AVX_VNNI, found.avx_vnni) X(AVX2, found.avx2) X(PLAIN, true)

@@ -42,7 +42,7 @@ def test_the_lock_has_one_version_that_is_allowed_for_each_requirement(python: s
         found = locked(one.name, python)
         if len(found) != 1 or found[0] not in one.specifier:
             wrong[str(one)] = found
-    assert wrong == {}
+    assert wrong == {}, "write .ci/constraints.txt anew: its first lines say how"
 
 
 def test_a_line_is_an_exact_version_and_names_no_host() -> None:

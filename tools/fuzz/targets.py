@@ -19,6 +19,8 @@ from pytrimode.convert.checkpoint.hparams import Hyperparameters
 from pytrimode.convert.checkpoint.safetensors_file import SafetensorsFile
 from pytrimode.convert.checkpoint.vocab import Vocab
 from pytrimode.files.conversation_file import read_conversation
+from pytrimode.files.shipped_model import shipped_checkpoint
+from pytrimode.formats.chat_template import ChatTemplate
 from pytrimode.formats.gbnf_lark import gbnf_to_lark
 from pytrimode.formats.json_schema import closed
 from pytrimode.gguf.errors import ConversionError
@@ -101,6 +103,13 @@ def _grammar(data: bytes) -> None:
     gbnf_to_lark(data.decode(errors="replace"), lambda name: 5 if name == "<|im_end|>" else -1)
 
 
+def _template(data: bytes) -> None:
+    """Render as every prompt is, in the process that may end of it."""
+    template = ChatTemplate(data.decode(errors="replace"), bos_token="<s>", eos_token="</s>")
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]}]
+    template.render([*turns, turns[0]], tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
+
+
 def _schema(data: bytes) -> None:
     try:
         schema = json.loads(data.decode(errors="replace"))
@@ -125,6 +134,10 @@ def _grammars() -> list[bytes]:
         b'root ::= ("a" | [b-z] | "\\u00e4"){2,5} ws word+\nws ::= [ \\t\\n]*\nword ::= [^"\\\\]+ # a comment\n',
         b'root ::= <|im_end|> | <[5]> | !<think> "x"? ("y" root)*',
     ]
+
+
+def _templates() -> list[bytes]:
+    return [(folder / "chat_template.jinja").read_bytes() for folder in (shipped_checkpoint(), _checkpoint())]
 
 
 def _schemas() -> list[bytes]:
@@ -155,6 +168,7 @@ TARGETS = {
     "config": Target(_json("config.json"), lambda: [(_checkpoint() / "config.json").read_bytes()]),
     "conversation": Target(lambda data: read_conversation(_file(data)), _conversation_seed),
     "grammar": Target(_grammar, _grammars),
+    "template": Target(_template, _templates),
     "schema": Target(_schema, _schemas),
     "stream": Target(_stream, _events),
     "picture": Target(from_bytes, _pictures),
