@@ -69,8 +69,8 @@ sanitize: $(VENV)/.test-installed
 FILES ?= $(filter-out native/products/% native/attention/% native/bindings/%,$(filter %.cpp,$(CXX_SOURCES)))
 tidy: $(VENV)/.test-installed
 	$(BIN)/pip install "clang-tidy>=20"
-	$(BIN)/clang-tidy --quiet $(FILES) -- -std=c++17 -Inative -isystem \
-	    "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/include"
+	$(BIN)/clang-tidy --quiet $(FILES) -- -std=c++17 -Wconversion -Wno-sign-conversion \
+	    -Inative -isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/include"
 
 vendor:
 	cd $(VENDORING) && npm run vendor

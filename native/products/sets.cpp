@@ -5,7 +5,7 @@
 #include "util/cpu_features.h"
 
 // The sets that were compiled, best first, and what each needs of the machine.
-#if PYTRIMODE_X86_SETS == 1
+#if defined(PYTRIMODE_AVX2_ONLY)
 #define PYTRIMODE_KERNEL_SETS(X) X(AVX2, found.avx2) X(PLAIN, true)
 #elif defined(PYTRIMODE_X86_SETS)
 #define PYTRIMODE_KERNEL_SETS(X) \

@@ -84,7 +84,8 @@ def pack(backend: str, library: Path, directory: Path) -> Path:
     (info / "METADATA").write_text("\n".join(metadata) + "\n")
     tag = f"py3-none-linux_{platform.machine()}"
     (info / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: pytrimode\nRoot-Is-Purelib: false\nTag: {tag}\n")
-    shutil.copy(TREE / "LICENSE", info)
+    for name in ("LICENSE", "LICENSE.third-party"):
+        shutil.copy(TREE / name, info)
     run(sys.executable, "-m", "wheel", "pack", "--dest-dir", directory, tree)
     return next(directory.glob("*.whl"))
 
