@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint
 from pytrimode.convert.checkpoint.json_file import JsonObject
+from pytrimode.convert.example_prompts import add_example_prompts
 from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.hub_layout import repo_of
 from pytrimode.gguf.metadata import Metadata
@@ -45,6 +46,7 @@ def add_general(metadata: Metadata, checkpoint: Checkpoint, output: OutputType, 
         metadata.string(keys.GENERAL_SOURCE_URL, HUB + source)
     _add_base_models(metadata, model_card_base_models(checkpoint.read_optional_text(MODEL_CARD) or ""))
     metadata.strings(keys.GENERAL_TAGS, TAGS)
+    add_example_prompts(metadata, checkpoint.read_optional_text(MODEL_CARD) or "")
     metadata.u32(keys.GENERAL_FILE_TYPE, output.file_type)
     metadata.u32(keys.GENERAL_QUANTIZATION_VERSION, QUANTIZATION_VERSION)
     metadata.string(keys.TRIMODE_SOURCE_MODEL, source)

@@ -80,6 +80,8 @@ DEFAULT_BLOCK_LENGTH: Final = 32
 TRIMODE_THRESHOLD: Final = "trimode.threshold"
 DEFAULT_THRESHOLD: Final = 0.9
 """Confidence from which block diffusion commits a token; the model card's value."""
+EXAMPLE_PROMPTS: Final = "trimode.example_prompts"
+"""Prompts that show what the model can do, one a line: those of the model card's `widget`."""
 TRIMODE_SOURCE_MODEL: Final = "trimode.source_model"
 TRIMODE_SOURCE_FILES: Final = "trimode.source.files"
 TRIMODE_SOURCE_SHA256: Final = "trimode.source.sha256"
