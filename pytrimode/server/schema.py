@@ -90,6 +90,8 @@ def _json_type(row: Row) -> Any:
 def _field(row: Row) -> tuple[Any, Any]:
     names = (row.http, *row.about.aliases)
     how: dict[str, Any] = {"validation_alias": AliasChoices(*names)} if names != (row.name,) else {}
+    if row.about.choices and not row.about.values:
+        how["examples"] = list(row.about.choices)
     return _json_type(row) | None, Field(None, description=f"{row.help}.", **how)
 
 

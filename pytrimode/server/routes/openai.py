@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pytrimode.server.errors import ApiError
+from pytrimode.server.file_figures import file_figures
 from pytrimode.server.form import OpenAiForm
 from pytrimode.server.host import Ready
 from pytrimode.server.routes.sending import STREAMED, send
@@ -77,5 +78,10 @@ def _describe(request: Request) -> dict[str, Any]:
         "created": ready.created,
         "owned_by": "pytrimode",
         "capabilities": ["completion", *(["multimodal"] if model.vision else [])],
-        "meta": {"n_vocab": model.n_vocab, "n_ctx": model.n_ctx, "n_ctx_train": model.n_ctx_train},
+        "meta": {
+            "n_vocab": model.n_vocab,
+            "n_ctx": model.n_ctx,
+            "n_ctx_train": model.n_ctx_train,
+            **file_figures(model.model_path),
+        },
     }

@@ -15,6 +15,7 @@ from pytrimode.server.errors import ApiError
 from pytrimode.server.host import Host
 from pytrimode.server.metrics import CONTENT_TYPE
 from pytrimode.server.options import in_json
+from pytrimode.vision.picture import DEFAULT_LIMITS, FORMATS
 
 router = APIRouter()
 
@@ -44,7 +45,8 @@ async def props(request: Request) -> dict[str, Any]:
         "is_sleeping": False,
         "modes": [AUTO, *MODES] if model.mask_token_id >= 0 else [AUTO, AR],
         "lora_rank": model.lora_rank,
-        **({"image_max_side": model.vision.max_side} if model.vision else {}),
+        "example_prompts": [line for line in model.metadata.get(keys.EXAMPLE_PROMPTS, "").split("\n") if line],
+        **({"image_max_side": model.vision.max_side, "image_limits": _image_limits()} if model.vision else {}),
     }
 
 
@@ -64,6 +66,14 @@ async def metrics(request: Request) -> Response:
     """For Prometheus."""
     host: Host = request.app.state.host
     return Response(host.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _image_limits() -> dict[str, Any]:
+    """Return what a picture may be: bytes of its file, pixels by its header, how many in a request, file formats."""
+    limits = DEFAULT_LIMITS
+    return {
+        "bytes": limits.max_bytes, "pixels": limits.max_pixels, "count": limits.max_images, "formats": list(FORMATS),
+    }  # fmt: skip
 
 
 def _describe(slot: int, task: Task | None, n_ctx: int, *, has_mask: bool) -> dict[str, Any]:
