@@ -45,9 +45,37 @@ def draw(browser: Browser, url: str, file: Path, options: dict[str, Any]) -> Non
     context.close()
 
 
+def draw_race(browser: Browser, url: str, file: Path) -> None:
+    """Show a race of self-speculation against one token at a time, both done."""
+    context = browser.new_context(color_scheme="light", viewport={"width": 1080, "height": 940})
+    page = context.new_page()
+    page.goto(url)
+    page.get_by_role("switch", name="Race").check()
+    page.get_by_label("Message", exact=True).fill("Write a class Car with name and speed.")
+    page.keyboard.press("Enter")
+    page.locator(".race .result:not(:empty)").wait_for()
+    page.locator("#scroller").evaluate("element => element.scrollTop = element.scrollHeight")
+    page.wait_for_timeout(1000)  # the bars grow
+    page.screenshot(path=file, style="textarea { caret-color: transparent }")
+    context.close()
+
+
 def main() -> None:
     """Start a server, draw, end it."""
-    command = [sys.executable, "-m", "pytrimode", "serve", "--port", "0", "--temp", "0", "-a", "trimode-tiny"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytrimode",
+        "serve",
+        "--port",
+        "0",
+        "-np",
+        "2",
+        "--temp",
+        "0",
+        "-a",
+        "trimode-tiny",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr
@@ -59,6 +87,7 @@ def main() -> None:
                 browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
                 for name, options in PICTURES:
                     draw(browser, found[0], DOCS / name, options)
+                draw_race(browser, found[0], DOCS / "page-race.png")
         finally:
             server.terminate()
 

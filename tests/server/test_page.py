@@ -1,4 +1,4 @@
-"""The page as files over HTTP: what they are, and what the browser may do with them (see page_in_browser.py)."""
+"""The page as files over HTTP: what they are, and what the browser may do with them (more in tests/server/browser)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from support.serving import Served, error_of, loader, served
 
-VENDOR = ["vendor/highlight.js", "vendor/marked.js", "vendor/purify.js"]
+PAGE = Path(__file__).resolve().parents[2] / "pytrimode/server/page"
+VENDOR = {"katex.css", "katex.js", "highlight.js", "marked.js", "purify.js"}
+ROOMS = ["base", "store", "server", "answer", "chat", "controls"]
+MODULES = [path for path in PAGE.rglob("*.js") if "vendor" not in path.parts and "node_modules" not in path.parts]
+"""A module of a room imports only from its own room and those before it."""
 
 
 def test_every_file_that_the_page_names_is_there(server: Served) -> None:
@@ -20,12 +24,30 @@ def test_every_file_that_the_page_names_is_there(server: Served) -> None:
         seen.add(address)
         response = server.get(address)
         assert response.status_code == 200, address
-        named = re.findall(r"""(?:from|src=|href=|URL\() ?["']([\w./]+)["']""", response.text)
-        waiting += [str(response.url.join(name).path) for name in named if "vendor" not in address]
-    assert {f"/page/{name}" for name in VENDOR} < seen and len(seen) > 10
+        if (
+            address.endswith((".js", ".css", ".webmanifest", "/")) and "vendor/" not in address
+        ) or "katex.css" in address:
+            named = re.findall(
+                r"""(?:from |src=|href=|URL\(|url\(|import\(|"src": )["']?([\w./-]+\.\w+)["')]""", response.text
+            )
+            waiting += [str(response.url.join(name).path) for name in named]
+    assert {f"/page/vendor/{name}" for name in VENDOR} < seen
+    assert sum(address.endswith(".woff2") for address in seen) == 20
+    assert {f"/page/{path.relative_to(PAGE).as_posix()}" for path in MODULES} <= seen, "no file that nothing needs"
 
 
-@pytest.mark.parametrize("address", ["/", "/page/app.js", "/page/style.css", "/page/icon.svg"])
+def test_modules_import_in_one_direction() -> None:
+    for path in MODULES:
+        room = path.parent.name
+        for name in re.findall(r"""from "([^"]+)";""", path.read_text(encoding="utf-8")):
+            other = (path.parent / name).resolve().parent.name
+            if room in ROOMS and other != "vendor":
+                assert ROOMS.index(other) <= ROOMS.index(room), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/page/app.js", "/page/styles/frame.css", "/page/icon.svg", "/page/app.webmanifest"]
+)
 def test_the_browser_may_load_nothing_else(server: Served, address: str) -> None:
     headers = server.get(address).headers
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
@@ -34,11 +56,14 @@ def test_the_browser_may_load_nothing_else(server: Served, address: str) -> None
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_no_file_names_another_address(server: Served) -> None:
-    modules = ("app", "api", "live", "markdown", "markdown_worker", "parser")
-    for name in ("/", *(f"/page/{n}.js" for n in modules), "/page/style.css"):
-        addresses = set(re.findall(r"https?://[\w./]+", server.get(name).text))
-        assert addresses <= {"http://www.w3.org/2000/svg"}, name
+def test_no_file_names_another_address() -> None:
+    for path in [*MODULES, *PAGE.glob("styles/*.css"), PAGE / "index.html", PAGE / "app.webmanifest"]:
+        addresses = set(re.findall(r"https?://[\w./]+", path.read_text(encoding="utf-8")))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, path
+
+
+def test_what_makes_the_vendored_files_is_not_served(server: Served) -> None:
+    assert error_of(server.get("/page/vendoring/vendor.mjs"))["code"] == 404
 
 
 def test_files_are_asked_for_anew_and_not_sent_twice(server: Served) -> None:

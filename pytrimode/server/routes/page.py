@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pytrimode.server.errors import ApiError
 
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
 router = APIRouter(include_in_schema=False)
 
 PAGE = "/page/"
 """Where its files are; they need no key, the API that they call does."""
-_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
+_TYPES = {
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
+    "webmanifest": "application/manifest+json",
+    "woff2": "font/woff2",
+}
+_NOT_SERVED = {"vendoring"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "font-src 'self'; manifest-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify pytrimode",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -53,11 +69,13 @@ def _file(request: Request, name: str) -> Response:
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
     """Content and tag of each file by its name. No other path is ever opened."""
-    folder = files("pytrimode.server") / "page"
-    found = {}
-    for prefix, place in (("", folder), ("vendor/", folder / "vendor")):
-        for entry in place.iterdir():
-            if entry.is_file() and entry.name.rsplit(".", 1)[-1] in _TYPES:
-                content = entry.read_bytes()
-                found[prefix + entry.name] = content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return found
+    return dict(_below(files("pytrimode.server") / "page", ""))
+
+
+def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, tuple[bytes, str]]]:
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name not in _NOT_SERVED:
+            yield from _below(entry, f"{prefix}{entry.name}/")
+        elif entry.is_file() and entry.name.rsplit(".", 1)[-1] in _TYPES:
+            content = entry.read_bytes()
+            yield prefix + entry.name, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -22,11 +22,30 @@ export function announce(text) {
 /** Copy, and say so on the button for a moment. */
 export async function copy(text, button) {
   const before = button.textContent;
+  const done = (await toClipboard(text)) || selectAndCopy(text);
+  button.textContent = done ? "Copied" : "Not allowed";
+  setTimeout(() => (button.textContent = before), 1500);
+}
+
+/** False where the browser has no clipboard for pages: they came by plain HTTP from another machine. */
+async function toClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    return true;
   } catch {
-    button.textContent = "Not allowed";
+    return false;
   }
-  setTimeout(() => (button.textContent = before), 1500);
+}
+
+function selectAndCopy(text) {
+  const focused = document.activeElement;
+  const area = h("textarea", { class: "hidden", readonly: true, "aria-hidden": "true" });
+  area.value = text;
+  // Within a dialog: nothing outside of an open one can have the focus.
+  (focused?.closest("dialog") ?? document.body).append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  focused?.focus();
+  return done;
 }

@@ -1,9 +1,10 @@
 // The live view: a strip of tokens, what happens to them in words, and after the answer a slider over its passes.
-import { h } from "./dom.js";
-import { advance, after, begin } from "./passes.js";
+import { h } from "../base/dom.js";
+import { advance, after } from "./passes.js";
 
 const STEP_MS = 260;
 const SHOWN = 500; // tokens: of a longer answer the end is drawn
+const TITLES = { diffusion: "Diffusion", "self-spec": "Self-speculation", ar: "One token at a time" };
 const LEGENDS = {
   diffusion: [["mask", "masked"], ["sure", "unmasked, unsure to sure"], ["own", "between blocks"]],
   "self-spec": [["draft", "drafted"], ["kept", "accepted"], ["rejected", "rejected"], ["own", "the model’s own"]],
@@ -72,6 +73,7 @@ function words(state, mode) {
   if (mode === "self-spec") {
     const last = state.rejected.at(-1);
     const now = state.draft ? `${state.draft.length} drafted` : last?.at === state.tokens.length - 1 ? `${last.texts.length} rejected` : "all accepted";
+    if (!state.cycles && state.accepted) return `${state.tokens.length} tokens, ${state.accepted} of them found in the text before`;
     return state.cycles ? `cycle ${state.cycles}: ${now}; so far ${state.accepted} of ${state.drafted} drafts accepted` : "";
   }
   return `${state.tokens.length} tokens`;
@@ -81,16 +83,28 @@ export class LiveView {
   constructor(mode, passes = []) {
     this.mode = mode;
     this.passes = passes;
-    this.state = begin();
+    this.state = after(passes, passes.length);
     this.words = h("span");
-    this.strip = h("div", { class: "strip", tabindex: "0", role: "region", "aria-label": "Tokens" });
-    const legend = (LEGENDS[mode] ?? []).map(([kind, text]) => h("span", { class: `l-${kind}` }, text));
+    this.strip = h("div", { class: "strip", tabindex: "0", role: "group", "aria-label": "Tokens" });
+    this.title = h("strong");
+    this.legend = h("div", { class: "legend", "aria-hidden": "true" });
     this.replay = h("div", { class: "replay", hidden: true });
     this.element = h(
       "figure", { class: "live", "aria-label": "Live view" },
-      h("figcaption", { class: "caption" }, h("strong", {}, { diffusion: "Diffusion", "self-spec": "Self-speculation" }[mode] ?? "One token at a time"), this.words),
-      this.strip, h("div", { class: "legend", "aria-hidden": "true" }, ...legend), this.replay,
+      h("figcaption", { class: "caption" }, this.title, this.words),
+      this.strip, this.legend, this.replay,
     );
+    this.name();
+  }
+
+  /** What decodes: in mode auto that shows with the first drafts. */
+  name() {
+    const { blocks, cycles, accepted } = this.state;
+    const kind = this.mode !== "auto" ? this.mode : blocks ? "diffusion" : cycles || accepted ? "self-spec" : "ar";
+    if (kind === this.kind) return;
+    this.kind = kind;
+    this.title.textContent = TITLES[kind] ?? kind;
+    this.legend.replaceChildren(...(LEGENDS[kind] ?? []).map(([name, text]) => h("span", { class: `l-${name}` }, text)));
   }
 
   /** A pass arrived; drawn with the next frame. */
@@ -106,7 +120,8 @@ export class LiveView {
   draw() {
     this.strip.replaceChildren(...pieces(this.state));
     this.strip.scrollTop = this.strip.scrollHeight;
-    this.words.textContent = words(this.state, this.mode);
+    this.name();
+    this.words.textContent = words(this.state, this.kind);
   }
 
   /** The answer is there: its passes can be gone through. */

@@ -1,10 +1,12 @@
 // The server's HTTP API, as any other client uses it.
-import { settings } from "./store.js";
+import { settings } from "../store/settings.js";
 
 export class ApiError extends Error {
-  constructor(message, status) {
+  /** `status`: of HTTP, 0: the connection broke; `retryAfter`: seconds that the server asks to wait, or null. */
+  constructor(message, status, retryAfter = null) {
     super(message);
     this.status = status;
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -14,17 +16,29 @@ function headers() {
 
 async function failure(response) {
   const body = await response.json().catch(() => null);
-  return new ApiError(body?.error?.message ?? `the server answered ${response.status}`, response.status);
+  const seconds = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  const message = body?.error?.message ?? `the server answered ${response.status}`;
+  return new ApiError(message, response.status, Number.isFinite(seconds) ? seconds : null);
 }
 
-/** What is served, and the defaults of a request. */
-export async function props() {
-  const response = await fetch("props", { headers: headers() });
+async function get(path) {
+  const response = await fetch(path, { headers: headers() });
   if (!response.ok) throw await failure(response);
   return response.json();
 }
 
-/** The chunks of a streamed answer, one after another. Throws ApiError. */
+/** What is served, and the defaults of a request. */
+export const props = () => get("props");
+
+export const models = () => get("v1/models");
+
+/** Fields of a request by name, each with its type and what it does, as JSON schema has them. */
+export async function requestSchema() {
+  const schema = await get("openapi.json");
+  return schema.components.schemas.ChatCompletionRequest.properties;
+}
+
+/** The chunks of a streamed answer, one after another. Throws ApiError, and TypeError where no server answers. */
 export async function* chat(body, signal) {
   const response = await fetch("v1/chat/completions", {
     method: "POST",
