@@ -3,6 +3,7 @@
 # make test-quick   the tests that are not marked slow
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   openai, anthropic, ollama, litellm, LangChain and llm, in an environment of their own, against the server
+# make test-ray   the examples of Ray, on a local Ray of two workers
 # make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZER=thread: threads
 # make tidy        clang-tidy over the engine (.clang-tidy); FILES='native/model/*.cpp' chooses some
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
@@ -32,7 +33,7 @@ endif
 # The tests take ggml's RPC backend for a device of its own (tools/second_device.py); it is one file more to compile.
 export CMAKE_ARGS := -DGGML_RPC=on $(CMAKE_ARGS)
 
-.PHONY: run test test-quick test-page test-clients sanitize tidy vendor lint format clean prerequisites
+.PHONY: run test test-quick test-page test-clients test-ray sanitize tidy vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -61,6 +62,10 @@ test-clients: $(VENV)/.test-installed
 	$(PYTHON) -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install openai anthropic ollama litellm langchain-openai llm
 	$(VENV)/clients/bin/python tools/client_check.py --server $(BIN)/pytrimode
+
+test-ray: $(VENV)/.test-installed
+	$(BIN)/pip install "ray[serve,data]>=2.44"
+	$(BIN)/pytest tests/api/ray_examples.py
 
 sanitize: $(VENV)/.test-installed
 	SANITIZER=$(or $(SANITIZER),address) tools/sanitize.sh

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -25,30 +26,52 @@ from pytrimode.cli.options import (
     thinking_option,
 )
 from pytrimode.cli.reply import Reply, show_reply, writer_for
-from pytrimode.cli.stats_line import Totals, stats_line
+from pytrimode.cli.stats_line import Totals, short_line, stats_line
+from pytrimode.cli.turns import check_stdin, given_turns, last_chat_file, new_chat_file
 from pytrimode.conversation.chat_session import ChatSession
 from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.load_options import LoadOptions
 
+if TYPE_CHECKING:
+    from pytrimode.cli.prompt import TypedTurns
+
+_OF_THE_TALK = (
+    "prompts", "images", "single_turn", "rendered", "autosave", "resumed", "url", "api_key", "system",
+)  # fmt: skip
+"""Parameters that are neither of a request nor of loading a model."""
+
 
 class Chat:
     """One run of the command."""
 
-    def __init__(self, conversation: Conversation, *, interactive: bool) -> None:
+    def __init__(self, conversation: Conversation, *, interactive: bool, rendered: bool, file: Path | None) -> None:
+        """Begin. `rendered`: Markdown on a terminal. `file`: where the conversation is kept after each answer."""
         self._conversation = conversation
         self._interactive = interactive
+        self._rendered = rendered
+        self._file = file
         self._totals = Totals()
+        self._attached = ""
+        self.draft = ""
+        """What the user's next line begins with."""
         self.commands = ChatCommands(conversation, self._totals)
 
     def turn(self, text: str) -> bool:
         """Handle one line of the user: a command or a turn; False when the user leaves."""
+        self.draft = ""
         try:
             if text.startswith("/"):
-                self._note(self.commands.run(text))
-            elif text.strip():
+                done = self.commands.run(text)
+                self._attached += done.attach
+                self.draft = done.draft or ""
+                if done.note:
+                    self._note(done.note)
+                text = done.send or ""
+            if text.strip():
+                attached, self._attached = self._attached, ""
                 with Interrupt() if self._interactive else nullcontext() as stop:
-                    self._answer(text, stop)
+                    self._answer(attached + text, stop)
         except LeaveChat:
             return False
         except ValueError as error:
@@ -62,14 +85,26 @@ class Chat:
         run = conversation.send(text)
         if conversation.dropped_turns:
             self._note(_dropped_note(conversation.dropped_turns))
-        reply = show_reply(run, writer_for(sys.stdout, conversation.mode), stop)
+        reply = show_reply(run, writer_for(sys.stdout, conversation.mode, rendered=self._rendered), stop)
         if not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:
             self._totals.add(reply.timings)
-            self._note(stats_line(reply.timings, self._why_ended(reply)))
+            line = short_line if self._interactive else stats_line
+            self._note(line(reply.timings, self._why_ended(reply)))
         else:
             self._note("[stopped]")
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write the conversation, so that a terminal that is closed takes nothing with it."""
+        if self._file is None:
+            return
+        try:
+            self._conversation.keep(str(self._file))
+        except OSError as error:
+            self._note(f"[this chat is not kept: {error}]")
+            self._file = None
 
     def _why_ended(self, reply: Reply) -> str:
         if reply.finish and reply.finish["type"] == "loop":
@@ -94,26 +129,6 @@ def _dropped_note(n: int) -> str:
     return f"[context full: {f'the {n} oldest turns were' if n > 1 else 'the oldest turn was'} dropped]"
 
 
-def _typed_turns(chat: Chat) -> Iterator[str]:
-    from pytrimode.cli.prompt import LineEditor
-
-    editor = LineEditor(chat.commands.names)
-    while True:
-        try:
-            yield editor.read()
-        except (EOFError, KeyboardInterrupt):
-            return
-
-
-def _given_turns(lines: Iterator[str]) -> Iterator[str]:
-    """Yield turns that were not typed, and show them, so that the output reads as a conversation."""
-    for line in lines:
-        turn = line.rstrip("\r\n")
-        if turn.strip():
-            print(f"> {turn}", flush=True)
-        yield turn
-
-
 @click.command(name="chat", cls=Command)
 @model_argument
 @request_options("chat", temperature=DEFAULT_CHAT_TEMPERATURE)
@@ -128,6 +143,19 @@ def _given_turns(lines: Iterator[str]) -> Iterator[str]:
     metavar="FILE",
     help="An image with the first turn; repeatable.",
 )
+@click.option("-st", "--single-turn", is_flag=True, help="Leave after the first answer.")
+@click.option(
+    "--markdown/--no-markdown",
+    "rendered",
+    default=True,
+    help="On a terminal show answers as Markdown, in colour and wrapped at words, with a line about drafts; or plain.",
+)
+@click.option(
+    "--autosave/--no-autosave",
+    default=True,
+    help="Keep what is typed on a terminal, and the answers, in a file of the last 20 chats.",
+)
+@click.option("--continue", "resumed", is_flag=True, help="Go on with the last chat that was kept.")
 @click.option("--url", metavar="URL", help="Talk to a running server (pytrimode serve) instead of loading a model.")
 @click.option(
     "--api-key", envvar=API_KEY_VARIABLE, metavar="KEY", help=f"The server's key; better in {API_KEY_VARIABLE}."
@@ -140,42 +168,69 @@ def command(
     enable_thinking: bool,
     prompts: tuple[str, ...],
     images: tuple[str, ...],
+    single_turn: bool,
+    rendered: bool,
+    autosave: bool,
+    resumed: bool,
     url: str | None,
     api_key: str | None,
     loading: LoadOptions,
 ) -> None:
     """Chat with MODEL, a GGUF file (default: the checkpoint that comes with pytrimode), or with a server.
 
-    On a terminal: line editing, history, /help for the commands. Otherwise each line of the input is a turn.
-    Replies go to stdout, figures to stderr.
+    On a terminal: line editing, history, /help for the commands. Otherwise each line of the input is a turn, or all
+    between two lines of \"\"\". Answers go to stdout, and nothing else: turns and figures go to stderr.
     """
+    how = _How(prompts, images, single_turn, rendered, autosave, resumed)
     if url:
         from pytrimode.cli.remote import RemoteConversation  # its HTTP client takes a while to import
 
-        return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), prompts, images)
+        return _talk(RemoteConversation(url, _given_fields(), system=system, api_key=api_key), how)
     with load(model, loading) as loaded:
         session = ChatSession(loaded, system=system, options=options, enable_thinking=enable_thinking)
         session.check()
         conversation = LocalConversation(session)
         conversation.set_mode(options.mode)
-        return _talk(conversation, prompts, images)
+        return _talk(conversation, how)
 
 
-def _talk(conversation: Conversation, prompts: tuple[str, ...], images: tuple[str, ...]) -> None:
-    for path in images:
+def _typed(commands: list[str]) -> TypedTurns:
+    from pytrimode.cli.prompt import TypedTurns  # its editor takes a while to import
+
+    return TypedTurns(commands)
+
+
+@dataclass(frozen=True)
+class _How:
+    """What the command line says of the talk."""
+
+    prompts: tuple[str, ...]
+    images: tuple[str, ...]
+    single_turn: bool
+    rendered: bool
+    autosave: bool
+    resumed: bool
+
+
+def _talk(conversation: Conversation, how: _How) -> None:
+    check_stdin(how.prompts)
+    interactive = not how.prompts and sys.stdin.isatty() and sys.stdout.isatty()
+    file = last_chat_file() if how.resumed else new_chat_file() if interactive and how.autosave else None
+    if how.resumed:
+        loaded = conversation.load(str(file))
+        click.secho(f"{file}: {conversation.n_turns} turns, {loaded}", dim=True, err=True)
+    for path in how.images:
         click.secho(conversation.add_image(path), dim=True, err=True)
-    if not prompts and sys.stdin is None:
-        raise click.ClickException("there is no stdin: give prompts with -p")
-    interactive = not prompts and sys.stdin.isatty() and sys.stdout.isatty()
-    chat = Chat(conversation, interactive=interactive)
+    kept = file if interactive and how.autosave else None
+    chat = Chat(conversation, interactive=interactive, rendered=how.rendered, file=kept)
     if interactive:
         click.secho(f"{conversation.about}. /help lists the commands.", dim=True, err=True)
-        turns = _typed_turns(chat)
-    else:
-        turns = _given_turns(iter(prompts) if prompts else iter(sys.stdin))
-    for turn in turns:
-        if not chat.turn(turn):
+    typed = _typed(chat.commands.names) if interactive else None
+    for turn in typed or given_turns(how.prompts or sys.stdin):
+        if not chat.turn(turn) or (how.single_turn and conversation.n_turns):
             return
+        if typed:
+            typed.draft = chat.draft
 
 
 def _given_fields() -> dict[str, Any]:
@@ -185,13 +240,14 @@ def _given_fields() -> dict[str, Any]:
     Raises UsageError for an option that only loading a model can use.
     """
     context = click.get_current_context()
-    given = {n: v for n, v in context.params.items() if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}
-    for name in ("prompts", "images", "url", "api_key", "system"):
+    source = context.get_parameter_source
+    given = {name: value for name, value in context.params.items() if source(name) is not ParameterSource.DEFAULT}
+    for name in _OF_THE_TALK:
         given.pop(name, None)
     fields = request_fields(given)
     if given.pop("enable_thinking", False):
         fields["chat_template_kwargs"] = {"enable_thinking": True}
-    for name in given:
+    for name in (name for name in given if source(name) is ParameterSource.COMMANDLINE):
         option = next(p for p in context.command.params if p.name == name)
         raise click.UsageError(f"{option.opts[0]} is for a model in this process: it does not go with --url")
     return fields

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pytrimode.answers.live_pass import LivePasses
 from pytrimode.answers.results import BlockToken, FinishDetails, Timings
 from pytrimode.answers.step import Step
+from pytrimode.cli.chat_options import chat_options
 from pytrimode.conversation.chat_session import ChatSession
+from pytrimode.options.generation_options import with_options
 from pytrimode.options.modes import MODE_NAMES, check_mode
+from pytrimode.options.option import Row
 from pytrimode.trimode import TriMode
 from pytrimode.vision.picture import Picture, open_picture
-from pytrimode.vision.prompt import NO_VISION
+from pytrimode.vision.prompt import LOCAL, NO_VISION
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Part:
     text: str
     block: Sequence[BlockToken | None] = ()
     """Mode diffusion: the block as it stands, None where masked."""
+    draft: Sequence[str] = ()
+    """Mode self-spec: the tokens that the pass proposed ..."""
+    accepted: int | None = None
+    """... and how many of the proposal before it were kept."""
     finish: FinishDetails | None = None
     """With the last part, as `timings`."""
     timings: Timings | None = None
@@ -33,10 +40,10 @@ def parts_of(run: Generator[Step, None, None], model: TriMode) -> Generator[Part
     passes = LivePasses(model)
     try:
         for step in run:
-            block = (passes.of(step) or {}).get("block", ()) if step.block else ()
+            live = passes.of(step) or {}
             ending = step.ending
             details, timings = (ending.details, ending.measured["timings"]) if ending else (None, None)
-            yield Part(step.text, block, details, timings)
+            yield Part(step.text, live.get("block", ()), live.get("draft", ()), live.get("accepted"), details, timings)
     finally:
         run.close()
 
@@ -63,6 +70,26 @@ class Conversation(Protocol):
     @property
     def n_turns(self) -> int:
         """Questions so far."""
+
+    @property
+    def last_answer(self) -> str:
+        """The text of the last answer; "" before the first."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Options of the answers to come, by their flags without dashes."""
+
+    def set_option(self, row: Row, value: Any) -> None:
+        """Set one of them."""
+
+    def set_thinking(self, wanted: bool) -> None:
+        """Let the model reason before it answers, or not."""
+
+    def undo(self) -> str:
+        """Take the last turn back, its images go with the next one; returns what the user said."""
+
+    def keep(self, path: str) -> None:
+        """Write the conversation without its cache, where that is possible. Raises OSError."""
 
     def set_mode(self, name: str) -> None:
         """Set the mode of the answers to come."""
@@ -136,6 +163,40 @@ class LocalConversation:
     def reset(self) -> None:
         """See Conversation."""
         self._session.reset()
+
+    @property
+    def last_answer(self) -> str:
+        """See Conversation."""
+        return next((turn["content"] for turn in reversed(self._session.turns) if turn["role"] == "assistant"), "")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See Conversation."""
+        options = self._session.options
+        values = {**vars(options), **vars(options.sampling)}
+        return {name: values[row.name] for name, row in chat_options().items()}
+
+    def set_option(self, row: Row, value: Any) -> None:
+        """See Conversation."""
+        options = with_options(self._session.options, {row.name: value})
+        self._session.model.resolve(options, n_prompt=1)
+        self._session.options = options
+
+    def set_thinking(self, wanted: bool) -> None:
+        """See Conversation."""
+        self._session.enable_thinking = wanted
+
+    def undo(self) -> str:
+        """See Conversation."""
+        content = self._session.undo()["content"]
+        if isinstance(content, str):
+            return content
+        self._images = [part[LOCAL] for part in content if part["type"] == LOCAL]
+        return next((str(part["text"]) for part in content if part["type"] == "text"), "")
+
+    def keep(self, path: str) -> None:
+        """See Conversation."""
+        self._session.save(path, with_cache=False)
 
     def add_image(self, path: str) -> str:
         """See Conversation."""

@@ -22,6 +22,7 @@ from pytrimode.cli.options import (
     system_option,
     thinking_option,
 )
+from pytrimode.cli.prompt_cache import PromptCache
 from pytrimode.cli.reply import show_reply, writer_for
 from pytrimode.cli.stats_line import stats_line
 from pytrimode.conversation.chat_session import with_images
@@ -65,10 +66,12 @@ def _given(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-def _result(model: TriMode, prompt: Prompt, options: GenerationOptions, chat: bool) -> Completion | ChatCompletion:
+def _result(
+    model: TriMode, prompt: Prompt, options: GenerationOptions, chat: bool, cached: PromptCache
+) -> Completion | ChatCompletion:
     """Return the dictionary that the API returns."""
     wanted = Wanted(ResultWriter(model.model_path))
-    run = model.steps(prompt.tokens, options, pictures=prompt.pictures)
+    run = cached.watch(model.steps(prompt.tokens, options, pictures=prompt.pictures))
     if chat:
         return model.jobs.chat(prompt, options, wanted).finish(run)
     return model.jobs.completion(prompt, options, wanted).finish(run)
@@ -89,6 +92,14 @@ def _result(model: TriMode, prompt: Prompt, options: GenerationOptions, chat: bo
 @click.option(
     "--logprobs", type=click.IntRange(min=0), metavar="N", help="With --json: the N likeliest tokens at each position."
 )
+@click.option(
+    "--prompt-cache",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep what the cache holds of the prompt in a file; a prompt that begins alike starts from there.",
+)
+@click.option("--prompt-cache-all", is_flag=True, help="With --prompt-cache: keep the completion too.")
+@click.option("--prompt-cache-ro", is_flag=True, help="With --prompt-cache: read the file, and leave it as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result dictionary instead of the text.")
 @loading_options
 def command(
@@ -102,6 +113,9 @@ def command(
     options: GenerationOptions,
     suffix: str | None,
     logprobs: int | None,
+    prompt_cache: Path | None,
+    prompt_cache_all: bool,
+    prompt_cache_ro: bool,
     as_json: bool,
     loading: LoadOptions,
 ) -> None:
@@ -114,19 +128,27 @@ def command(
     text = _read_prompt(prompt, file)
     if logprobs is not None and not as_json:
         raise click.UsageError("--logprobs needs --json")
+    if (prompt_cache_all or prompt_cache_ro) and prompt_cache is None:
+        raise click.UsageError("--prompt-cache-all and --prompt-cache-ro need --prompt-cache FILE")
+    if prompt_cache_all and prompt_cache_ro:
+        raise click.UsageError("--prompt-cache-all writes the file, --prompt-cache-ro does not: give one of them")
     options = replace(options, logprobs=logprobs)
     with load(model, loading) as loaded:
         if suffix is not None:
             mode = options.mode if _given("mode") else DIFFUSION
             options = replace(options, mode=mode, suffix=loaded.tokenize(suffix, add_bos=False, special=True))
         asked = _prompt(loaded, text, images, chat, system, enable_thinking)
+        cached = PromptCache(prompt_cache, loaded, asked, whole=prompt_cache_all, keep=not prompt_cache_ro)
         if as_json:
-            print(json.dumps(_result(loaded, asked, options, chat), ensure_ascii=False, indent=2))
+            result = _result(loaded, asked, options, chat, cached)
+            cached.write()
+            print(json.dumps(result, ensure_ascii=False, indent=2))
             return
-        run = loaded.steps(asked.tokens, options, pictures=asked.pictures)
+        run = cached.watch(loaded.steps(asked.tokens, options, pictures=asked.pictures))
         with Interrupt() as interrupt:
             mode = resolve_mode(options.mode, has_mask=loaded.mask_token_id >= 0)
             reply = show_reply(parts_of(run, loaded), writer_for(sys.stdout, mode), interrupt)
+        cached.write()
         if sys.stdout.isatty() and not reply.text.endswith("\n"):
             print(flush=True)
         if reply.timings:

@@ -53,24 +53,26 @@ class BlockView:
         n_fresh = min(len(fresh.rpartition("\n")[2]), len(self._line))
         picture = Text(self._line[: len(self._line) - n_fresh])
         picture.append(self._line[len(self._line) - n_fresh :], style=FRESH)
-        for style, text in self._undecided(block):
+        for style, text in undecided(block, self._block):
             picture.append(text, style=style)
         # Rich redraws only what fits the screen: of a long line its end is shown.
         room = self._console.width * max(1, self._console.height - 2)
         return picture[-room:] if len(picture) > room else picture
 
-    def _undecided(self, block: Sequence[BlockToken | None]) -> list[tuple[str, str]]:
-        """Return the block from its first mask on (what is before is final text), up to an end of generation."""
-        if None not in block:
-            return []
-        parts = []
-        for i in range(block.index(None), len(block)):
-            token = block[i]
-            if token is None:
-                parts.append((WAITING, MASK))
-                continue
-            if token["end"]:
-                break
-            known = i < len(self._block) and self._block[i] == token
-            parts.append(("" if known else FRESH, for_terminal(token["text"]).replace("\n", "⏎")))
-        return parts
+
+def undecided(block: Sequence[BlockToken | None], before: Sequence[BlockToken | None] = ()) -> list[tuple[str, str]]:
+    """Return styles and texts of a block from its first mask on (what is before is final text), up to an end of
+    generation. `before`: the block as it was; what it had already has no colour."""
+    if None not in block:
+        return []
+    parts = []
+    for i in range(block.index(None), len(block)):
+        token = block[i]
+        if token is None:
+            parts.append((WAITING, MASK))
+            continue
+        if token["end"]:
+            break
+        known = i < len(before) and before[i] == token
+        parts.append(("" if known else FRESH, for_terminal(token["text"]).replace("\n", "⏎")))
+    return parts

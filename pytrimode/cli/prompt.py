@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import platformdirs
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+from pytrimode.cli.turns import is_open, unquoted
 
 HISTORY_FILE = "chat_history"
 
@@ -37,6 +41,8 @@ def _keys() -> KeyBindings:
         if buffer.document.text_before_cursor.endswith("\\") and buffer.document.is_cursor_at_the_end:
             buffer.delete_before_cursor()
             buffer.insert_text("\n")
+        elif is_open(buffer.text):
+            buffer.insert_text("\n")
         else:
             buffer.validate_and_handle()
 
@@ -45,7 +51,7 @@ def _keys() -> KeyBindings:
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:
-            event.app.exit(exception=EOFError)
+            event.app.exit(exception=KeyboardInterrupt)
 
     return keys
 
@@ -62,6 +68,33 @@ class LineEditor:
             prompt_continuation="  ",
         )
 
-    def read(self) -> str:
-        """Return the next turn. Raises EOFError when the user leaves (Ctrl-D, or Ctrl-C at an empty prompt)."""
-        return self._session.prompt("> ")
+    def read(self, draft: str = "") -> str:
+        """Return the next turn, which begins as `draft`. Raises EOFError for Ctrl-D, KeyboardInterrupt for Ctrl-C at an
+        empty prompt."""
+        return unquoted(self._session.prompt("> ", default=draft))
+
+
+class TypedTurns:
+    """Reads what is typed; a second Ctrl-C at an empty prompt leaves."""
+
+    def __init__(self, commands: list[str]) -> None:
+        self.draft = ""
+        """What the next line begins with."""
+        self._editor = LineEditor(commands)
+
+    def __iter__(self) -> Iterator[str]:
+        interrupted = False
+        while True:
+            try:
+                draft, self.draft = self.draft, ""
+                line = self._editor.read(draft)
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                if interrupted:
+                    return
+                interrupted = True
+                click.secho("[Ctrl-C again, Ctrl-D or /exit leaves]", dim=True, err=True)
+                continue
+            interrupted = False
+            yield line

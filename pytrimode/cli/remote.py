@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 
+from pytrimode.cli.chat_options import chat_options
 from pytrimode.cli.conversation import Part, check_mode_name
 from pytrimode.cli.remote_stream import parts_of
 from pytrimode.options.modes import ALIASES, AUTO
+from pytrimode.options.option import Row
 from pytrimode.vision.picture import open_picture
 
 LOADING_SECONDS = 600.0
@@ -89,6 +91,42 @@ class RemoteConversation:
     def reset(self) -> None:
         """See Conversation."""
         self._turns.clear()
+
+    @property
+    def last_answer(self) -> str:
+        """See Conversation."""
+        return next((str(turn["content"]) for turn in reversed(self._turns) if turn["role"] == "assistant"), "")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See Conversation; None: the server's."""
+        return {name: self._fields.get(row.http) for name, row in chat_options().items()}
+
+    def set_option(self, row: Row, value: Any) -> None:
+        """See Conversation."""
+        if value is None or value is row.default:
+            self._fields.pop(row.http, None)
+        else:
+            self._fields[row.http] = value
+
+    def set_thinking(self, wanted: bool) -> None:
+        """See Conversation."""
+        self._fields["chat_template_kwargs"] = {"enable_thinking": wanted}
+
+    def undo(self) -> str:
+        """See Conversation."""
+        begins = [i for i, turn in enumerate(self._turns) if turn["role"] == "user"]
+        if not begins:
+            raise ValueError("there is no turn yet")
+        content = self._turns[begins[-1]]["content"]
+        del self._turns[begins[-1] :]
+        if isinstance(content, str):
+            return content
+        self._images = content[:-1]
+        return str(content[-1]["text"])
+
+    def keep(self, path: str) -> None:
+        """Do nothing: see `save`."""
 
     def save(self, path: str) -> str:
         """Only a model in this process can keep its cache."""

@@ -45,8 +45,10 @@ def _part(data: str) -> Part:
             text = choice["delta"].get("content") or ""
             if not isinstance(text, str):
                 raise TypeError
-            block = chunk["live"].get("block", ()) if isinstance(chunk.get("live"), dict) else ()
-            return Part(text, _block(block), _finish(choice.get("finish_details")), _timings(chunk.get("timings")))
+            live = chunk["live"] if isinstance(chunk.get("live"), dict) else {}
+            draft, accepted = _draft(live)
+            finish, timings = _finish(choice.get("finish_details")), _timings(chunk.get("timings"))
+            return Part(text, _block(live.get("block")), draft, accepted, finish, timings)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         error = f"the server sent what is no part of an answer: {data[:60]!a}"
     raise ValueError(error or "the server told of an error without a text")
@@ -59,6 +61,12 @@ def _block(given: Any) -> Sequence[BlockToken | None]:
         )
 
     return given if isinstance(given, list) and all(fits(token) for token in given) else ()
+
+
+def _draft(live: dict[str, Any]) -> tuple[Sequence[str], int | None]:
+    draft, accepted = live.get("draft"), live.get("accepted")
+    texts = draft if isinstance(draft, list) and all(isinstance(text, str) for text in draft) else ()
+    return texts, accepted if isinstance(accepted, int) and accepted >= 0 else None
 
 
 def _finish(given: Any) -> FinishDetails | None:

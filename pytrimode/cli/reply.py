@@ -52,10 +52,15 @@ class PlainWriter:
         """Nothing is held."""
 
 
-def writer_for(out: TextIO, mode: str) -> Writer:
-    """Return the live view for diffusion on a terminal, else plain text."""
-    if mode == DIFFUSION and out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        return BlockView(out)
+def writer_for(out: TextIO, mode: str, *, rendered: bool = False) -> Writer:
+    """Return plain text, but on a terminal the live view of diffusion, and Markdown where it is to be `rendered`."""
+    if out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        if rendered:
+            from pytrimode.cli.markdown_view import MarkdownView  # takes a while to import
+
+            return MarkdownView(out)
+        if mode == DIFFUSION:
+            return BlockView(out)
     return PlainWriter(out)
 
 

@@ -130,7 +130,16 @@ class ChatSession:
                 unfitting = n_dropped
         return found, begins[fitting] if fitting < len(begins) else len(self.turns), fitting
 
-    def save(self, path: str | Path) -> int:
+    def undo(self) -> dict[str, Any]:
+        """Take the last turn back; returns the user's message. Raises ValueError where there is none."""
+        begins = [i for i, message in enumerate(self.turns) if message["role"] == "user"]
+        if not begins:
+            raise ValueError("there is no turn yet")
+        user = self.turns[begins[-1]]
+        del self.turns[begins[-1] :]
+        return user
+
+    def save(self, path: str | Path, *, with_cache: bool = True) -> int:
         """Write the conversation and what the cache holds of it to a file; returns how many tokens that is.
 
         An answer that is still being streamed is not part of it.
@@ -139,8 +148,8 @@ class ChatSession:
         from pytrimode.files.conversation_file import SavedConversation, write_conversation
 
         # Up to where the next turn begins to differ from any other.
-        prompt, _, _ = self._fit({"role": "user", "content": ""})
-        cache = self.model.save_state(prompt.tokens, pictures=prompt.pictures)
+        prompt = self._fit({"role": "user", "content": ""})[0] if with_cache else None
+        cache = self.model.save_state(prompt.tokens if prompt else [], pictures=prompt.pictures if prompt else None)
         saved = SavedConversation(self.system, self.turns, self.enable_thinking, self.options, cache)
         write_conversation(Path(path).expanduser(), saved)
         return len(cache.tokens)

@@ -23,7 +23,7 @@ GREEDY = ["-n", 20, "--temp", 0]
 def test_the_replies_are_those_of_a_model_in_the_process(server: Served, q8_gguf: Path, mode: str) -> None:
     own = run("chat", q8_gguf, "-t", 1, "-m", mode, *TURNS, *GREEDY)
     remote = run("chat", "--url", server.url, "-m", mode, *TURNS, *GREEDY)
-    assert remote.returncode == 0 and remote.stdout == own.stdout
+    assert remote.returncode == 0 and remote.stdout == own.stdout != ""
     figures = [re.findall(r"[\d.]+ tokens/forward.*", text) for text in (own.stderr, remote.stderr)]
     assert figures[0] == figures[1] and len(figures[0]) == 2
 

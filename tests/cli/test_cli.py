@@ -99,9 +99,8 @@ def test_piped_chat_answers_line_by_line(q8_gguf: Path, model: TriMode) -> None:
     messages += [first["choices"][0]["message"], {"role": "user", "content": "How are you?"}]
     second: Any = model.create_chat_completion(messages, max_tokens=12, temperature=0.0)
     answers = [r["choices"][0]["message"]["content"] for r in (first, second)]
-    assert result.stdout == f"> Hello\n{answers[0]}\n\n> /mode ar\n> How are you?\n{answers[1]}\n\n> /stats\n".replace(
-        "\n\n>", "\n>"
-    )
+    assert result.stdout == f"{answers[0]}\n{answers[1]}\n", "answers and nothing else"
+    assert "> Hello\n" in result.stderr and "> How are you?\n" in result.stderr
     assert "mode ar\n" in result.stderr and "replies            2" in result.stderr
     assert ESCAPE not in result.stdout + result.stderr
 
@@ -109,14 +108,17 @@ def test_piped_chat_answers_line_by_line(q8_gguf: Path, model: TriMode) -> None:
 def test_scripted_chat_takes_its_turns_from_the_command_line(q8_gguf: Path) -> None:
     result = run("chat", q8_gguf, "-p", "Hello", "-p", "Thanks", "--system", "Be brief.", "-n", 8, *FAST)
     assert result.returncode == 0
-    assert result.stdout.startswith("> Hello\n") and "\n> Thanks\n" in result.stdout
+    assert result.stderr.startswith("> Hello\n") and "\n> Thanks\n" in result.stderr and ">" not in result.stdout
+    once = run("chat", q8_gguf, "-p", "Hello", "-p", "Thanks", "-st", "--system", "Be brief.", "-n", 8, *FAST)
+    assert once.stderr.count("tokens/s") == 1 and result.stdout.startswith(once.stdout)
     assert result.stderr.count("tokens/s") == 2
 
 
 def test_a_full_context_is_explained(q8_gguf: Path) -> None:
     result = run("chat", q8_gguf, "-c", 32, "-p", "word " * 40)
     assert result.returncode == 1
-    assert re.fullmatch(r"error: Requested tokens \(\d+\) exceed context window of 32.*\n", result.stderr)
+    said = result.stderr.partition("\n")[2]  # behind the turn
+    assert re.fullmatch(r"error: Requested tokens \(\d+\) exceed context window of 32.*\n", said)
 
 
 def test_a_chat_goes_on_when_the_context_is_full(q8_gguf: Path) -> None:
@@ -135,16 +137,16 @@ def test_a_saved_chat_goes_on_in_another_process(q8_gguf: Path, tmp_path: Path) 
     assert re.search(r"^1 turn saved, \d+ tokens of the cache with it$", first.stderr, re.MULTILINE)
     second = run("chat", q8_gguf, "-p", f"/load {saved}", "-p", "How are you?", *FAST)
     assert re.search(r"^1 turn loaded, mode ar, \d\d+ tokens cached$", second.stderr, re.MULTILINE)
-    answer = whole.stdout.partition("> How are you?\n")[2]
-    assert answer and second.stdout == f"> /load {saved}\n> How are you?\n{answer}"
+    assert second.stdout and whole.stdout == first.stdout + second.stdout
     other_type = run("chat", q8_gguf, "-p", f"/load {saved}", "-p", "/stats", "-ct", "q8_0", *FAST)
     assert "1 turn loaded, mode ar, the cache is not used: " in other_type.stderr
     for line, message in ((f"/load {q8_gguf}", "not a saved conversation"), ("/load none", "none: No such file"),
                           ("/save", "/save needs the name of a file"),
                           (f"/save {q8_gguf}", "is not a saved conversation")):  # fmt: skip
         result = run("chat", q8_gguf, "-p", line, *FAST)
-        assert result.returncode == 1 and result.stderr.startswith("error: ") and message in result.stderr
-        assert result.stderr.count("\n") == 1
+        said = result.stderr.removeprefix(f"> {line}\n")
+        assert result.returncode == 1 and said.startswith("error: ") and message in said
+        assert said.count("\n") == 1
 
 
 class Terminal:
@@ -180,13 +182,15 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
 @pytest.mark.slow
 def test_chat_on_a_terminal(terminal: Terminal) -> None:
     terminal.type("Hello")
-    terminal.says(r"tokens/s, .* passes\)")
+    assert re.search(
+        r"drafted \d+, accepted \d+, rejected \d+", terminal.says(r"\d+ tokens, [\d.]+ tokens/s, .* accepted")
+    )
     terminal.type("/help")
     assert "/reset" in terminal.says("Ctrl-C stops a reply")
     terminal.type("/mode dlm")
     terminal.says("mode diffusion")
     terminal.type("How are you?")
-    assert "▒" in terminal.says(r"tokens/block .* passes\)"), "the block being unmasked is shown"
+    assert "▒" in terminal.says(r"tokens/s, [\d.]+ a pass"), "the block being unmasked is shown"
     terminal.type("/stats")
     terminal.says("replies +2")
     terminal.type("/reset")
@@ -215,6 +219,9 @@ def test_ctrl_c_stops_the_reply_and_then_leaves(terminal: Terminal) -> None:
         terminal.says("forgotten")
     terminal.says(PROMPT_IS_UP)
     terminal.child.sendintr()
+    terminal.says(r"Ctrl-C again, Ctrl-D or /exit leaves")
+    terminal.says(PROMPT_IS_UP)
+    terminal.child.sendintr()
     terminal.says(pexpect.EOF)
     terminal.child.close()
     assert terminal.child.exitstatus == 0
@@ -223,8 +230,10 @@ def test_ctrl_c_stops_the_reply_and_then_leaves(terminal: Terminal) -> None:
 def test_turns_of_several_lines_and_history(terminal: Terminal) -> None:
     terminal.type("first\x1b\rsecond\\\rthird")
     terminal.says("tokens/s")
+    terminal.type('"""one\rtwo"""')
+    terminal.says("tokens/s")
     history = Path(os.environ["XDG_STATE_HOME"], "pytrimode", "chat_history").read_text()
-    assert "+first\n+second\n+third\n" in history
+    assert "+first\n+second\n+third\n" in history and '+"""one\n+two"""\n' in history
     terminal.says(PROMPT_IS_UP)
     terminal.child.sendeof()
     terminal.says(pexpect.EOF)
