@@ -122,7 +122,7 @@ class MarkdownView:
             self._print(self._text[:end])
             self._text = self._text[end:]
         now = time.monotonic()
-        if now - self._drawn >= _REFRESH_SECONDS or part.block:
+        if now - self._drawn >= _REFRESH_SECONDS or part.block or part.finish:
             self._drawn = now
             self._live.update(Group(*self._picture(part)), refresh=True)
 
