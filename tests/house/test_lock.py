@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINES = [line for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")]
 LOCK = [Requirement(line) for line in LINES]
+NOT_IN_CI = ("ray",)
+"""Extras that only a workflow of their own installs."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -24,7 +26,8 @@ def wanted() -> list[Requirement]:
     """What is asked for by name, of all extras."""
     project = PROJECT["project"]
     lines = [*PROJECT["build-system"]["requires"], *project["dependencies"]]
-    lines += [line for extra in project["optional-dependencies"].values() for line in extra]
+    extras = project["optional-dependencies"].items()
+    lines += [line for extra, wanted in extras if extra not in NOT_IN_CI for line in wanted]
     return [one for one in map(Requirement, lines) if one.name != project["name"]]
 
 
