@@ -23,6 +23,9 @@ WORKERS = int(os.environ.get("WORKERS", "2"))
 SLOTS = int(os.environ.get("SLOTS", "8"))
 """Requests that a worker answers side by side."""
 
+CPUS = float(os.environ.get("CPUS", "0.5"))
+"""Of each worker, as Ray counts them: reading and writing need one too, and would wait for ever without."""
+
 
 class Answerer:
     """Loaded once in each worker."""
@@ -61,7 +64,7 @@ def main(questions: str, answers: str, model: str | None = None) -> None:
             fn_constructor_args=(model,),
             batch_size=4 * SLOTS,
             compute=ray.data.ActorPoolStrategy(size=WORKERS),
-            num_cpus=1,  # num_gpus=1 with a GPU for each
+            num_cpus=CPUS,  # num_gpus=1 with a GPU for each
         )
         .write_json(str(Path(answers).resolve()))
     )

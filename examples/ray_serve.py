@@ -84,7 +84,7 @@ class Model:
 api = FastAPI()
 
 
-@serve.deployment
+@serve.deployment(ray_actor_options={"num_cpus": 0})  # it only waits
 @serve.ingress(api)
 class Front:
     """Takes HTTP requests; the arguments of `create_chat_completion` are OpenAI's."""

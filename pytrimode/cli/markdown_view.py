@@ -70,9 +70,10 @@ class Drafts:
     def add(self, part: Part) -> None:
         """Count a pass: `accepted` is about the draft of the one before."""
         if part.accepted is not None and self._waiting:
+            n = min(part.accepted, len(self._waiting))  # a server may say anything
             self.drafted += len(self._waiting)
-            self.accepted += part.accepted
-            kept, lost = self._waiting[: part.accepted], self._waiting[part.accepted :]
+            self.accepted += n
+            kept, lost = self._waiting[:n], self._waiting[n:]
             self._last = [(for_terminal("".join(kept)), ACCEPTED), (for_terminal("".join(lost)), REJECTED)]
         self._waiting = part.draft
 

@@ -22,7 +22,7 @@ import pytest
 from pytrimode import TriMode
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PATIENCE = 300
+PATIENCE = 600
 URL = "http://127.0.0.1:8000/v1/chat/completions"
 
 
