@@ -4,7 +4,7 @@
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   openai, anthropic, ollama, litellm, LangChain and llm, in an environment of their own, against the server
 # make test-ray   the examples of Ray, on a local Ray of two workers
-# make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZER=thread: threads
+# make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer
 # make tidy        clang-tidy over the engine (.clang-tidy); FILES='native/model/*.cpp' chooses some
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
 #
@@ -68,7 +68,7 @@ test-ray: $(VENV)/.test-installed
 	$(BIN)/pytest tests/api/ray_examples.py
 
 sanitize: $(VENV)/.test-installed
-	SANITIZER=$(or $(SANITIZER),address) tools/sanitize.sh
+	tools/sanitize.sh
 
 # A file takes ten seconds. The kernels are loops over registers, the bindings templates of others.
 FILES ?= $(filter-out native/products/% native/attention/% native/bindings/%,$(filter %.cpp,$(CXX_SOURCES)))

@@ -3,7 +3,6 @@
 #
 #   tools/sanitize.sh                          # the kernels' check, then tests of the engine and of damaged files
 #   tools/sanitize.sh tests/decoding/...       # the kernels' check, then these
-#   SANITIZER=thread tools/sanitize.sh         # ThreadSanitizer, and the tests that have many threads
 #
 # Needs GCC and the .venv of `make test`. llama.cpp itself is not instrumented. The products have the plain and the AVX2
 # set. A first build takes about ten minutes on two cores, in build/sanitize; a report of a sanitizer ends the run.
@@ -11,45 +10,23 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 root=$PWD
-sanitizer=${SANITIZER:-address}
-build=build/sanitize/$sanitizer
+build=build/sanitize
 python=$root/.venv/bin/python
 purelib=$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
-flags="-O1 -g1 -fno-omit-frame-pointer"
-case $sanitizer in
-address)
-    # Checks of memory as calls: functions of the kernels' size take a minute each to compile otherwise.
-    flags="$flags -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-    flags="$flags --param asan-instrumentation-with-call-threshold=0"
-    tests=(tests/engine/test_cells.py tests/engine/test_tokenizer.py tests/decoding/test_sampling.py
-        tests/decoding/test_damaged_weights.py tests/decoding/test_loop_detector.py
-        tests/decoding/test_ngram.py tests/api/test_hostile_conversations.py)
-    # Memory that is held at the end is Python's.
-    export ASAN_OPTIONS=detect_leaks=0:exitcode=99 UBSAN_OPTIONS=print_stacktrace=1
-    preload=$(gcc -print-file-name=libasan.so)
-    ;;
-thread)
-    flags="$flags -fsanitize=thread"
-    tests=(tests/api/test_threads.py tests/engine/test_batching.py tests/server/test_cancel.py)
-    # ggml's threads meet in ggml, which is not instrumented.
-    mkdir -p "$build"
-    printf 'called_from_lib:lib%s\n' ggml-base.so ggml-cpu llama.so >"$build/suppressions"
-    export TSAN_OPTIONS=exitcode=99:suppressions=$root/$build/suppressions
-    preload=$(gcc -print-file-name=libtsan.so)
-    ;;
-*)
-    echo "error: SANITIZER=$sanitizer: address or thread" >&2
-    exit 2
-    ;;
-esac
+# Checks of memory as calls: functions of the kernels' size take a minute each to compile otherwise.
+flags="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+flags="$flags --param asan-instrumentation-with-call-threshold=0"
+tests=(tests/engine/test_hparams.py tests/decoding/test_loop_detector.py tests/decoding/test_damaged_weights.py
+    tests/api/test_hostile_conversations.py tests/engine/test_tokenizer.py tests/decoding/test_sampling.py
+    tests/decoding/test_ngram.py tests/engine/test_cells.py)
+# Memory that is held at the end is Python's.
+export ASAN_OPTIONS=detect_leaks=0:exitcode=99 UBSAN_OPTIONS=print_stacktrace=1 OMP_WAIT_POLICY=passive
 [ $# -eq 0 ] || tests=("$@")
 
-if [ "$sanitizer" = address ]; then
-    cmake -S tests/kernels -B "$build/kernels" -DGGML_INCLUDE="$purelib/include" -DPYTRIMODE_SANITIZE=ON \
-        -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="$flags" >/dev/null
-    cmake --build "$build/kernels" --parallel "${JOBS:-2}"
-    "$build/kernels/check_kernels"
-fi
+cmake -S tests/kernels -B "$build/kernels" -DGGML_INCLUDE="$purelib/include" -DPYTRIMODE_SANITIZE=ON \
+    -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="$flags" >/dev/null
+cmake --build "$build/kernels" --parallel "${JOBS:-2}"
+"$build/kernels/check_kernels"
 
 # Without isolation, so that it is compiled against the llama.cpp of .venv.
 "$python" -m pip install -q --no-deps --no-build-isolation --upgrade --target "$build/site" \
@@ -67,5 +44,5 @@ mkdir -p "$tree/pytrimode/models" && ln -s "$root/models/trimode-tiny" "$tree/py
 
 cd "$tree"
 # -S: without site-packages' .pth files the editable installation does not stand before this tree.
-PYTHONPATH=.:$purelib LD_PRELOAD="$preload $(gcc -print-file-name=libstdc++.so.6)" \
+PYTHONPATH=.:$purelib LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so.6)" \
     "$python" -S -m pytest -p no:cacheprovider -q "${tests[@]}"
