@@ -6,6 +6,7 @@
 # make test-ray   the examples of Ray, on a local Ray of two workers
 # make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer
 # make tidy        clang-tidy over the engine (.clang-tidy); FILES='native/model/*.cpp' chooses some
+# make docs        the documents and the reference of the Python API as a site, in build/site
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
 #
 # A first set-up compiles llama.cpp: about 7 minutes on two cores. PYTHON=python3.12 and VENV=DIR choose others;
@@ -33,7 +34,7 @@ endif
 # The tests take ggml's RPC backend for a device of its own (tools/second_device.py); it is one file more to compile.
 export CMAKE_ARGS := -DGGML_RPC=on $(CMAKE_ARGS)
 
-.PHONY: run test test-quick test-page test-clients test-ray sanitize tidy vendor lint format clean prerequisites
+.PHONY: run test test-quick test-page test-clients test-ray sanitize tidy docs vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -76,6 +77,13 @@ tidy: $(VENV)/.test-installed
 	$(BIN)/pip install "clang-tidy>=20"
 	$(BIN)/clang-tidy --quiet $(FILES) -- -std=c++17 -Wconversion -Wno-sign-conversion \
 	    -Inative -isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/include"
+
+# The reference is read from the sources: pytrimode itself need not be installed.
+docs: | $(BIN)/pip
+	eval $(BIN)/pip install $$(sed -n 's/^docs = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ,)
+	@rm -rf build/types && mkdir -p build/types/pytrimode
+	@ln -s $(CURDIR)/pytrimode/* $(CURDIR)/convert $(CURDIR)/quantize build/types/pytrimode/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 vendor:
 	cd $(VENDORING) && npm run vendor

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINES = [line for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")]
 LOCK = [Requirement(line) for line in LINES]
-NOT_IN_CI = ("ray",)
-"""Extras that only a workflow of their own installs."""
+NOT_IN_CI = ("docs", "ray")
+"""Extras that only a workflow or job of their own installs."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
