@@ -56,7 +56,7 @@ test-quick: $(VENV)/.test-installed
 test-page: $(VENV)/.test-installed
 	$(BIN)/pip install "playwright>=1.50"
 	cd $(VENDORING) && npm ci --ignore-scripts && node vendor.mjs --check
-	$(BIN)/pytest -n auto --dist loadgroup tests/server/browser/*_in_browser.py
+	$(BIN)/pytest -n auto --dist loadfile tests/server/browser/*_in_browser.py
 
 # Their requirements are not those of the tests: litellm and langchain-openai want an openai of their own.
 test-clients: $(VENV)/.test-installed

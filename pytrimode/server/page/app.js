@@ -11,7 +11,7 @@ import { applyTheme, openSettings } from "./controls/settings_dialog.js";
 import { useShortcuts } from "./controls/shortcuts.js";
 import { listConversations, toggleSidebar, useSidebar } from "./controls/sidebar.js";
 import { connect, onChange, server } from "./server/connection.js";
-import { conversations, loadConversations, newConversation, saveConversation, stash } from "./store/conversations.js";
+import { conversations, loadConversations, newConversation, onElsewhere, saveConversation, stash } from "./store/conversations.js";
 import { saveSettings, settings } from "./store/settings.js";
 import { choose, parentOf, path } from "./store/tree.js";
 
@@ -60,6 +60,14 @@ function select(one) {
   toggleSidebar(false);
   $("prompt").focus();
 }
+
+onElsewhere((one) => {
+  if (isRunning() || document.querySelector(".editor")) return;
+  if (!conversations.includes(current)) current = conversations[0] ?? newConversation();
+  else if (one !== current) return refresh();
+  show(current);
+  refresh();
+});
 
 const create = () => select(conversations.find((one) => !one.messages.length) ?? newConversation());
 

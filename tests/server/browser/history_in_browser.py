@@ -111,6 +111,19 @@ def test_two_tabs_do_not_overwrite_each_other(page: Page) -> None:
     expect(page.locator(".user .text")).to_have_text(["Hello", "What can you do?"])
 
 
+def test_a_tab_shows_what_another_has_done(page: Page) -> None:
+    ask(page, "Hello")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator(".user .text")).to_have_text("Hello")
+    ask(other, "How are you?")
+    expect(page.locator(".user .text")).to_have_text(["Hello", "How are you?"])
+    ask(page, "What can you do?")
+    expect(other.locator(".user .text")).to_have_text(["Hello", "How are you?", "What can you do?"])
+    menu(other, "Hello", "Delete")
+    expect(titles(page)).to_have_text(["New conversation"])
+
+
 def test_what_is_exported_can_be_imported(page: Page, tmp_path: Path) -> None:
     ask(page, "Hello")
     page.get_by_role("button", name="Regenerate").click()

@@ -63,8 +63,8 @@ export function resume(conversation, answer) {
 async function run(conversation, answers) {
   const controller = (running = new AbortController());
   changed();
-  saveConversation(conversation);
-  const saving = setInterval(() => saveConversation(conversation), SAVE_MS);
+  saveConversation(conversation, { tell: false });
+  const saving = setInterval(() => saveConversation(conversation, { tell: false }), SAVE_MS);
   const seed = answers.length > 1 && settings.options.seed === undefined ? { seed: Math.floor(Math.random() * 2 ** 31) } : {};
   await Promise.all(answers.map((answer) => make(conversation, answer, controller.signal, seed)));
   clearInterval(saving);

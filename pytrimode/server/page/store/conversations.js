@@ -1,5 +1,5 @@
 // All conversations, the newest first, as the browser keeps them.
-import { put, readAll, remove } from "./database.js";
+import { put, readAll, readOne, remove } from "./database.js";
 import { read } from "./settings.js";
 import { inLine, isTree, path } from "./tree.js";
 
@@ -12,6 +12,8 @@ const MOST_PASSES = 600; // of an answer that are kept
  * user, and { role, content, parent, mode, reasoning?, timings?, passes?, cut?, stopped?, error?, race? } of the model.
  */
 export const conversations = [];
+
+const others = new BroadcastChannel("pytrimode"); // the page's other tabs
 
 const isMessage = (one) => ["user", "assistant"].includes(one?.role) && typeof one.content === "string";
 
@@ -73,12 +75,16 @@ function stored(message) {
   return passes && passes.length <= MOST_PASSES ? message : others;
 }
 
-/** Keep a conversation. False where the browser has no room left, or keeps nothing. */
-export async function saveConversation(one, { isNew = true } = {}) {
+/**
+ * Keep a conversation, and `tell` other tabs. False where the browser has no room left, or keeps nothing.
+ * `isNew`: it comes first in the list when the page is opened again.
+ */
+export async function saveConversation(one, { isNew = true, tell = true } = {}) {
   if (!one.messages.length) return true;
   if (isNew) one.changed = Date.now();
   try {
     await put({ ...one, messages: one.messages.map(stored) });
+    if (tell) others.postMessage(one.id);
     return true;
   } catch {
     return false;
@@ -97,7 +103,7 @@ export function newConversation() {
 export function removeConversation(one) {
   const place = conversations.indexOf(one);
   conversations.splice(place, 1);
-  remove(one.id).catch(() => {});
+  remove(one.id).then(() => others.postMessage(one.id)).catch(() => {});
   return () => {
     conversations.splice(place, 0, one);
     return saveConversation(one, { isNew: false });
@@ -118,6 +124,20 @@ export function searched(text) {
     return words.every((word) => all.includes(word));
   };
   return conversations.filter((one) => !words.length || has(one)).sort((a, b) => Boolean(b.pinned) - Boolean(a.pinned));
+}
+
+/** `listener(conversation)` is called when another tab has changed, made or deleted one; it is here then as it is there. */
+export function onElsewhere(listener) {
+  others.onmessage = async ({ data: id }) => {
+    const found = await readOne(id).catch(() => null);
+    const one = conversations.find((other) => other.id === id);
+    if (one?.messages.some(({ making }) => making)) return; // it is being written here
+    const now = found && restored(found);
+    if (one && now) Object.assign(one, { title: undefined, pinned: undefined }, now);
+    else if (one) conversations.splice(conversations.indexOf(one), 1);
+    else if (now) conversations.unshift(now);
+    listener(one ?? now);
+  };
 }
 
 /** Tokens of the context that a conversation takes, as the server counted them at its last answer; null: not known. */

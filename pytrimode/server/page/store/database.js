@@ -25,5 +25,6 @@ async function run(mode, action) {
 }
 
 export const readAll = () => run("readonly", (store) => store.getAll());
+export const readOne = (id) => run("readonly", (store) => store.get(id));
 export const put = (record) => run("readwrite", (store) => store.put(record));
 export const remove = (id) => run("readwrite", (store) => store.delete(id));
