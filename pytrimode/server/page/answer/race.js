@@ -13,7 +13,8 @@ class Lane {
     this.bar = h("div", { class: "speed" });
     this.keep = h("button", { class: "plain", type: "button", hidden: true, onclick: () => keep(view.message) }, "Go on with this one");
     const name = MODE_NAMES[view.message.mode];
-    this.element = h("section", { class: "lane", "aria-label": name }, h("h3", {}, name), this.figures, h("div", { class: "track" }, this.bar), view.element, this.keep);
+    const head = h("div", { class: "lane-head" }, h("h3", {}, name), this.figures, h("div", { class: "track" }, this.bar));
+    this.element = h("section", { class: "lane", "aria-label": name }, head, view.element, this.keep);
   }
 
   pass({ tokens }) {
