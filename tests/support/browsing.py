@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.sampling import Sampling
 
+expect.set_options(timeout=20_000)  # milliseconds: a machine may have other things to do
 AXE = Path(__file__).resolve().parents[2] / "pytrimode/server/page/vendoring/node_modules/axe-core/axe.min.js"
 QUESTION = "Write a Python function that reverses a list"
 GREEDY = GenerationOptions(sampling=Sampling(temperature=0.0))
