@@ -55,11 +55,11 @@ function(link_own_llama_cpp target)
     target_link_libraries(${target} PRIVATE -Wl,--no-as-needed gomp -Wl,--as-needed)
   endif()
   install(TARGETS llama ggml ggml-base LIBRARY DESTINATION pytrimode/lib)
-  install(DIRECTORY "${CMAKE_BINARY_DIR}/lib/" DESTINATION pytrimode/lib FILES_MATCHING PATTERN "libggml-*")
+  install(DIRECTORY "${CMAKE_BINARY_DIR}/bin/" DESTINATION pytrimode/lib FILES_MATCHING PATTERN "libggml-*")
   install(FILES "${PYTRIMODE_LLAMA_CPP_SOURCE}/LICENSE" DESTINATION pytrimode/lib RENAME LICENSE.llama.cpp)
 endfunction()
 
-# The targets llama, ggml and ggml-base, and a library for each backend in lib/ of the build. Libraries have names of
+# The targets llama, ggml and ggml-base, and a library for each backend in bin/ of the build. Libraries have names of
 # their own, so that llama-cpp-python may be loaded in the same process, and no versions in them: wheels know no links.
 function(add_own_llama_cpp)
   file(READ "${PYTRIMODE_LLAMA_CPP_SOURCE}/../../llama_cpp/__init__.py" init)
@@ -72,8 +72,6 @@ function(add_own_llama_cpp)
   set(BUILD_SHARED_LIBS ON)
   set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
   set(CMAKE_INSTALL_RPATH "${ORIGIN}")
-  set(CMAKE_LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib")
-  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib")  # where ggml puts its backends
   set(GGML_NATIVE OFF CACHE BOOL "" FORCE)
   set(GGML_RPC ON CACHE BOOL "" FORCE)  # for --rpc; small, and asleep without it
   if(NOT APPLE)

@@ -40,7 +40,8 @@ def main() -> None:
         return
     pip("install", "-q", *TOOLS)
     raw = build(source, arguments.cmake)
-    subprocess.run([sys.executable, Path(__file__).with_name("repair.py"), raw, arguments.out], check=True)
+    repair = [sys.executable, Path(__file__).with_name("repair.py"), raw, arguments.out]
+    sys.exit(subprocess.run(repair, check=False).returncode)
 
 
 def llama_cpp_source() -> Path:

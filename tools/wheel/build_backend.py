@@ -27,7 +27,6 @@ OUTSIDE = {
     "vulkan": ["libvulkan.so.1"],
     "cuda": ["libcuda.so.1", "libcudart.so.*", "libcublas.so.*", "libcublasLt.so.*"],
     "hip": ["libamdhip64.so.*", "libhipblas.so.*", "librocblas.so.*"],
-    "rpc": [],
 }
 """By backend: libraries that the wheel does not hold."""
 REQUIRES = {"cuda": ["nvidia-cuda-runtime==13.*", "nvidia-cublas==13.*"]}
@@ -58,7 +57,7 @@ def build(backend: str, source: Path, options: list[str]) -> Path:
     define = [f"-DPYTRIMODE_BACKEND={backend}", f"-DPYTRIMODE_LLAMA_CPP_SOURCE={source}"]
     run("cmake", "-G", "Ninja", "-S", Path(__file__).parent / "backend", "-B", directory, *define, *options)
     run("cmake", "--build", directory, "--target", f"ggml-{backend}")
-    return directory / "lib" / f"libggml-{backend}.so"
+    return directory / "bin" / f"libggml-{backend}.so"
 
 
 def pack(backend: str, library: Path, directory: Path) -> Path:

@@ -67,7 +67,7 @@ def check(root: Root, wheel: Path) -> None:
         sys.exit(f"llama-cpp-python has come along:\n{installed}")
 
     findings = {f["name"]: f for f in json.loads(root.run("pytrimode", "doctor", "--json"))["findings"]}
-    for name in ("engine", "backends", "products"):
+    for name in ("engine", "backends", "CPU features"):
         print(f"{name}: {findings[name]['found']}" if name in findings else f"{name}: -")
 
     package = Path(root.run("python", "-c", "import pytrimode; print(pytrimode.__file__)").strip()).parent
@@ -81,7 +81,7 @@ def check(root: Root, wheel: Path) -> None:
         if len({answers[mode] for mode in ("ar", "self-spec", "auto")}) != 1 or "12, 31, 74, 95" not in answers["ar"]:
             sys.exit(f"{outtype}: the modes do not answer alike: {answers}")
         print(f"{outtype}: ar, self-spec and auto answer alike: {answers['ar'].strip()!r}")
-    chat = root.run("pytrimode", "chat", root.directory / "q8_0.gguf", text=f"{PROMPT}\n/exit\n")
+    chat = root.run("pytrimode", "chat", root.directory / "q8_0.gguf", text=f"{PROMPT}\n")
     if "12, 31, 74, 95" not in chat:
         sys.exit(f"chat does not answer: {chat}")
     print("chat answers")
