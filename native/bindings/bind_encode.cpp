@@ -64,7 +64,7 @@ nb::object encode(nb::object src, const std::string & src_type, const std::strin
     if (!result.is_valid()) {
         throw nb::python_error();
     }
-    char * dst = PyBytes_AS_STRING(result.ptr());
+    char * dst = PyBytes_AsString(result.ptr());
     {
         const GilReleased release;
         encode_rows(job, dst, n_threads);
