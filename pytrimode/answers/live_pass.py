@@ -42,6 +42,8 @@ class LivePasses:
         if self._draft:
             shown["accepted"] = self._n_accepted(step)
         self._draft = step.draft
+        if not shown and step.ending:  # the end of generation, which is no token of the answer
+            return {"tokens": []}
         return shown or None
 
     def _decided(self, token: int, p: float) -> BlockToken | None:

@@ -116,3 +116,13 @@ def test_the_live_view_of_self_spec_shows_drafts_and_what_became_of_them(server:
 def test_there_is_no_live_view_unless_asked(server: Served) -> None:
     assert not any("live" in chunk for chunk in streamed(server, CHAT, {"messages": MESSAGES, "max_tokens": 8}))
     assert "live" not in server.post(CHAT, {"messages": MESSAGES, "max_tokens": 8, "live": True}).text
+
+
+@pytest.mark.parametrize("mode", ["ar", "self-spec", "diffusion"])
+def test_each_counted_pass_is_shown_and_the_prompts_last_one(server: Served, mode: str) -> None:
+    """The pass that finds the end of generation too, which is no token of the answer."""
+    body = {"messages": MESSAGES, "max_tokens": 60, "temperature": 0, "live": True, "mode": mode, "stream": True}
+    chunks = streamed(server, CHAT, body)
+    passes = [chunk["live"] for chunk in chunks if "live" in chunk]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert len(passes) == 1 + chunks[-1]["timings"]["forward_passes"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
 from support.browsing import QUESTION, ask, bodies, mode, send
 
@@ -18,7 +20,8 @@ def test_diffusion_shows_the_block_being_unmasked(page: Page) -> None:
     for n in range(1, last + 1):
         slider.fill(str(n))
         seen.append(masks.count())
-        expect(view.locator(".count")).to_have_text(f"pass {n} of {last}")
+        expect(view.locator(".count")).to_have_text(f"pass {n - 1} of {last - 1}" if n > 1 else "the prompt’s pass")
+    assert f", {last - 1} passes" in answer.locator(".stats").inner_text(), "as many as the counters have"
     assert max(seen) > 0 and seen[-1] == 0, "masks, and none left at the end"
     assert view.locator(".sure[title*='%']").count() > 10
     text = answer.locator(".prose").inner_text()
@@ -59,8 +62,8 @@ def test_a_race_of_two_modes_and_what_becomes_of_it(page: Page) -> None:
     send(page, QUESTION)
     race = page.get_by_role("region", name="Race")
     result = race.locator(".result")
-    expect(result).to_contain_text("Self-spec is")
-    expect(result).to_contain_text("times as fast as AR")
+    # Who is faster depends on what else the machine does.
+    expect(result).to_contain_text(re.compile(r"(Self-spec|AR) is [\d.]+ times as fast as (AR|Self-spec)"))
     expect(result).to_contain_text("Both wrote the same text.")
     assert sorted(body["mode"] for body in sent) == ["ar", "self-spec"] and sent[0]["seed"] == sent[1]["seed"]
     passes = []
@@ -71,7 +74,8 @@ def test_a_race_of_two_modes_and_what_becomes_of_it(page: Page) -> None:
         passes.append(int(figures.split(" · ")[-1].split()[0]))
         expect(lane.locator("pre")).to_be_visible()
     assert passes[0] < passes[1]
-    assert f"with {passes[0]} passes for {passes[1]}" in result.inner_text()
+    told = re.search(r"with (\d+) passes for (\d+)", result.inner_text())
+    assert told is not None and sorted(map(int, told.groups())) == passes
     page.reload()
     expect(race.locator(".result")).to_contain_text("Both wrote the same text.")
     race.get_by_role("region", name="AR", exact=True).get_by_role("button", name="Go on with this one").click()

@@ -31,12 +31,15 @@ function sure(kind, token, title) {
   return made;
 }
 
+/** The first of an answer's passes is the last of its prompt, which the counters leave out. */
+const passName = (n) => (n > 1 ? `pass ${n - 1}` : "the prompt’s pass");
+
 const percent = (p) => `${(100 * p).toFixed(p > 0.995 ? 1 : 0)} %`;
 
 function finalToken(token, pass) {
   const fresh = token.pass === pass ? " new" : "";
-  if (token.p !== undefined) return sure(fresh, token, `${percent(token.p)}, pass ${token.pass}`);
-  return piece(token.kind + fresh, token.text, `pass ${token.pass}`);
+  if (token.p !== undefined) return sure(fresh, token, `${percent(token.p)}, ${passName(token.pass)}`);
+  return piece(token.kind + fresh, token.text, passName(token.pass));
 }
 
 function pieces(state) {
@@ -55,9 +58,9 @@ function pieces(state) {
     const token = state.block[i];
     const fresh = state.fresh.has(i) ? " new" : "";
     if (!token) made.push(h("i", { class: "mask", title: "masked" }));
-    else if (!token.end) made.push(sure(`pending${fresh}`, token, `${percent(token.p)}, pass ${state.decided[i]}`));
+    else if (!token.end) made.push(sure(`pending${fresh}`, token, `${percent(token.p)}, ${passName(state.decided[i])}`));
     else {
-      made.push(h("i", { class: `end${fresh}`, title: `${percent(token.p)}, pass ${state.decided[i]}` }, "end"));
+      made.push(h("i", { class: `end${fresh}`, title: `${percent(token.p)}, ${passName(state.decided[i])}` }, "end"));
       break; // nothing follows an end
     }
   }
@@ -138,7 +141,7 @@ export class LiveView {
   show(n) {
     this.state = after(this.passes, n);
     this.slider.value = `${n}`;
-    this.count.textContent = `pass ${n} of ${this.passes.length}`;
+    this.count.textContent = n > 1 ? `${passName(n)} of ${this.passes.length - 1}` : passName(n);
     this.draw();
   }
 
