@@ -20,7 +20,7 @@ def test_diffusion_shows_the_block_being_unmasked(page: Page) -> None:
     for n in range(1, last + 1):
         slider.fill(str(n))
         seen.append(masks.count())
-        expect(view.locator(".count")).to_have_text(f"pass {n - 1} of {last - 1}" if n > 1 else "the prompt’s pass")
+        expect(view.locator(".count")).to_have_text(f"pass {n - 1} of {last - 1}" if n > 1 else "prompt")
     assert f", {last - 1} passes" in answer.locator(".stats").inner_text(), "as many as the counters have"
     assert max(seen) > 0 and seen[-1] == 0, "masks, and none left at the end"
     assert view.locator(".sure[title*='%']").count() > 10

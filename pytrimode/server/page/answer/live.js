@@ -32,7 +32,7 @@ function sure(kind, token, title) {
 }
 
 /** The first of an answer's passes is the last of its prompt, which the counters leave out. */
-const passName = (n) => (n > 1 ? `pass ${n - 1}` : "the prompt’s pass");
+const passName = (n) => (n > 1 ? `pass ${n - 1}` : "prompt");
 
 const percent = (p) => `${(100 * p).toFixed(p > 0.995 ? 1 : 0)} %`;
 
