@@ -95,6 +95,7 @@ LONG = {
     "columns": "\n".join("|" + f"{c}|" * 5_000 for c in ("a", "-", "b")),
     "items": "- item\n" * 4_000,
     "rows": "|a|b|\n|-|-|\n" + "|1|2|\n" * 4_000,
+    "fewer rows": "|a|b|\n|-|-|\n" + "|1|2|\n" * 2_500,
     "backticks": "`" * 20_000 + "\n" + "``` ` " * 5_000,
     "code": "```python\n" + "x = (1, 'a', [2])\n" * 5_000 + "```",
     "entities": "&amp;<b>" * 20_000,

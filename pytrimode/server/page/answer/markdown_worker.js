@@ -46,7 +46,7 @@ function formula(tex, isDisplay, raw) {
 
 marked.use({ extensions: extensions(formula) });
 
-/** Elements, how deep they are nested, and the most cells of a row. */
+/** Elements, how deep they are nested, and the most cells of a row. A cell counts twice: so long its place takes to find. */
 function weigh(html) {
   let elements = 0, open = 0, depth = 0, row = 0, cells = 0;
   for (const [, end, name] of html.matchAll(/<(\/?)([a-z][a-z0-9]*)/g)) {
@@ -57,7 +57,10 @@ function weigh(html) {
     elements += 1;
     if (!["br", "hr", "input"].includes(name)) open += 1;
     if (name === "tr") row = 0;
-    if (name === "td" || name === "th") row += 1;
+    if (name === "td" || name === "th") {
+      elements += 1;
+      row += 1;
+    }
     depth = Math.max(depth, open);
     cells = Math.max(cells, row);
   }
