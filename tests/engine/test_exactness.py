@@ -52,7 +52,7 @@ def test_greedy_self_spec_equals_greedy_ar(
                 assert tokens == expected[: options["max_tokens"]], f"{options}, prompt of {len(prompt)} tokens"
                 drafted += stats.drafted
                 accepted += stats.accepted
-    assert crossing >= n_prompts / 25, "some contexts must cross 512 cells, where ggml changes kernels"
+    assert crossing >= max(1, n_prompts // 20), "some contexts must cross 512 cells, where ggml changes kernels"
     assert accepted > 0.2 * drafted, "the drafts must matter, or equality proves nothing"
 
 
@@ -100,18 +100,19 @@ def test_products_of_llama_cpp_differ_only_at_near_ties(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:
     """Weights that are not packed. Types without a product (IQ1 to IQ3) part more often, and are not claimed exact."""
-    differences = 0
+    differences = runs = 0
     with load(tiny_gguf(outtype), repack=False) as model:
         for prompt in chat_prompts(model, checkpoint_dir, 12, long_tokens=490):
             expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
             for block_length in (3, 8, 16):
                 tokens, _ = decode(model, prompt, mode="self-spec", max_tokens=24, block_length=block_length)
+                runs += 1
                 if tokens != expected:
                     differences += 1
                     same = next(i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b)
                     row = np.sort(model.logits([*prompt, *expected[:same]])[-1])
                     assert row[-1] - row[-2] <= NEAR_TIE
-    assert differences <= 1
+    assert differences <= 0.01 * runs
 
 
 @pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
