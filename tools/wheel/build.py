@@ -1,10 +1,11 @@
 """Build a self-contained wheel for Linux: llama.cpp's libraries inside, the CPU's kernels for every processor.
 
-    python tools/wheel/build.py [--out dist] [--cmake -DGGML_VULKAN=on ...]
+    python tools/wheel/build.py [--out dist] [--cmake=OPTION ...]
 
 Run it with the Python that the wheel is for: 3.10 and 3.11 give a wheel for that version, 3.12 and later one for all
 versions from 3.12 on. llama.cpp comes from the source distribution of the pinned llama-cpp-python, which pip downloads.
-Takes about 15 minutes on two cores, once; a second Python finds llama.cpp built where ccache is installed.
+It is compiled for 14 generations of processors, which takes a while; a second Python finds that done where ccache is
+installed.
 
 A wheel runs where the C library is at least that of the machine that built it: release wheels are built in a
 manylinux image by cibuildwheel, which takes the same steps from pyproject.toml.
@@ -31,7 +32,7 @@ def main() -> None:
     """Parse arguments, fetch, build, repair."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=TREE / "dist", help="where the wheel goes (default: dist)")
-    parser.add_argument("--cmake", action="append", default=[], help="options for CMake, such as -DGGML_RPC=on")
+    parser.add_argument("--cmake", action="append", default=[], help="an option for CMake; repeatable")
     parser.add_argument("--source-only", action="store_true", help="fetch llama.cpp's source, print its folder, stop")
     arguments = parser.parse_args()
     source = llama_cpp_source()

@@ -1,6 +1,6 @@
 """Build a backend for GPUs as a wheel beside that of pytrimode, such as pytrimode-vulkan.
 
-    python tools/wheel/build_backend.py vulkan [--out dist] [--cmake OPTION ...]
+    python tools/wheel/build_backend.py vulkan [--out dist] [--cmake=OPTION ...]
     python tools/wheel/build_backend.py cuda --cmake=-DCMAKE_CUDA_ARCHITECTURES=86;89;120
 
 The wheel holds one file, pytrimode/lib/libggml-BACKEND.so, which the engine finds beside its own libraries. It is for
