@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 #include "ggml-backend.h"
@@ -13,8 +14,10 @@ void load_backends() {
     static std::once_flag once;
     std::call_once(once, [] {
         Dl_info libggml = {};
-        dladdr(reinterpret_cast<void *>(&ggml_backend_load_all_from_path), &libggml);
-        const std::string path = libggml.dli_fname ? libggml.dli_fname : "";
+        if (!dladdr(reinterpret_cast<void *>(&ggml_backend_load_all_from_path), &libggml) || !libggml.dli_fname) {
+            throw std::runtime_error("the folder of libggml cannot be found");
+        }
+        const std::string path = libggml.dli_fname;
         ggml_backend_load_all_from_path(path.substr(0, path.rfind('/') + 1).c_str());
     });
 }
