@@ -7,23 +7,20 @@ from pathlib import Path
 
 from pytrimode.convert.checkpoint.checkpoint import LORA_DIR, Checkpoint
 from pytrimode.convert.checkpoint.json_file import JsonObject
-from pytrimode.convert.example_prompts import add_example_prompts
+from pytrimode.convert.checkpoint.model_card import REPO
 from pytrimode.gguf import keys, vision_keys
 from pytrimode.gguf.hub_layout import repo_of
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.types import QUANTIZATION_VERSION, OutputType
 
 TAGS = ["text-generation", "diffusion", "self-speculation", "tri-mode"]
-MODEL_CARD = "README.md"
 UNITS = (("T", 10**12), ("B", 10**9), ("M", 10**6))
 HUB = "https://huggingface.co/"
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _SIZED_NAME = re.compile(r"(?P<base>.+?)[-_]\d+(?:\.\d+)?[KMBT](?:[-_](?P<finetune>.+))?", re.IGNORECASE)
 
 
 def add_general(metadata: Metadata, checkpoint: Checkpoint, output: OutputType, n_params: int) -> None:
     """Write the `general.` keys of a model, from the directory's name, config.json and the model card."""
-    card = model_card_fields(checkpoint.read_optional_text(MODEL_CARD) or "")
     metadata.string(keys.GENERAL_ARCHITECTURE, keys.ARCHITECTURE)
     metadata.string(keys.GENERAL_TYPE, "model")
     metadata.string(keys.GENERAL_NAME, model_name(checkpoint.path, checkpoint.config))
@@ -37,16 +34,17 @@ def add_general(metadata: Metadata, checkpoint: Checkpoint, output: OutputType, 
         ("license_name", keys.GENERAL_LICENSE_NAME),
         ("license_link", keys.GENERAL_LICENSE_LINK),
     ):
-        value = card.get(field) or checkpoint.config.get(field)
+        value = checkpoint.card.text(field) or checkpoint.config.get(field)
         if isinstance(value, str) and value:
             metadata.string(key, value)
     source = source_model(checkpoint.path, checkpoint.config)
-    if _REPO.fullmatch(source):
+    if REPO.fullmatch(source):
         metadata.string(keys.GENERAL_ORGANIZATION, source.partition("/")[0])
         metadata.string(keys.GENERAL_SOURCE_URL, HUB + source)
-    _add_base_models(metadata, model_card_base_models(checkpoint.read_optional_text(MODEL_CARD) or ""))
+    _add_base_models(metadata, checkpoint.card.base_models)
     metadata.strings(keys.GENERAL_TAGS, TAGS)
-    add_example_prompts(metadata, checkpoint.read_optional_text(MODEL_CARD) or "")
+    if prompts := checkpoint.card.example_prompts:
+        metadata.string(keys.EXAMPLE_PROMPTS, "\n".join(prompts))
     metadata.u32(keys.GENERAL_FILE_TYPE, output.file_type)
     metadata.u32(keys.GENERAL_QUANTIZATION_VERSION, QUANTIZATION_VERSION)
     metadata.string(keys.TRIMODE_SOURCE_MODEL, source)
@@ -78,7 +76,7 @@ def source_model(directory: Path, config: JsonObject) -> str:
     if repo := repo_of(directory):
         return repo
     recorded = config.get("_name_or_path")
-    if isinstance(recorded, str) and _REPO.fullmatch(recorded):
+    if isinstance(recorded, str) and REPO.fullmatch(recorded):
         return recorded
     return directory.resolve().name
 
@@ -112,31 +110,3 @@ def _add_base_models(metadata: Metadata, repos: list[str]) -> None:
         metadata.string(keys.GENERAL_BASE_MODEL_NAME.format(id=i), name)
         metadata.string(keys.GENERAL_BASE_MODEL_ORGANIZATION.format(id=i), owner)
         metadata.string(keys.GENERAL_BASE_MODEL_REPO_URL.format(id=i), HUB + repo)
-
-
-def model_card_base_models(text: str) -> list[str]:
-    """Return the names on the hub that a model card gives as `base_model`: one, or a list of YAML."""
-    lines = iter(_front_matter(text))
-    found = []
-    for line in lines:
-        if match := re.fullmatch(r"base_model:\s*(.*?)\s*", line):
-            found = re.split(r"\s*,\s*", match[1].strip("[]"))
-            for item in lines:
-                if not (entry := re.fullmatch(r"\s*-\s+(.+?)\s*", item)):
-                    break
-                found.append(entry[1])
-    names = [name.strip("\"' ") for name in found]
-    return [name for name in names if _REPO.fullmatch(name)]
-
-
-def _front_matter(text: str) -> list[str]:
-    """Return the lines of YAML between two lines of dashes."""
-    match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
-    return match.group(1).splitlines() if match else []
-
-
-def model_card_fields(text: str) -> dict[str, str]:
-    """Return the plain `key: value` lines of a model card's front matter."""
-    lines = _front_matter(text)
-    pairs = (re.fullmatch(r"(\w+):\s+[\"']?([^\"'\[\]{}>|]+?)[\"']?\s*", line) for line in lines)
-    return {pair.group(1): pair.group(2) for pair in pairs if pair}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pytrimode.convert.checkpoint.json_file import JsonObject
+from pytrimode.convert.checkpoint.model_card import MODEL_CARD, ModelCard
 from pytrimode.convert.checkpoint.safetensors_file import SafetensorsFile, StoredTensor
 from pytrimode.gguf.errors import ConversionError
 from pytrimode.gguf.hub_layout import snapshot_of
@@ -43,6 +44,7 @@ class Checkpoint:
         path: the directory.
         config: config.json, its model_type checked; of a vision and language model the settings of its text model.
         weights: the tensors of all shards by name.
+        card: what its model card says.
         notes: what the user should know.
     """
 
@@ -53,7 +55,8 @@ class Checkpoint:
         self.config = read_config(path)
         if not (path / TOKENIZER).is_file():
             raise ConversionError(f"{path / TOKENIZER}: not found: the checkpoint is incomplete, download it again")
-        self.notes = _stale_index_notes(path)
+        self.card = ModelCard.parse(self.read_optional_text(MODEL_CARD) or "")
+        self.notes = _stale_index_notes(path) + self.card.notes
         self.weights = Weights(_weight_files(path))
         self.weights.strip_prefix(FIRST_WEIGHT)
 

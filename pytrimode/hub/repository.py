@@ -11,13 +11,13 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from pytrimode.convert.checkpoint.checkpoint import CONFIG, LORA_DIR, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
+from pytrimode.convert.checkpoint.model_card import MODEL_CARD
 from pytrimode.gguf.file_names import encoding_of, part_of, without_encoding
 from pytrimode.gguf.hub_layout import PREFIX, snapshot_of
 from pytrimode.hub.errors import hub_errors
 from pytrimode.hub.reference import canonical
 
 SHARD = "model-*-of-*.safetensors"
-MODEL_CARD = "README.md"
 
 
 @dataclass(frozen=True)
