@@ -5,7 +5,8 @@
 #
 # KIT: a folder with a llama-cpp-python of the pinned version built with a GPU backend, as a .tar.xz of what belongs into
 # site-packages (llama_cpp, include, its dist-info), and in wheels/ whatever pytrimode needs and this Python lacks.
-# tools/build_cuda.sh makes such a build. Python (PYTHON, python3) must have pip, numpy, jinja2, rich, scikit-build-core,
+# tools/build_cuda.sh makes such a build. A wheel of pytrimode itself in wheels/ (without its model where it must be small) is
+# used as it is; else native/ is compiled there. Python (PYTHON, python3) must have pip, numpy, jinja2, rich, scikit-build-core,
 # nanobind, cmake and ninja. Nothing outside OUT and SITE (a temporary directory) is written.
 set -euo pipefail
 
@@ -32,9 +33,13 @@ export PYTHONPATH=$site
 packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 export LD_LIBRARY_PATH="$packages/nvidia/cu13/lib:/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
-step "native/ for $("$python" -V)"
-"$python" -m pip install -q --no-index --no-deps --no-build-isolation --upgrade --target "$site" "$tree" \
-    >"$out/build.txt" 2>&1 || { tail -n 30 "$out/build.txt"; exit 1; }
+if ls "$kit"/wheels/pytrimode-*.whl >/dev/null 2>&1; then
+    export PYTRIMODE_MODEL_DIR=$tree/models/trimode-tiny
+else
+    step "native/ for $("$python" -V)"
+    "$python" -m pip install -q --no-index --no-deps --no-build-isolation --upgrade --target "$site" "$tree" \
+        >"$out/build.txt" 2>&1 || { tail -n 30 "$out/build.txt"; exit 1; }
+fi
 
 cd "$site"  # outside the tree, whose package has no _native and would be imported first
 step "doctor"

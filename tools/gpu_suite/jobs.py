@@ -54,7 +54,7 @@ def _correctness(small: bool) -> list[Job]:
         return [*checks, exact("tiny", "q8_0", 2, 16, 30)]
     return [
         *checks[:3],
-        exact("tiny", "q8_0", 100, 400, 40),
+        exact("tiny", "q8_0", 40, 400, 40),
         exact("3B", "q8_0", 6, 150, 45),
         checks[3],
         exact("tiny", "q4_k_m", 50, 400, 30),

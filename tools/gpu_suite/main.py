@@ -82,14 +82,35 @@ def _run_all(args: argparse.Namespace) -> None:
         common = {"wanted": args.device, "small": small, "scratch": str(scratch), "path": str(lines)}
         if _start(Job("facts", "main.facts", seconds=60), common, args.out, time.monotonic() + 60) != "done":
             sys.exit((args.out / "log.txt").read_text())
+        wanted = [job for part in args.only for job in jobs(small) if job.part == part]
         shares = {part: PARTS[part] for part in args.only}
-        for part in args.only:
-            share = shares.pop(part)
-            left = max(end - time.monotonic(), 0.0)
-            part_end = time.monotonic() + left * share / (share + sum(shares.values()))
-            for job in (j for j in jobs(small) if j.part == part):
-                _start(job, common, args.out, part_end)
-                _merge(args.out)
+        with _preparing(wanted, common, args.out, end):
+            for part in args.only:
+                share = shares.pop(part)
+                left = max(end - time.monotonic(), 0.0)
+                part_end = time.monotonic() + left * share / (share + sum(shares.values()))
+                for job in (j for j in wanted if j.part == part):
+                    _start(job, common, args.out, part_end)
+                    _merge(args.out)
+
+
+@contextlib.contextmanager
+def _preparing(wanted: list[Job], common: dict[str, Any], out: Path, end: float) -> Iterator[None]:
+    """Beside the jobs, a process writes their models in the order in which they want them."""
+    models = dict.fromkeys((j.arguments["shape"], j.arguments["type"]) for j in wanted if "shape" in j.arguments)
+    job = Job("facts", "models.prepare", {"models": list(models)}, seconds=max(end - time.monotonic(), 0.0))
+    with (out / "log.txt").open("a") as file:
+        process = subprocess.Popen(_command(job, common | {"seconds": job.seconds}), stdout=file, stderr=file)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _command(job: Job, common: dict[str, Any]) -> list[str]:
+    told = json.dumps(common | asdict(job) | {"name": job.name})
+    return [sys.executable, str(Path(__file__).parent), "--job", told]
 
 
 @contextlib.contextmanager
@@ -118,17 +139,15 @@ def _start(job: Job, common: dict[str, Any], out: Path, part_end: float) -> str:
 
 
 def _wait(job: Job, common: dict[str, Any], log: Path) -> str:
-    command = [
-        sys.executable,
-        str(Path(__file__).parent),
-        "--job",
-        json.dumps(common | asdict(job) | {"name": job.name}),
-    ]
     with log.open("a") as file:
         file.write(f"\n== {job.name}\n")
         file.flush()
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | job.environment, start_new_session=True
+            _command(job, common),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | job.environment,
+            start_new_session=True,
         )
         try:
             code = process.wait(common["seconds"] + GRACE)

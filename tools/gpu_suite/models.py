@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpu_suite.record import Context
@@ -17,10 +20,31 @@ LARGEST = 18 << 30
 def model_file(context: Context, shape: str, outtype: str) -> Path:
     """Return the file of a shape and type, its drafter LoRA beside it; written at first use, which is recorded."""
     path = context.scratch / f"{shape}-{outtype}.gguf"
-    if path.exists():
-        return path
-    if not context.small:
-        _make_room(context.scratch)
+    with _locked(path.with_suffix(".lock")):
+        if not path.exists():
+            if not context.small:
+                _make_room(context.scratch)
+            _make(context, path, shape, outtype)
+    return path
+
+
+def prepare(context: Context, models: list[tuple[str, str]]) -> None:
+    """Write models ahead of the jobs that want them, as far as there is room without taking another's away."""
+    for shape, outtype in models:
+        if shutil.disk_usage(context.scratch).free < 2 * LARGEST:
+            return
+        model_file(context, shape, outtype)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with its process."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(context: Context, path: Path, shape: str, outtype: str) -> None:
     begin = time.perf_counter()
     part = context.scratch / f"part-{shape}-{outtype}.gguf"
     _write(part, shape, outtype)
@@ -31,7 +55,6 @@ def model_file(context: Context, shape: str, outtype: str) -> Path:
     context.record(
         "model file", shape=shape, type=outtype, bytes=path.stat().st_size, seconds=time.perf_counter() - begin
     )
-    return path
 
 
 def _write(path: Path, shape: str, outtype: str) -> None:
