@@ -9,7 +9,7 @@ from typing import Any
 
 from pytrimode import _native
 from pytrimode.files import model_file
-from pytrimode.options.defaults import DEFAULT_N_CTX
+from pytrimode.options.defaults import DEFAULT_N_CTX, EXACT_ROWS
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.loras import Lora, loras_of
@@ -85,6 +85,7 @@ def open_files(path: str | Path, asked: LoadOptions) -> Opened:
             n_threads_batch=n_threads_batch,
             fewer_threads=not asked.n_threads and n_gpu_layers == 0,
             images=tower is not None,
+            exact_rows=min(EXACT_ROWS, asked.n_batch) if asked.exact else 0,
             **sizes,
         )
         if asked.use_mlock:

@@ -31,7 +31,7 @@ void ModelRunner::run(const Schedule & schedule) {
         const double build_seconds = forward_.times().build - build_before;
         const bool trial = thread_choice_.trying(batch_.size());
         thread_choice_.observe(batch_.size(), run_seconds - build_seconds);
-        learn(schedule, trial ? 0.0 : timer.seconds() - build_seconds);
+        learn(schedule, trial || !forward_.settled() ? 0.0 : timer.seconds() - build_seconds);
     }
     batch_.clear();
 }

@@ -21,6 +21,8 @@ namespace {
 constexpr size_t MAX_GRAPHS = 64;             // ready graphs kept, all in one buffer
 constexpr size_t MAX_SCHEDULED_GRAPHS = 4;    // with a scheduler each has buffers of its own; of these one at most ...
 constexpr int SMALL_ROWS = RESERVED_OUTPUTS;  // ... has more rows than so many
+// Passes of a graph before it is settled: ggml-cuda launches it kernel by kernel, sees it again, records it.
+constexpr int WARM_UP = 3;
 
 std::vector<ggml_backend_ptr> init_backends(const Model & model) {
     std::set<ggml_backend_dev_t> devices;
@@ -76,6 +78,7 @@ ggml_backend_dev_t only_device(const Model & model) {
 struct Forward::Ready {
     Graph graph;
     std::list<GraphKey>::iterator recent;
+    int64_t n_passes = 0;
     ggml_backend_sched_ptr scheduler;  // null: direct
 };
 
@@ -345,6 +348,7 @@ void Forward::run(const Batch & batch) {
     set_inputs(ready.graph, batch, key);
     compute(ready);
     read_outputs(ready.graph, batch);
+    settled_ = attention_ || ++ready.n_passes > WARM_UP;
     ++times_.passes;
     times_.rows += batch.size();
 }

@@ -79,6 +79,10 @@ class Forward {
     std::vector<std::pair<ggml_backend_dev_t, size_t>> planned_bytes() const;
     const ForwardTimes & times() const { return times_; }
 
+    // Whether the last pass took as long as the next ones of its kind: on a device the first few passes of a graph load
+    // kernels and record what is replayed later.
+    bool settled() const { return settled_; }
+
     // The numbers of rows that passes are padded to; empty on a CPU, where they are not.
     std::vector<int> row_steps() const;
     // Of the graph of a pass that decodes `n_rows` rows, all of them wanted: the operations in their order.
@@ -145,6 +149,7 @@ class Forward {
     std::vector<llama_token> top_;  // by output row
     std::vector<float> top_logit_, top_probability_;
     mutable ForwardTimes times_;
+    bool settled_ = true;
 };
 
 }  // namespace trimode

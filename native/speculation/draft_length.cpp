@@ -67,6 +67,8 @@ void DraftLength::observe_pass(int rows, double seconds, bool chosen) {
         cost_.observe(rows, seconds);
         seconds_ += chosen ? seconds : 0.0;
         ++n_passes_;
+    } else if (!cost_.known(rows)) {
+        tried_.erase({trial_.cycle.length, trial_.cycle.fused});  // the trial has shown nothing
     }
 }
 

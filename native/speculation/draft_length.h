@@ -54,7 +54,8 @@ class DraftLength {
     void observe_crowd(int n_requests, int rows, int tokens);
     Load load() const { return {(n_requests_ - 1) * mean_rows_, (n_requests_ - 1) * mean_tokens_}; }
 
-    // `chosen`: it served a cycle that `choose` chose; trials may take a share of the time of such passes.
+    // `seconds` 0: they say nothing of other passes. `chosen`: it served a cycle that `choose` chose; trials may take a
+    // share of the time of such passes.
     void observe_pass(int rows, double seconds, bool chosen = true);
     void observe_cycle(int drafted, int accepted, int uncounted = 0) {
         acceptance_.observe(drafted, accepted, uncounted);

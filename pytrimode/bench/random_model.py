@@ -18,7 +18,7 @@ import numpy as np
 from pytrimode import _native
 from pytrimode.convert import lora_path
 from pytrimode.convert.checkpoint.hparams import Hyperparameters
-from pytrimode.convert.checkpoint.names import expected_weights
+from pytrimode.convert.checkpoint.names import HEAD, expected_weights
 from pytrimode.convert.lora import drafter_pairs
 from pytrimode.files.shipped_model import shipped_gguf
 from pytrimode.gguf import keys
@@ -39,6 +39,8 @@ LORA_ALPHA_PER_RANK = 4.0
 """The published adapters' scale: alpha 512 of rank 128."""
 DEFAULT_LORA_RANK = 128
 _POOL = 1 << 20  # weights that are drawn
+_HALVES = 512
+"""Pieces of a head's rows to choose from: two of them make a row."""
 _NORMAL_TOKEN = 1  # LLAMA_TOKEN_TYPE_NORMAL
 
 
@@ -96,6 +98,17 @@ class _Pools:
             yield pool[start : start + n]
             n_bytes -= n
 
+    def rows(self, kind: GgmlType, shape: tuple[int, ...], spread: float) -> Iterator[bytes]:
+        """Rows of which no two are equal, up to the square of `_HALVES`: equal ones have equal logits."""
+        pool = self._pool(kind, spread)
+        n_blocks = shape[-1] // kind.block
+        left = (n_blocks // 2) * kind.block_bytes
+        right = n_blocks * kind.block_bytes - left
+        stride = len(pool) // 2 // kind.block_bytes // _HALVES * kind.block_bytes
+        for row in range(shape[0]):
+            first, second = row % _HALVES * stride, row // _HALVES % _HALVES * stride + kind.block_bytes
+            yield bytes(pool[first : first + left]) + bytes(pool[second : second + right])
+
     def _pool(self, kind: GgmlType, spread: float) -> memoryview:
         """All blocks twice: a piece may begin at any of them."""
         if (kind, spread) not in self._encoded:
@@ -115,6 +128,8 @@ def _tensor(name: str, shape: tuple[int, ...], kind: GgmlType, pools: _Pools, sp
     if len(shape) == 1:  # the weights of a norm
         ones = np.ones(shape, np.float32).tobytes()
         return OutputTensor(name, shape, kind, lambda: [ones])
+    if name == HEAD:
+        return OutputTensor(name, shape, kind, lambda: pools.rows(kind, shape, spread))
     return OutputTensor(name, shape, kind, lambda: map(bytes, pools.pieces(kind, n_bytes, spread)))
 
 

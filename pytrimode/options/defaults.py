@@ -23,4 +23,6 @@ DEFAULT_N_BATCH = 512
 """Most rows in a pass."""
 DEFAULT_N_UBATCH = 128
 """Rows of prompts beside requests that decode: more would keep those waiting, fewer read the weights too often."""
+EXACT_ROWS = 32
+"""Of every pass that decodes, where text must be exact on a GPU: a longest block of these models."""
 DEFAULT_CACHE_TYPE = "f16"

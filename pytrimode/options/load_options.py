@@ -57,6 +57,10 @@ class LoadOptions:
     type_k: str = option(DEFAULT_CACHE_TYPE, "Type of the keys in the cache.")
     type_v: str = option(DEFAULT_CACHE_TYPE, "Type of the values in the cache.")
     flash_attn: bool = option(True, "Flash attention; without it attention is computed exactly.")
+    exact: bool = option(
+        False, "On a GPU: a greedy self-spec request alone gives the text of ar to the bit. ar itself gets slower.",
+        flags=("--exact",),
+    )  # fmt: skip
     lora_path: str | Path | None = option(AUTO_FILE, "Drafter LoRA; None: without one.")
     loras: Sequence[Any] | None = option(
         None, "LoRA adapters for all rows of all modes: paths, or pairs of a path and a scale."

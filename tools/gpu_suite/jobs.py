@@ -55,10 +55,10 @@ def _correctness(small: bool) -> list[Job]:
     return [
         *checks[:3],
         exact("tiny", "q8_0", 40, 400, 40),
-        exact("3B", "q8_0", 6, 150, 45),
+        exact("3B", "q8_0", 5, 60, 60),
         checks[3],
         exact("tiny", "q4_k_m", 50, 400, 30),
-        exact("3B", "q4_k_m", 6, 150, 45),
+        exact("3B", "q4_k_m", 5, 60, 60),
         exact("tiny", "q6_k", 50, 400, 30),
     ]
 

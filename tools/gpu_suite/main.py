@@ -63,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=7.0, help="for all parts together (default: %(default)s)")
     parser.add_argument("--device", help=f"ggml's name, {devices.RPC} or {devices.SOFTWARE} (default: the first GPU)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts alone")
+    parser.add_argument("--jobs", nargs="+", metavar="NAME", help="those alone whose name has one of these in it")
     parser.add_argument("--small", action="store_true", help="small shapes, as on RPC and lavapipe")
     parser.add_argument(
         "--scratch", type=Path, help="for models (default: /dev/shm where it has room, else a temporary directory)"
@@ -82,7 +83,7 @@ def _run_all(args: argparse.Namespace) -> None:
         common = {"wanted": args.device, "small": small, "scratch": str(scratch), "path": str(lines)}
         if _start(Job("facts", "main.facts", seconds=60), common, args.out, time.monotonic() + 60) != "done":
             sys.exit((args.out / "log.txt").read_text())
-        wanted = [job for part in args.only for job in jobs(small) if job.part == part]
+        wanted = [job for part in args.only for job in jobs(small) if job.part == part and _asked(job, args.jobs)]
         shares = {part: PARTS[part] for part in args.only}
         with _preparing(wanted, common, args.out, end):
             for part in args.only:
@@ -92,6 +93,10 @@ def _run_all(args: argparse.Namespace) -> None:
                 for job in (j for j in wanted if j.part == part):
                     _start(job, common, args.out, part_end)
                     _merge(args.out)
+
+
+def _asked(job: Job, names: list[str] | None) -> bool:
+    return names is None or any(name in job.name for name in names)
 
 
 @contextlib.contextmanager
