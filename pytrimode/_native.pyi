@@ -480,7 +480,9 @@ class ThreadChoice:
 class PassCost:
     """Seconds of a pass by its number of rows, learned from passes. See `native/speculation/pass_cost.h`."""
 
-    def __init__(self) -> None: ...
+    def __init__(self, steps: Sequence[int] = []) -> None:
+        """`steps`: numbers of rows that passes are padded to, ascending."""
+
     def observe(self, rows: int, seconds: float) -> None:
         """Learn that a pass took so long."""
 
@@ -564,8 +566,10 @@ class DraftLength:
     "measured".
     """
 
-    def __init__(self, max_length: int, prior: Sequence[float] | None = None) -> None:
-        """`prior`: rates to begin with; None: the published ones."""
+    def __init__(self, max_length: int, prior: Sequence[float] | None = None, steps: Sequence[int] = []) -> None:
+        """`prior`: rates to begin with; None: the published ones. `steps`: numbers of rows that passes are padded to,
+        where they are.
+        """
 
     def new_request(self) -> Acceptance:
         """Return what a request starts from: the rates of those before it."""
@@ -605,7 +609,9 @@ class DraftLength:
         """
 
     def observe_pass(self, rows: int, seconds: float, chosen: bool = True) -> None:
-        """Learn that a pass took so long; `chosen`: it served a cycle that `choose` chose."""
+        """Learn that a pass took so long; 0: it says nothing of other passes. `chosen`: it served a cycle that `choose`
+        chose.
+        """
 
     def observe_cycle(self, drafted: int, accepted: int, uncounted: int = 0) -> None:
         """Learn from a cycle, as `Acceptance.observe` does."""

@@ -53,7 +53,8 @@ void bind_estimates(nb::module_ & m) {
     nb::class_<PassCost>(m, "PassCost",
                          "Seconds of a pass by its number of rows, learned from passes. See "
                          "`native/speculation/pass_cost.h`.")
-        .def(nb::init<>())
+        .def(nb::init<std::vector<int>>(), "steps"_a = std::vector<int>(),
+             "`steps`: numbers of rows that passes are padded to, ascending.")
         .def("observe", &PassCost::observe, "rows"_a, "seconds"_a, "Learn that a pass took so long.")
         .def("seconds", &PassCost::seconds, "rows"_a, "Estimated seconds of a pass; 0 before the first observation.")
         .def("table", &cost_table, "Rows that were seen and their seconds, ascending.");
@@ -99,10 +100,14 @@ void bind_speculation(nb::module_ & m) {
                             "\"never\", \"always\" or \"measured\".")
         .def(
             "__init__",
-            [](DraftLength * self, int max_length, std::optional<std::vector<double>> prior) {
-                new (self) DraftLength(max_length, prior ? *prior : Acceptance::published());
+            [](DraftLength * self, int max_length, std::optional<std::vector<double>> prior,
+               const std::vector<int> & steps) {
+                new (self) DraftLength(max_length, prior ? *prior : Acceptance::published(), steps);
             },
-            "max_length"_a, "prior"_a = nb::none(), "`prior`: rates to begin with; None: the published ones.")
+            "max_length"_a, "prior"_a = nb::none(), "steps"_a = std::vector<int>(),
+            "`prior`: rates to begin with; None: the published ones. `steps`: numbers of rows that passes are padded "
+            "to, "
+            "where they are.")
         .def("new_request", &DraftLength::new_request,
              "Return what a request starts from: the rates of those before it.")
         .def("choose", &choose, "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never",
@@ -120,7 +125,8 @@ void bind_speculation(nb::module_ & m) {
             "follow "
             "them; `instead`: tokens per second without.")
         .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true,
-             "Learn that a pass took so long; `chosen`: it served a cycle that `choose` chose.")
+             "Learn that a pass took so long; 0: it says nothing of other passes. `chosen`: it served a cycle that "
+             "`choose` chose.")
         .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0,
              "Learn from a cycle, as `Acceptance.observe` does.")
         .def("observe_rejection", &DraftLength::observe_rejection, "predicted"_a,

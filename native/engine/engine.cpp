@@ -64,7 +64,8 @@ Engine::Engine(const Model & model, const EngineOptions & options)
       forward_(model, cache_,
                {options.n_batch, options.n_threads, options.flash_attn, options.use_scheduler, options.device_graphs,
                 options.fused_stores, options.row_steps, options.images ? &images_.rows() : nullptr}),
-      draft_length_(longest_draft(), Acceptance::published(), forward_.row_steps(), most_rows(MAX_LOOKUP)),
+      draft_length_(longest_draft(), Acceptance::published(),
+                    exact_rows() > 0 ? std::vector<int>{exact_rows()} : forward_.row_steps(), most_rows(MAX_LOOKUP)),
       validator_(model, options_, exact_rows(), images_.rows()),
       scheduler_(options_, exact_rows(), prefixes_, events_),
       runner_(options_, exact_rows(), forward_, draft_length_) {

@@ -21,8 +21,8 @@ namespace {
 constexpr size_t MAX_GRAPHS = 64;             // ready graphs kept, all in one buffer
 constexpr size_t MAX_SCHEDULED_GRAPHS = 4;    // with a scheduler each has buffers of its own; of these one at most ...
 constexpr int SMALL_ROWS = RESERVED_OUTPUTS;  // ... has more rows than so many
-// Passes of a graph before it is settled: ggml-cuda launches it kernel by kernel, sees it again, records it.
-constexpr int WARM_UP = 3;
+// Passes of a graph before it is settled: ggml-cuda launches it kernel by kernel, then records it.
+constexpr int WARM_UP = 2;
 
 std::vector<ggml_backend_ptr> init_backends(const Model & model) {
     std::set<ggml_backend_dev_t> devices;

@@ -8,7 +8,7 @@ namespace trimode {
 
 namespace {
 
-// Those that the rows of a batch see, in whole buckets.
+// Those that the rows of a batch see, from a bucket on.
 CellRange seen_cells(const Batch & batch, int n_cells) {
     int lowest = n_cells, highest = 0;
     for (const Row & row : batch.rows()) {  // a sequence's cells rise up to those of its rows
@@ -17,7 +17,7 @@ CellRange seen_cells(const Batch & batch, int n_cells) {
         highest = std::max(highest, row.cell);
     }
     const int begin = lowest - lowest % CELL_BUCKET;
-    return {begin, std::min(static_cast<int>(GGML_PAD(highest + 1, CELL_BUCKET)), n_cells) - begin};
+    return {begin, std::min(static_cast<int>(GGML_PAD(highest + 1 - begin, CELL_STEP)), n_cells - begin)};
 }
 
 // Where the last cell that a row sees lies; a causal row sees none behind its own.
@@ -31,10 +31,10 @@ int last_cell(const Batch & batch, const Row & row) {
     return last;
 }
 
-// The cells of a row alone, from the first of its sequence on: a whole number of buckets.
+// The cells of a row alone, from the first of its sequence on: a whole number of steps, or all.
 CellRange exact_cells(const Batch & batch, const Row & row, int n_cells) {
     const int first = row.sequence->cell(0);
-    const int count = static_cast<int>(GGML_PAD(last_cell(batch, row) + 1 - first, CELL_BUCKET));
+    const int count = std::min(static_cast<int>(GGML_PAD(last_cell(batch, row) + 1 - first, CELL_STEP)), n_cells);
     return {std::min(first, n_cells - count), count};
 }
 

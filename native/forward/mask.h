@@ -10,6 +10,9 @@
 namespace trimode {
 
 constexpr int CELL_BUCKET = 256;  // a device's attention reads whole stretches of this many cells
+// Of so many more each time. Another number of cells is another graph, which a device takes some passes' time to
+// record; hidden cells cost it little.
+constexpr int CELL_STEP = 1024;
 
 // Cells [begin, begin + count).
 struct CellRange {

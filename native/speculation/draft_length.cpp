@@ -22,7 +22,7 @@ constexpr double MEMORY = 60.0;        // cycles, of one
 }  // namespace
 
 DraftLength::DraftLength(int max_length, std::vector<double> prior, const std::vector<int> & steps, int max_rows)
-    : acceptance_(std::move(prior), LONG_MEMORY), ngrams_(LONG_MEMORY) {
+    : ngrams_(LONG_MEMORY), cost_(steps), acceptance_(std::move(prior), LONG_MEMORY) {
     std::vector<int> lengths(std::begin(LENGTHS), std::end(LENGTHS));
     if (!steps.empty()) {
         lengths = steps;
@@ -50,7 +50,7 @@ int DraftLength::looked_up(const NgramAcceptance & acceptance, int match, int mo
     int best = 0;
     double best_rate = instead;
     for (const int rows : widths_) {
-        if (cost_.n_known() < 2 || rows > most + 1 || !in_reach({rows, false}, rows + load.rows)) {
+        if (!knows_enough() || rows > most + 1 || !in_reach({rows, false}, rows + load.rows)) {
             break;
         }
         const Expectation expected{acceptance.tokens(match, rows - 1) + load.tokens, 0.0, 0.0, 1.0, rows + load.rows};
@@ -142,7 +142,7 @@ Cycle DraftLength::best(const Acceptance & acceptance, const Load & load, const 
 
 Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, const CycleChoice & choice) {
     const std::vector<Cycle> candidates = this->candidates(choice);
-    if (cost_.n_known() < 2) {
+    if (!knows_enough()) {
         Cycle first = candidates.front();
         for (const Cycle & cycle : candidates) {
             const bool second = cycle.length <= FIRST_LENGTH && (!cycle.fused || choice.fusing == Fusing::always);

@@ -78,6 +78,8 @@ class DraftLength {
         Expectation expected;  // of no passes: there is none, or its loss is counted
         double best_rate = 1.0;
     };
+    // Two numbers of rows make a line; one is enough where all passes are padded to the same.
+    bool knows_enough() const { return cost_.n_known() >= (cost_.alike(1, lengths_.back()) ? 1 : 2); }
     std::vector<Cycle> candidates(const CycleChoice & choice) const;
     Expectation expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load, double rate) const;
     Estimates estimates(const Acceptance & acceptance, const Load & load, double rate) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace trimode {
 
@@ -18,7 +19,7 @@ constexpr double MAX_WEIGHT = 50.0;  // of a length in the rising fit
 
 }  // namespace
 
-PassCost::PassCost() {
+PassCost::PassCost(std::vector<int> steps) : steps_(std::move(steps)) {
     for (int rows = 1; rows <= EXACT; ++rows) {
         buckets_.push_back({rows});
     }
@@ -27,6 +28,11 @@ PassCost::PassCost() {
         const int width = (EXACT << doubling) / PER_DOUBLING;
         buckets_.push_back({buckets_.back().rows + width});
     }
+}
+
+double PassCost::padded(double rows) const {
+    const auto step = std::lower_bound(steps_.begin(), steps_.end(), rows);
+    return step == steps_.end() ? rows : *step;
 }
 
 int PassCost::bucket(int rows) {
@@ -43,6 +49,7 @@ int PassCost::bucket(int rows) {
 }
 
 void PassCost::observe(int rows, double seconds) {
+    rows = padded(rows);
     Bucket & b = buckets_[bucket(rows)];
     b.last = ++n_passes_;
     n_known_ += b.count == 0;
@@ -65,7 +72,7 @@ void PassCost::observe(int rows, double seconds) {
     }
 }
 
-int64_t PassCost::age(int rows) const { return n_passes_ - buckets_[bucket(rows)].last; }
+int64_t PassCost::age(int rows) const { return n_passes_ - buckets_[bucket(padded(rows))].last; }
 
 // Pool adjacent violators: where a longer pass was measured as faster, both get their weighted mean.
 // Barlow et al., Statistical Inference under Order Restrictions, 1972.
@@ -107,6 +114,7 @@ void PassCost::refit() const {
 }
 
 double PassCost::at_least(double rows) const {
+    rows = padded(rows);
     if (curve_.empty()) {
         refit();
     }
@@ -116,6 +124,7 @@ double PassCost::at_least(double rows) const {
 }
 
 double PassCost::seconds(double rows) const {
+    rows = padded(rows);
     if (curve_.empty()) {
         refit();
     }

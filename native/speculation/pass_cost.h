@@ -10,7 +10,9 @@ namespace trimode {
 // of them down alike), the shape only slowly; so lengths that are rarely used stay comparable with those that are.
 class PassCost {
   public:
-    PassCost();
+    // `steps`: numbers of rows to which passes are padded, ascending; up to the last one a pass takes as long as one of
+    // the next step.
+    explicit PassCost(std::vector<int> steps = {});
 
     // A pass of `rows` > 0 rows took `seconds` > 0.
     void observe(int rows, double seconds);
@@ -24,7 +26,8 @@ class PassCost {
 
     // Passes observed since one of this length was, all of them if none was.
     int64_t age(int rows) const;
-    bool known(int rows) const { return buckets_[bucket(rows)].count >= KNOWN; }
+    bool known(int rows) const { return buckets_[bucket(padded(rows))].count >= KNOWN; }
+    bool alike(int rows, int others) const { return padded(rows) == padded(others); }
     int longest_known() const { return longest_known_; }
     int n_known() const { return n_known_; }  // lengths seen so far
 
@@ -48,10 +51,14 @@ class PassCost {
         double first[3]{};   // the first observations, at speed 1
     };
 
+    double padded(double rows) const;
+    int padded(int rows) const { return static_cast<int>(padded(double(rows))); }
+
     // Exact up to 64 rows, from there on 8 lengths for each doubling.
     static int bucket(int rows);
     void refit() const;
 
+    std::vector<int> steps_;
     std::vector<Bucket> buckets_;
     double speed_ = 1.0;
     int64_t n_passes_ = 0;

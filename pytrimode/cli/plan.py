@@ -28,7 +28,7 @@ from pytrimode.threads import default_threads
 FITS = {True: "yes", False: "no", None: ""}
 FORMULA = (
     "ESTIMATES, not measurements, for one request: bandwidth, arithmetic rate and published acceptance; within 25 % of "
-    "the published measurements they were fitted to, none of them of this engine (docs/gpu.md)."
+    "the measurements they were fitted to, of this engine those on an H100 (docs/gpu.md)."
 )
 
 

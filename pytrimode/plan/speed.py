@@ -2,8 +2,11 @@
 
 One pass over R rows takes
 
-    t(R) = layers * launch  +  max( bytes / (bandwidth * BANDWIDTH_USED),  2 * params * R / (rate * RATE_USED) )
-           + BLOCK_SECONDS where it is more than one row
+    t(R) = layers * launch  +  max( moved,  2 * params * R / (rate * RATE_USED) )  +  rows(R)
+    moved = bytes / (bandwidth * BANDWIDTH_USED)
+
+rows(R) is what more rows than one cost: with the kernels of ggml layers * a(R) + moved * b(R), as measured on an H100
+(`MORE_ROWS`); with those of serving stacks BLOCK_SECONDS.
 
 bytes: all weights but the token embedding, and the cached keys and values. With acceptance a per drafted token a
 self-speculation cycle of two passes gives (1 - a^B) / (1 - a) tokens; a follows from published tokens per forward at
@@ -13,11 +16,13 @@ B = 32. Tokens per second:
     diffusion  tokens per forward / t(32), the committing pass of each block counted too
     self-spec  the best over B of tokens per cycle / (2 t(B))
 
-The five constants were fitted to the published measurements in `published.py`.
+BANDWIDTH_USED, RATE_USED, BLOCK_SECONDS and the launch times were fitted to the published measurements in
+`published.py`, `MORE_ROWS` to this engine's passes there.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +32,11 @@ from pytrimode.plan.cards import Card
 BANDWIDTH_USED = 0.8
 RATE_USED = 0.24
 BLOCK_SECONDS = 1.3e-3
+MORE_ROWS = {
+    1: (0.0, 0.0), 2: (0.0, 0.07), 4: (4e-6, 0.18), 8: (24e-6, 0.65), 16: (58e-6, 0.62), 32: (76e-6, 0.84),
+    64: (117e-6, 1.14),
+}  # fmt: skip
+"""By rows: seconds a layer, and a share of `moved`. ggml's kernels for up to 8 rows unpack weights for every row."""
 
 BLOCK_LENGTHS = (4, 8, 16, 32)
 PUBLISHED_BLOCK = 32
@@ -46,6 +56,15 @@ class Launch(Enum):
     """Replayed as one graph."""
     KERNELS = 0.2e-3
     """Launched kernel by kernel."""
+
+
+class Kernels(Enum):
+    """Whose products a pass runs."""
+
+    GGML = "ggml"
+    """Of this engine, llama.cpp and its forks."""
+    SERVING = "serving"
+    """Of serving stacks in Python."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +99,27 @@ class Speeds:
     block_length: int
 
 
-def pass_seconds(card: Card, load: Load, rows: int, launch: Launch = Launch.GRAPH) -> float:
+def pass_seconds(
+    card: Card, load: Load, rows: int, launch: Launch = Launch.GRAPH, kernels: Kernels = Kernels.GGML
+) -> float:
     """Time of one forward pass."""
     moved = load.n_bytes / (card.bandwidth * 1e9 * BANDWIDTH_USED)
     computed = 2 * load.params * rows / (card.rate * 1e12 * RATE_USED)
-    return load.layers * launch.value + max(moved, computed) + (BLOCK_SECONDS if rows > 1 else 0.0)
+    seconds = load.layers * launch.value + max(moved, computed)
+    if kernels is Kernels.SERVING:
+        return seconds + (BLOCK_SECONDS if rows > 1 else 0.0)
+    a_layer, share = _more_rows(rows)
+    return seconds + load.layers * a_layer + moved * share
+
+
+def _more_rows(rows: int) -> tuple[float, float]:
+    """`MORE_ROWS`, on straight lines between its numbers of rows and beyond the last."""
+    known = list(MORE_ROWS)
+    at = min(max(bisect_left(known, rows), 1), len(known) - 1)
+    low, high = known[at - 1], known[at]
+    way = (rows - low) / (high - low)
+    (a, b), (c, d) = MORE_ROWS[low], MORE_ROWS[high]
+    return a + (c - a) * way, b + (d - b) * way
 
 
 def tokens_per_cycle(acceptance: float, block_length: int) -> float:
@@ -116,12 +151,14 @@ def self_spec_tokens_per_forward(size: str | None, *, lora: bool) -> float:
 
 def speeds(
     card: Card, load: Load, *, size: str | None = None, lora: bool = True, launch: Launch = Launch.GRAPH,
-    block_lengths: tuple[int, ...] = BLOCK_LENGTHS,
+    kernels: Kernels = Kernels.GGML, block_lengths: tuple[int, ...] = BLOCK_LENGTHS,
 ) -> Speeds:  # fmt: skip
     """Return the estimate for a card."""
-    return speeds_of(
-        lambda rows: pass_seconds(card, load, rows, launch), size=size, lora=lora, block_lengths=block_lengths
-    )
+
+    def seconds(rows: int) -> float:
+        return pass_seconds(card, load, rows, launch, kernels)
+
+    return speeds_of(seconds, size=size, lora=lora, block_lengths=block_lengths)
 
 
 def speeds_of(
