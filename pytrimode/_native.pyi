@@ -481,7 +481,7 @@ class PassCost:
     """Seconds of a pass by its number of rows, learned from passes. See `native/speculation/pass_cost.h`."""
 
     def __init__(self, steps: Sequence[int] = []) -> None:
-        """`steps`: numbers of rows that passes are padded to, ascending."""
+        """Learn from nothing. `steps`: numbers of rows that passes are padded to, ascending."""
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn that a pass took so long."""

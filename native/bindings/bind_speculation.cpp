@@ -54,7 +54,7 @@ void bind_estimates(nb::module_ & m) {
                          "Seconds of a pass by its number of rows, learned from passes. See "
                          "`native/speculation/pass_cost.h`.")
         .def(nb::init<std::vector<int>>(), "steps"_a = std::vector<int>(),
-             "`steps`: numbers of rows that passes are padded to, ascending.")
+             "Learn from nothing. `steps`: numbers of rows that passes are padded to, ascending.")
         .def("observe", &PassCost::observe, "rows"_a, "seconds"_a, "Learn that a pass took so long.")
         .def("seconds", &PassCost::seconds, "rows"_a, "Estimated seconds of a pass; 0 before the first observation.")
         .def("table", &cost_table, "Rows that were seen and their seconds, ascending.");

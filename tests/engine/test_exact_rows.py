@@ -82,15 +82,15 @@ def test_a_crowd_changes_no_text(model: _native.Model) -> None:
 def test_a_row_reads_as_many_cells_as_it_would_alone(model: _native.Model) -> None:
     """Kernels for the CPU give the same bits over more cells, which are hidden; others may not."""
     exact = engine(model, exact_rows=8, n_parallel=2)
-    for number, n in enumerate((100, 300)):
-        options = _native.RequestOptions(mode="ar", max_tokens=8, ignore_eos=True, loop_window=0)
+    for number, n in enumerate((100, 1100)):
+        options = _native.RequestOptions(mode="ar", max_tokens=16, ignore_eos=True, loop_window=0)
         exact.submit(prompt(model, n, number), options)
-    exact.step()
-    exact.step()  # both prompts are computed
+    for _ in range(8):  # both prompts are computed
+        exact.step()
     before = exact.times
     exact.step()
     assert exact.times["rows"] - before["rows"] == 2
-    assert exact.times["cells"] - before["cells"] == 256 + 512
+    assert exact.times["cells"] - before["cells"] == 1024 + 2048
 
 
 def test_of_a_prompt_whole_batches_are_reused(model: _native.Model) -> None:
