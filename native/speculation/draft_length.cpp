@@ -9,6 +9,7 @@ namespace {
 
 constexpr int LENGTHS[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64};
 constexpr int FIRST_LENGTH = 8;        // the second one measured, after plain AR: two points make a line
+constexpr int LOOK_AGAIN = 4;          // passes until a crowd tries again, where nothing was learned
 constexpr double TRIAL_SHARE = 0.005;  // of the time that trials may lose ...
 constexpr double TRIAL_START = 8.0;    // ... and so many shortest passes, to begin with
 constexpr double MAX_OPTIMISM = 0.6;   // a length not seen for long may be faster by this than it seems
@@ -143,12 +144,7 @@ Cycle DraftLength::best(const Acceptance & acceptance, const Load & load, const 
 Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, const CycleChoice & choice) {
     const std::vector<Cycle> candidates = this->candidates(choice);
     if (!knows_enough()) {
-        Cycle first = candidates.front();
-        for (const Cycle & cycle : candidates) {
-            const bool second = cycle.length <= FIRST_LENGTH && (!cycle.fused || choice.fusing == Fusing::always);
-            first = cost_.n_known() == 1 && second ? cycle : first;
-        }
-        return first;
+        return first(candidates, load, choice);
     }
     const Cycle best = this->best(acceptance, load, choice);
     const Trial trial = worth_trying(candidates, acceptance, load, rate(best, acceptance, load));
@@ -164,6 +160,20 @@ Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, cons
     trial_ = trial;
     tried_[{trial.cycle.length, trial.cycle.fused}] = n_passes_;
     return trial.cycle;
+}
+
+// Plain AR, then a draft: of a crowd one request's, as a pass in which all draft would cost them many tokens.
+Cycle DraftLength::first(const std::vector<Cycle> & candidates, const Load & load, const CycleChoice & choice) {
+    Cycle first = candidates.front();
+    if (cost_.n_known() == 0 || (load.rows > 0.0 && n_passes_ < next_look_)) {
+        return first;
+    }
+    next_look_ = n_passes_ + LOOK_AGAIN;
+    for (const Cycle & cycle : candidates) {
+        const bool second = cycle.length <= FIRST_LENGTH && (!cycle.fused || choice.fusing == Fusing::always);
+        first = second ? cycle : first;
+    }
+    return first;
 }
 
 // Of the passes that a trial takes, more in a cycle of the best kind.

@@ -81,6 +81,7 @@ class DraftLength {
     // Two numbers of rows make a line; one is enough where all passes are padded to the same.
     bool knows_enough() const { return cost_.n_known() >= (cost_.alike(1, lengths_.back()) ? 1 : 2); }
     std::vector<Cycle> candidates(const CycleChoice & choice) const;
+    Cycle first(const std::vector<Cycle> & candidates, const Load & load, const CycleChoice & choice);
     Expectation expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load, double rate) const;
     Estimates estimates(const Acceptance & acceptance, const Load & load, double rate) const;
     bool in_reach(const Cycle & cycle, double rows) const;
@@ -101,6 +102,7 @@ class DraftLength {
     double mean_tokens_ = 1.0;  // that a request emits in a pass
     Trial trial_;               // the last one
     int64_t n_passes_ = 0;
+    int64_t next_look_ = 0;
     std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle
     double seconds_ = 0.0;                           // of passes that served chosen cycles
     double lost_ = 0.0;                              // of these, by trials

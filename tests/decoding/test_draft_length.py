@@ -261,6 +261,18 @@ def test_fused_cycles_are_chosen_where_they_pay(machine: str, profile: str, fuse
     assert share > 0.8 if fused else share < 0.1
 
 
+def test_in_a_crowd_one_request_drafts_where_nothing_is_known() -> None:
+    """All eight drafted eight tokens in the second pass: in short answers `auto` was 0.83x of `ar`."""
+    chooser = DraftLength(MAX_LENGTH)
+    requests = [chooser.new_request() for _ in range(8)]
+    assert {chooser.choose(request, 7.0, 7.0).length for request in requests} == {1}
+    chooser.observe_pass(8, 1.0)
+    assert sorted(chooser.choose(request, 7.0, 7.0).length for request in requests) == [1] * 7 + [8]
+    for _ in range(4):  # it was cancelled, say
+        chooser.observe_pass(8, 1.0)
+    assert sorted(chooser.choose(request, 7.0, 7.0).length for request in requests) == [1] * 7 + [8]
+
+
 def test_load_shortens_drafts_where_rows_cost() -> None:
     _, _, alone = simulate("then steep", "published", "never", n_passes=1000)
     _, _, crowd = simulate("then steep", "published", "never", LOAD, n_passes=1000)

@@ -7,16 +7,17 @@ it stands for one.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.decoding import heldout
 
-from pytrimode import _native
+from pytrimode import TriMode, _native
 from pytrimode.files.model_file import find_drafter_lora
 from pytrimode.files.shipped_model import shipped_checkpoint
 
-LONG = 750
-"""Tokens: answers go over the boundary between 768 cells and 1,024."""
+LONG = 1000
+"""Tokens: answers go over the boundary between 1,024 cells and 2,048."""
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +94,27 @@ def test_a_row_reads_as_many_cells_as_it_would_alone(model: _native.Model) -> No
     assert exact.times["cells"] - before["cells"] == 1024 + 2048
 
 
+def test_the_option_reaches_the_engine(f16_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    make = _native.Engine
+
+    def engine(*args: Any, **options: Any) -> _native.Engine:
+        given.append(options["exact_rows"])
+        return make(*args, **options)
+
+    monkeypatch.setattr(_native, "Engine", engine)
+    for exact in (False, True):
+        with TriMode(f16_gguf, n_ctx=256, exact=exact) as opened:
+            opened.create_completion("Hello", max_tokens=4, temperature=0.0)  # it changes nothing on a CPU
+    assert given == [0, 32]
+
+
 def test_of_a_prompt_whole_batches_are_reused(model: _native.Model) -> None:
     exact = engine(model, exact_rows=8, n_batch=256)
     tokens = prompt(model, LONG)
     options = _native.RequestOptions(mode="ar", max_tokens=8)
     first, again = (exact.wait_to_end(exact.submit(tokens, options)) for _ in range(2))
-    assert (first.stats.cached_tokens, again.stats.cached_tokens) == (0, 512)
+    assert (first.stats.cached_tokens, again.stats.cached_tokens) == (0, 768)
     assert first.tokens == again.tokens
 
 

@@ -56,6 +56,12 @@ def test_the_table_names_the_device_and_every_series(suite: dict[str, Any]) -> N
         assert text in suite["table"]
 
 
+def test_jobs_are_chosen_by_name(tmp_path: Path) -> None:
+    assert run(tmp_path, "--jobs", "passes.operations").returncode == 0
+    jobs = json.loads((tmp_path / "results.json").read_text())["jobs"]
+    assert [job["job"].split()[0] for job in jobs] == ["main.facts", "passes.operations"]
+
+
 def test_what_has_run_is_kept_when_time_is_up(tmp_path: Path) -> None:
     run(tmp_path, "--only", "memory", "--minutes", "0")
     results = json.loads((tmp_path / "results.json").read_text())
