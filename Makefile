@@ -3,7 +3,7 @@
 # make test-quick   the tests that are not marked slow
 # make test-page   the server's page in headless Chromium; needs npm, and chromium or `playwright install chromium`
 # make test-clients   openai, anthropic, ollama, litellm, LangChain and llm, in an environment of their own, against the server
-# make test-ray   the example of Ray Data, on a local Ray of two workers
+# make test-ray   the examples of Ray, on a local Ray of two workers
 # make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer
 # make tidy        clang-tidy over the engine (.clang-tidy); FILES='native/model/*.cpp' chooses some
 # make docs        the documents and the reference of the Python API as a site, in build/site
@@ -65,7 +65,7 @@ test-clients: $(VENV)/.test-installed
 	$(VENV)/clients/bin/python tools/client_check.py --server $(BIN)/pytrimode
 
 test-ray: $(VENV)/.test-installed
-	$(BIN)/pip install "ray[data]>=2.44"
+	$(BIN)/pip install "ray[data,serve]>=2.44"
 	RAY_worker_niceness=0 $(BIN)/pytest tests/api/ray_examples.py
 
 sanitize: $(VENV)/.test-installed
