@@ -559,6 +559,35 @@ class Cycle:
     def fused(self) -> bool:
         """Whether one pass verifies and drafts."""
 
+class Learned:
+    """What the choice of drafts has learned. See `native/speculation/learned.h`."""
+
+    def __init__(
+        self,
+        *,
+        passes: Sequence[Sequence[float]],
+        drafts: Sequence[Sequence[float]],
+        ngrams: Sequence[Sequence[float]],
+        after_rejection: float,
+    ) -> None:
+        """Take what another one had. What cannot be is refused where it is restored."""
+
+    @property
+    def passes(self) -> list[list[float]]:
+        """Of each number of rows: rows, seconds, how many passes were measured."""
+
+    @property
+    def drafts(self) -> list[list[float]]:
+        """By position in a draft: cycles that reached it, of these accepted."""
+
+    @property
+    def ngrams(self) -> list[list[float]]:
+        """The same of drafts that were read off the text, by length of the match."""
+
+    @property
+    def after_rejection(self) -> float:
+        """See `DraftLength.after_rejection`."""
+
 class DraftLength:
     """Chooses the block length of self-speculation, and whether it is fused. See `native/speculation/draft_length.h`.
 
@@ -618,6 +647,12 @@ class DraftLength:
 
     def observe_rejection(self, predicted: bool) -> None:
         """Learn whether the first mask behind a rejected draft predicted the target's token."""
+
+    def learned(self) -> Learned:
+        """Return what is known, for `restore` of another one."""
+
+    def restore(self, learned: Learned) -> None:
+        """Begin with what another one has learned. Raises ValueError, and changes nothing, for what cannot be."""
 
     @property
     def after_rejection(self) -> float:
@@ -1070,6 +1105,11 @@ class Engine:
     def draft_length(self) -> DraftLength:
         """The engine's own; for use while no request runs."""
 
+    def learned(self, patience: float) -> Learned | None:
+        """Return what the choice of drafts has learned from passes. None where there were none, where drafts were
+        accepted by lot, and where a pass does not end in `patience` seconds.
+        """
+
     def submit(
         self,
         tokens: Sequence[int],
@@ -1150,6 +1190,21 @@ class Engine:
         """[n - first, n_vocab]: causal rows; from `block_start` on in both directions (the drafter LoRA on these only).
         With `first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope` and
         these `lora_scales`, and stay there.
+        """
+
+    def score(
+        self,
+        tokens: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        images: Sequence[Image] = [],
+        image_pad: int = -1,
+        cache_scope: int = 0,
+        lora_scales: Sequence[float] = [],
+    ) -> list[list[float]]:
+        """Return the log-probabilities of the tokens of each continuation of a prompt, as mode ar reports them: the
+        prompt is computed once, continuations side by side, and other requests go on meanwhile. Cache as for `logits`.
+        Raises ValueError for none, an empty one, and one that does not fit the context; CacheFullError when running
+        requests leave no room.
         """
 
     def save_state(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from pytrimode.answers.decision import Decision
     from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments
@@ -137,6 +138,19 @@ class AsyncTriMode:
         check_names(TriMode.create_chat_completion, options)
         job = await asyncio.to_thread(self.model.jobs.asked_chat, messages, **options)
         return self._stream(job) if streaming else await self._run(job)
+
+    async def decide(
+        self,
+        prompt: str | bytes | Sequence[int] | Sequence[Message],
+        choices: Sequence[str],
+        *,
+        masks: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """As `TriMode.decide`, without blocking the event loop."""
+        return await asyncio.to_thread(
+            self.model.decide, prompt, choices, masks=masks, chat_template_kwargs=chat_template_kwargs
+        )
 
     def steps(
         self, tokens: Sequence[int], options: GenerationOptions, *, pictures: Pictures | None = None

@@ -59,11 +59,20 @@ class Cancellation:
 class EngineLoop:
     """One engine, any number of requests, from any thread."""
 
-    def __init__(self, engine: Engine, vision: Vision | None = None, limit: int | None = None) -> None:
-        """`vision`: what encodes the pictures of prompts. `limit`: see `reserve`."""
+    def __init__(
+        self,
+        engine: Engine,
+        vision: Vision | None = None,
+        limit: int | None = None,
+        keep: Callable[[Engine], None] | None = None,
+    ) -> None:
+        """`vision`: what encodes the pictures of prompts. `limit`: see `reserve`. `keep`: takes the engine when it is
+        closed, before it is let go.
+        """
         self._engine: Engine | None = engine
         self._why_closed = "this TriMode is closed"
         self._limit = limit
+        self._keep = keep
         self._reserved = 0
         self._vision = vision
         self._lock = threading.Lock()
@@ -74,9 +83,11 @@ class EngineLoop:
 
     def close(self) -> None:
         """Let go of the engine; requests that still run end with RuntimeError."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+            if self._keep is not None:
+                self._keep(engine)
 
     def end(self) -> None:
         """Close it as the process ends: a thread that stays in a call for good may have the lock."""
@@ -239,6 +250,18 @@ class EngineLoop:
         return self.engine.logits(
             tokens, block_start, lora, first, cache_scope=cache_scope, lora_scales=lora_scales, **images
         )
+
+    def score(
+        self,
+        tokens: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        pictures: Pictures | None = None,
+        cache_scope: int = 0,
+        lora_scales: Sequence[float] = (),
+    ) -> list[list[float]]:
+        """See `Engine.score`."""
+        images = self._images_of(pictures)
+        return self.engine.score(tokens, continuations, cache_scope=cache_scope, lora_scales=lora_scales, **images)
 
     def save_state(
         self, tokens: Sequence[int], pictures: Pictures | None, lora_scales: Sequence[float]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytrimode.answers.answer import Answer, ChatAnswer, CompletionAnswer, Reading
+from pytrimode.answers.decision import MAX_CHOICE_TOKENS, Question, checked_choices, continuations_of
 from pytrimode.answers.job import Job
 from pytrimode.answers.live_pass import LivePasses
 from pytrimode.answers.logprobs import LogprobWriter, PromptWriter
@@ -19,12 +20,13 @@ from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_MAX_TOK
 from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions, with_options
 from pytrimode.options.modes import DIFFUSION
 from pytrimode.options.option import checked, mapping, switch
+from pytrimode.vision.prompt import Prompt
 
 if TYPE_CHECKING:
     from pytrimode import _native
     from pytrimode.formats.chat_template import Message
     from pytrimode.prompted_model import PromptedModel
-    from pytrimode.vision.prompt import Prompt
+    from pytrimode.vision.picture import Picture
 
 _NO_TOOLS = Tools()
 
@@ -160,6 +162,72 @@ class Jobs:
             prompt_logprobs=n_top_of(prompt_logprobs),
         )
         return self.chat(prompt, self._model.request_options(options, **usual), wanted)
+
+    def asked_decision(
+        self,
+        prompt: str | bytes | Sequence[int] | Sequence[Message],
+        choices: Sequence[str],
+        *,
+        masks: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Question:
+        """Return what `TriMode.decide` runs; its arguments and errors."""
+        variables = mapping("chat_template_kwargs", chat_template_kwargs)
+        if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
+            messages = cast("Sequence[Message]", prompt)
+            text, pictures = self._model.rendered(
+                messages, local=True, tools=None, **{"enable_thinking": False, **variables}
+            )
+            return self.decision(text, checked_choices(choices), masks=masks, pictures=pictures, rendered=True)
+        if variables:
+            raise ValueError("chat_template_kwargs: a prompt without messages has no template")
+        given, choices = checked("prompt", "str | Sequence[int]", prompt), checked_choices(choices)
+        return self.decision(given, choices, masks=masks)
+
+    def decision(
+        self,
+        prompt: str | Sequence[int],
+        choices: Sequence[str],
+        *,
+        masks: int | None = None,
+        pictures: Sequence[Picture] = (),
+        rendered: bool = False,
+        model_name: str = "",
+    ) -> Question:
+        """Return choices to be scored behind a prompt, token ids or a text, as `rendered` or plain.
+
+        Raises ValueError for choices and masks that are too long or too many.
+        """
+        model = self._model
+        if not isinstance(prompt, str):
+            tokens = list(prompt)
+            rest = [model.tokenize(choice, add_bos=False, special=True) for choice in choices]
+        elif rendered:
+            guarded = [model.guarded(choice) for choice in choices]
+            tokens, rest = continuations_of(model.rendered_tokens, prompt, guarded)
+        else:
+            tokens, rest = continuations_of(model.prompt_tokens, prompt, choices)
+        whole = model.vision_prompt(tokens, pictures) if pictures else Prompt(tokens, None)
+        for index, one in enumerate(rest):
+            if len(one) > MAX_CHOICE_TOKENS:
+                raise ValueError(f"choices[{index}] has {len(one)} tokens: at most {MAX_CHOICE_TOKENS} are scored")
+        longest = max(map(len, rest))
+        n_masks = self._n_masks(masks, longest)
+        if (n := len(whole.tokens) + max(longest, n_masks)) > model.n_ctx:
+            raise ValueError(f"prompt: with the longest choice it has {n} tokens, the context has {model.n_ctx}")
+        name = model_name or model.model_path
+        return Question(name, whole, choices, rest, model.mask_token_id, n_masks)
+
+    def _n_masks(self, masks: int | None, longest: int) -> int:
+        most = min(MAX_CHOICE_TOKENS, self._model.n_batch)
+        if masks is None:
+            return min(longest, most) if self._model.mask_token_id >= 0 else 0
+        n = int(checked("masks", "int", masks))
+        if not 0 <= n <= most:
+            raise ValueError(f"masks {n}: must be between 0 and {most}")
+        if n and self._model.mask_token_id < 0:
+            raise ValueError("masks: the model names no mask token, so there is no block pass; give 0")
+        return n
 
 
 def n_top_of(prompt_logprobs: int | None) -> int | None:

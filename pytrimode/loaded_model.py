@@ -187,6 +187,10 @@ class LoadedModel:
             messages = [self._special_texts.guarded(message) for message in messages]
         return self.chat_template.render(messages, **template_variables, **tools.variables)
 
+    def guarded(self, text: str) -> str:
+        """Return a text as `render_chat` takes it from users: part of what it gives."""
+        return text if self.parse_special else self._special_texts.guarded_text(text)
+
     def rendered_tokens(self, text: str) -> list[int]:
         """Token ids of what `render_chat` gives."""
         if MARK not in text:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pytrimode import _native
-from pytrimode.files import model_file
+from pytrimode.files import model_file, tuning_cache
+from pytrimode.files.tuning_cache import TuningCache
 from pytrimode.options.defaults import DEFAULT_N_CTX, EXACT_ROWS
 from pytrimode.options.gpu_layers import resolve_gpu_layers, telling_what_fits, warn_of_slow_operations
 from pytrimode.options.load_options import LoadOptions
@@ -37,6 +38,8 @@ class Opened:
     """-1: all."""
     n_threads: int
     n_threads_batch: int
+    tuning: TuningCache | None
+    """Where what the engine measures is kept."""
 
 
 def open_files(path: str | Path, asked: LoadOptions) -> Opened:
@@ -91,7 +94,13 @@ def open_files(path: str | Path, asked: LoadOptions) -> Opened:
         if asked.use_mlock:
             _lock(model)
     warn_of_slow_operations(engine)
-    return Opened(file, model, engine, lora_path, tuple(loras), tower, n_gpu_layers, n_threads, n_threads_batch)
+    tuning = None
+    if asked.tuning_cache and not tuning_cache.switched_off():
+        how = {"n_gpu_layers": n_gpu_layers, "n_threads": n_threads, "rpc": asked.rpc, **devices}
+        how |= {name: getattr(asked, name) for name in ("type_k", "type_v", "flash_attn", "exact", "repack")}
+        tuning = TuningCache(tuning_cache.key_of([file, *([lora] if lora else []), *adapters], **how))
+        tuning.restore(engine)
+    return Opened(file, model, engine, lora_path, tuple(loras), tower, n_gpu_layers, n_threads, n_threads_batch, tuning)
 
 
 def _lock(model: _native.Model) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pytrimode._native import DraftLength, Engine, Event
+    from pytrimode.answers.decision import Decision, Question
     from pytrimode.answers.job import AnyJob
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
@@ -60,7 +61,8 @@ class TriMode(PromptedModel):
     `pytrimode.threads`), or one alone where that is as fast; `n_threads_batch`: of passes with rows of prompts,
     None for as many. `seed` is that of every request that names none; None draws a new one for each. `repack=False`
     leaves the weights on the CPU as they are mapped from the file, for processes that share them: passes are then
-    slower.
+    slower. `tuning_cache=False` begins anew with what mode auto measures, and keeps nothing of it; else that goes to a
+    small file in the cache directory when the model is closed, for the next time.
 
     `mmproj` "auto" loads the vision tower `<model>-mmproj.gguf` beside the model if it is there, for images in prompts;
     None loads none. `image_max_side`: pixels that the longest side of an image keeps, None for the model's own.
@@ -110,7 +112,7 @@ class TriMode(PromptedModel):
         self.max_queue = asked.max_queue
         """Requests that may wait; None: any number."""
         limit = None if asked.max_queue is None else asked.n_parallel + asked.max_queue
-        self._loop = EngineLoop(engine, self.vision, limit)
+        self._loop = EngineLoop(engine, self.vision, limit, opened.tuning.save if opened.tuning else None)
         self._file = opened.file.absolute()
         self._cache_types = (asked.type_k, asked.type_v)
 
@@ -342,6 +344,35 @@ class TriMode(PromptedModel):
             **options,
         )
         return job.stream(self._loop) if switch("stream", stream) else job.run(self._loop)
+
+    def decide(
+        self,
+        prompt: str | bytes | Sequence[int] | Sequence[Message],
+        choices: Sequence[str],
+        *,
+        masks: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Tell how likely each of some given answers is: for routers, graders and multiple choice.
+
+        `prompt`: messages, a text or token ids. The prompt is read once; then each choice has `logprob`, the
+        log-likelihood of its tokens by the rows of mode ar, and `probability`, its share of all choices' likelihoods.
+        Beside it `block` has the same of one pass of `masks` masks behind the prompt, in which diffusion predicts all
+        tokens at once, each without the others. None: as many as the longest choice has tokens; with fewer, the first
+        ones are estimated; 0: no such pass. `best` is the text of the likeliest choice by `logprob`.
+
+        A text and a choice are tokenized together, so a space between them may stand on either side; behind token ids a
+        choice is tokenized by itself. Nothing is added behind a choice: "no" counts all answers that begin so.
+
+        Raises ValueError for no, empty, equal and too many or too long choices, and a prompt that does not fit the
+        context with them; QueueFullError and CacheFullError as requests do.
+        """
+        question = self.jobs.asked_decision(prompt, choices, masks=masks, chat_template_kwargs=chat_template_kwargs)
+        return self.run_decision(question)
+
+    def run_decision(self, question: Question, cache_scope: int = 0) -> Decision:
+        """Decide; for the server."""
+        return question.decide(self._loop, lora_scales=self.lora_scales, cache_scope=cache_scope)
 
     def keep(self, prompt: str | bytes | Sequence[int], images: Sequence[Any] | None = None) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.

@@ -26,6 +26,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("any time", deadline=None)
 settings.load_profile("any time")
 
+# What a test measures of a model is nothing for the next one to begin with; processes that tests start have it too.
+os.environ["PYTRIMODE_TUNING_CACHE"] = "0"
+
 TEST_CONTEXT = 1024
 TEST_THREADS = 1
 """A model this small gains nothing from a second thread, and on a busy machine threads wait for each other."""

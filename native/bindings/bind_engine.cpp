@@ -1,6 +1,7 @@
 // The engine as Python sees it: pytrimode._native.Engine.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/set.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -103,6 +104,15 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::ve
     return {data->data(), {n_rows, data->size() / n_rows}, owner};
 }
 
+Scores score(Engine & engine, const std::vector<llama_token> & tokens,
+             std::vector<std::vector<llama_token>> continuations, const std::vector<ImageHandle> & images,
+             llama_token image_pad, uint64_t cache_scope, const std::vector<float> & lora_scales) {
+    const auto check = signal_check();
+    const GilReleased release;
+    return engine.score({place_images(tokens, images, image_pad), std::move(continuations), cache_scope, lora_scales},
+                        check);
+}
+
 ImageHandle add_image(Engine & engine, const std::string & key, const Rows & rows) {
     const GilReleased release;
     return engine.images().add(key, ImageVectors(rows.data(), rows.data() + rows.size()));
@@ -174,7 +184,10 @@ void add_figures(nb::class_<Engine> & engine) {
             "Operations on a device's weights or cache that it has no kernel for, such as \"FLASH_ATTN_EXT on "
             "CUDA0\".")
         .def_prop_ro("draft_length", &Engine::draft_length, nb::rv_policy::reference_internal,
-                     "The engine's own; for use while no request runs.");
+                     "The engine's own; for use while no request runs.")
+        .def("learned", &Engine::learned, "patience"_a, nb::call_guard<GilReleased>(),
+             "Return what the choice of drafts has learned from passes. None where there were none, where drafts were "
+             "accepted by lot, and where a pass does not end in `patience` seconds.");
 }
 
 void add_requests(nb::class_<Engine> & engine) {
@@ -240,4 +253,11 @@ void bind_engine(nb::module_ & m) {
         "[n - first, n_vocab]: causal rows; from `block_start` on in both directions (the drafter LoRA on these only). "
         "With `first` above 0, causal rows before it may come from the cache, as a request's with this `cache_scope` "
         "and these `lora_scales`, and stay there.");
+    engine.def(
+        "score", &score, "tokens"_a, "continuations"_a, "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1,
+        "cache_scope"_a = 0, "lora_scales"_a = std::vector<float>{},
+        "Return the log-probabilities of the tokens of each continuation of a prompt, as mode ar reports them: the "
+        "prompt is computed once, continuations side by side, and other requests go on meanwhile. Cache as for "
+        "`logits`. Raises ValueError for none, an empty one, and one that does not fit the context; CacheFullError "
+        "when running requests leave no room.");
 }

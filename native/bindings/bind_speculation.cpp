@@ -1,5 +1,6 @@
 // The choice of the draft length, for tests and for whoever wants to study it.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -89,10 +90,27 @@ void bind_estimates(nb::module_ & m) {
         .def_ro("fused", &Cycle::fused, "Whether one pass verifies and drafts.");
 }
 
+void bind_learned(nb::module_ & m) {
+    nb::class_<Learned>(m, "Learned", "What the choice of drafts has learned. See `native/speculation/learned.h`.")
+        .def(
+            "__init__",
+            [](Learned * self, std::vector<Learned::Pass> passes, std::vector<Learned::Share> drafts,
+               std::vector<Learned::Share> ngrams, double after_rejection) {
+                new (self) Learned{std::move(passes), std::move(drafts), std::move(ngrams), after_rejection};
+            },
+            nb::kw_only(), "passes"_a, "drafts"_a, "ngrams"_a, "after_rejection"_a,
+            "Take what another one had. What cannot be is refused where it is restored.")
+        .def_ro("passes", &Learned::passes, "Of each number of rows: rows, seconds, how many passes were measured.")
+        .def_ro("drafts", &Learned::drafts, "By position in a draft: cycles that reached it, of these accepted.")
+        .def_ro("ngrams", &Learned::ngrams, "The same of drafts that were read off the text, by length of the match.")
+        .def_ro("after_rejection", &Learned::after_rejection, "See `DraftLength.after_rejection`.");
+}
+
 }  // namespace
 
 void bind_speculation(nb::module_ & m) {
     bind_estimates(m);
+    bind_learned(m);
     nb::class_<DraftLength>(m, "DraftLength",
                             "Chooses the block length of self-speculation, and whether it is fused. See "
                             "`native/speculation/draft_length.h`.\n\n"
@@ -131,6 +149,9 @@ void bind_speculation(nb::module_ & m) {
              "Learn from a cycle, as `Acceptance.observe` does.")
         .def("observe_rejection", &DraftLength::observe_rejection, "predicted"_a,
              "Learn whether the first mask behind a rejected draft predicted the target's token.")
+        .def("learned", &DraftLength::learned, "Return what is known, for `restore` of another one.")
+        .def("restore", &DraftLength::restore, "learned"_a,
+             "Begin with what another one has learned. Raises ValueError, and changes nothing, for what cannot be.")
         .def_prop_ro("after_rejection", &DraftLength::after_rejection,
                      "How often the first mask behind a rejected draft predicts the target's token.")
         .def_prop_ro("acceptance", &DraftLength::acceptance, nb::rv_policy::reference_internal, "Of all requests.")

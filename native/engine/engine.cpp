@@ -117,6 +117,7 @@ std::unique_ptr<ActiveRequest> Engine::make_active(std::vector<llama_token> prom
     request.options = std::move(options);
     request.draft_length = &draft_length_;
     request.stats.simulated_acceptance = bool(request.options.simulated);
+    any_simulated_ = any_simulated_ || request.stats.simulated_acceptance;
     active->decoder = make_decoder(model_, request, std::move(sampler), options_.n_batch);
     if (request.options.max_tokens == 0) {
         request.finish = Finish::length;
@@ -239,6 +240,19 @@ bool Engine::collect(double seconds, double compute_seconds) {
     return any;
 }
 
+std::optional<Learned> Engine::learned(double patience) {
+    const auto start = std::chrono::steady_clock::now();
+    std::unique_lock<std::mutex> lock(step_mutex_, std::try_to_lock);
+    while (!lock && seconds_since(start) < patience) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        lock.try_lock();
+    }
+    if (!lock || any_simulated_ || !draft_length_.observed()) {
+        return {};
+    }
+    return draft_length_.learned();
+}
+
 void Engine::cancel(int64_t id) { events_.cancel(id); }
 
 void Engine::release(int64_t id) {
@@ -308,6 +322,31 @@ std::vector<float> Engine::logits(LogitsQuery query) {
     std::vector<float> result = compute_logits(query, *sequence, forward_, model_.n_vocab(), options_.n_batch);
     prefixes_.finish(sequence, query.first > 0 ? query.n_causal() : 0, /*pinned=*/false);
     return result;
+}
+
+Scores Engine::score(ScoreQuery query, const std::function<void()> & check) {
+    validator_.check(query);
+    validator_.settle(query.lora_scales);
+    ScoreRun run(query, model_.n_vocab(), model_.mask_token(), options_.n_batch);
+    while (!run.done()) {
+        {
+            const BetweenSteps between(*this);
+            take_submissions();
+            const bool alone = scheduler_.n_slots_taken() == 0;
+            // Of exact passes whole batches alone are found again.
+            const int prompt_rows = exact_rows() > 0
+                                        ? options_.n_ctx
+                                        : (alone ? options_.n_batch : std::min(options_.n_ubatch, options_.n_batch));
+            if (!run.step(prefixes_, forward_, /*force=*/alone, prompt_rows)) {
+                throw CacheFull("the cache has no room to score: other requests are running; try again later");
+            }
+            if (!run.done()) {
+                advance();  // or else those that wait to step would find this waiting again
+            }
+        }
+        check();
+    }
+    return run.take();
 }
 
 }  // namespace trimode

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "engine/model_runner.h"
 #include "engine/request_validator.h"
 #include "engine/scheduler.h"
+#include "engine/score_query.h"
 
 namespace trimode {
 
@@ -41,6 +43,11 @@ class Engine {
     size_t compute_bytes() const { return forward_.compute_bytes(); }
     const Forward & forward() const { return forward_; }
     DraftLength & draft_length() { return draft_length_; }  // for use while no request runs
+
+    // What the choice of drafts has learned from passes of this engine and from what it began with. Nothing where there
+    // were no passes, where drafts of a request were accepted by lot, and while a pass does not end in `patience`
+    // seconds.
+    std::optional<Learned> learned(double patience);
     ImageRegistry & images() { return images_; }
 
     // Queues a request and returns its id, at once. Its events go to `channel`; 0: to one of its own, of number id.
@@ -82,6 +89,11 @@ class Engine {
     // [query.size() - query.first, n_vocab]. Throws CacheFull when running requests leave no room.
     std::vector<float> logits(LogitsQuery query);
 
+    // In parts; other requests take part in a pass behind each. `check` is called between the parts, and what it throws
+    // ends this. Throws std::invalid_argument for what no prompt could have, CacheFull when running requests leave no
+    // room.
+    Scores score(ScoreQuery query, const std::function<void()> & check);
+
   private:
     int exact_rows() const { return forward_.row_steps().empty() ? 0 : options_.exact_rows; }
     int longest_draft() const;
@@ -120,6 +132,7 @@ class Engine {
     Scheduler scheduler_;
     ModelRunner runner_;
     double step_seconds_ = 0.0;
+    std::atomic<bool> any_simulated_{false};
 };
 
 }  // namespace trimode

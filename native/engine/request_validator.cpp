@@ -31,6 +31,23 @@ void RequestValidator::check(const LogitsQuery & query) const {
     }
 }
 
+void RequestValidator::check(const ScoreQuery & query) const {
+    check_tokens(query.prompt);
+    if (query.continuations.empty()) {
+        throw std::invalid_argument("there are no continuations to score");
+    }
+    for (const std::vector<llama_token> & tokens : query.continuations) {
+        if (tokens.empty() || std::any_of(tokens.begin(), tokens.end(), ImageRows::is_image)) {
+            throw std::invalid_argument("a continuation to score has tokens, and no images");
+        }
+        check_tokens(tokens);
+        if (query.prompt.size() + tokens.size() > static_cast<size_t>(options_.n_ctx)) {
+            throw std::invalid_argument("Requested tokens (" + std::to_string(query.prompt.size() + tokens.size()) +
+                                        ") exceed context window of " + std::to_string(options_.n_ctx));
+        }
+    }
+}
+
 void RequestValidator::settle(std::vector<float> & lora_scales) const {
     const size_t n = model_.adapters().size();
     if (lora_scales.size() > n) {

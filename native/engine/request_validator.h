@@ -7,6 +7,7 @@
 #include "decoders/request.h"
 #include "engine/engine_options.h"
 #include "engine/logits_query.h"
+#include "engine/score_query.h"
 
 namespace trimode {
 
@@ -19,6 +20,7 @@ class RequestValidator {
 
     void check(const std::vector<llama_token> & prompt, const RequestOptions & options) const;
     void check(const LogitsQuery & query) const;
+    void check(const ScoreQuery & query) const;
 
     // At least one token, no more than the context, each in the vocabulary or a row of a known image.
     void check_tokens(const std::vector<llama_token> & tokens) const;

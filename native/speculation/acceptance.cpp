@@ -12,7 +12,9 @@ constexpr double PRIOR_CYCLES = 4.0;  // what the (shifted) prior of a position 
 constexpr double SHIFT_SPREAD = 1.5;  // standard deviation of the shift, in logits, over texts
 constexpr double FOLLOW = 0.15;       // share of a position's own shift that those behind it have too
 constexpr double MAX_LOGIT = 7.0;
-constexpr int NEWTON_STEPS = 2;  // each time: the shift moves little from one cycle to the next
+constexpr int NEWTON_STEPS = 2;     // each time: the shift moves little from one cycle to the next
+constexpr int FITS = 8;             // from nothing
+constexpr double MAX_PRIOR = 60.0;  // cycles that the counts of another engine weigh
 
 double logit(double p) { return std::clamp(std::log(p / (1.0 - p)), -MAX_LOGIT, MAX_LOGIT); }
 double logistic(double x) { return 1.0 / (1.0 + std::exp(-x)); }
@@ -101,6 +103,26 @@ double Acceptance::all(int n, int first) const {
         all *= rate(first + i);
     }
     return all;
+}
+
+std::vector<Learned::Share> Acceptance::learned() const {
+    std::vector<Learned::Share> drafts;
+    for (size_t i = 0; i < prior_.size(); ++i) {
+        drafts.push_back({tried_[i], accepted_[i]});
+    }
+    return drafts;
+}
+
+void Acceptance::restore(const std::vector<Learned::Share> & drafts) {
+    const std::vector<Learned::Share> shares = as_prior(drafts, prior_.size(), MAX_PRIOR, "accepted drafts");
+    for (size_t i = 0; i < shares.size(); ++i) {
+        tried_[i] = shares[i][0];
+        accepted_[i] = shares[i][1];
+    }
+    shift_ = 0.0;
+    for (int fit = 0; fit < FITS; ++fit) {
+        refit();
+    }
 }
 
 }  // namespace trimode

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "speculation/learned.h"
+
 namespace trimode {
 
 // Rates are conditional: that of position i counts the cycles in which all drafts before it were accepted.
@@ -34,6 +36,11 @@ class Acceptance {
 
     // The probability that all of `n` drafts are accepted.
     double all(int n, int first = 0) const;
+
+    // Counts, for `restore` of another one with the same prior. There they weigh as much as some cycles. Throws
+    // std::invalid_argument, and changes nothing, for what cannot have been counted.
+    std::vector<Learned::Share> learned() const;
+    void restore(const std::vector<Learned::Share> & drafts);
 
   private:
     void refit();

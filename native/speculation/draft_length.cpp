@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 namespace trimode {
 
@@ -45,6 +46,27 @@ DraftLength::DraftLength(int max_length, std::vector<double> prior, const std::v
 Acceptance DraftLength::new_request() const { return Acceptance(acceptance_.rates(), MEMORY); }
 
 NgramAcceptance DraftLength::new_lookup() const { return {ngrams_, MEMORY}; }
+
+Learned DraftLength::learned() const {
+    return {cost_.learned(), acceptance_.learned(), ngrams_.learned(), after_rejection_};
+}
+
+void DraftLength::restore(const Learned & learned) {
+    if (!(0.0 <= learned.after_rejection && learned.after_rejection <= 1.0)) {
+        throw std::invalid_argument("a share is a number between 0 and 1, not " +
+                                    std::to_string(learned.after_rejection));
+    }
+    PassCost cost = cost_;
+    Acceptance acceptance = acceptance_;
+    NgramAcceptance ngrams = ngrams_;
+    cost.restore(learned.passes);
+    acceptance.restore(learned.drafts);
+    ngrams.restore(learned.ngrams);
+    cost_ = std::move(cost);
+    acceptance_ = std::move(acceptance);
+    ngrams_ = ngrams;
+    after_rejection_ = learned.after_rejection;
+}
 
 int DraftLength::looked_up(const NgramAcceptance & acceptance, int match, int most, double instead,
                            const Load & load) const {

@@ -64,6 +64,12 @@ class DraftLength {
     // token.
     void observe_rejection(bool predicted) { after_rejection_ += (predicted - after_rejection_) * REJECTION_GAIN; }
 
+    // What is known, for `restore` of another one; nothing has been `observed` of passes unless one was. Throws
+    // std::invalid_argument, and changes nothing, for what cannot have been learned.
+    bool observed() const { return n_passes_ > 0; }
+    Learned learned() const;
+    void restore(const Learned & learned);
+
     const PassCost & cost() const { return cost_; }
     const Acceptance & acceptance() const { return acceptance_; }
     const std::vector<int> & lengths() const { return lengths_; }

@@ -10,6 +10,7 @@ namespace {
 constexpr std::array<int, 6> SHORTEST = {3, 4, 6, 9, 14, 24};               // matches of one rate
 constexpr std::array<double, 6> AT_FIRST = {0.3, 0.4, 0.5, 0.6, 0.7, 0.8};  // low: drafts wait for some evidence
 constexpr double PRIOR_WEIGHT = 4.0;                                        // observations
+constexpr double MAX_PRIOR = 60.0;                                          // of another engine
 
 }  // namespace
 
@@ -45,6 +46,22 @@ double NgramAcceptance::tokens(int match, int n) const {
         tokens += all;
     }
     return tokens;
+}
+
+std::vector<Learned::Share> NgramAcceptance::learned() const {
+    std::vector<Learned::Share> ngrams;
+    for (int i = 0; i < N_LENGTHS; ++i) {
+        ngrams.push_back({tried_[i], right_[i]});
+    }
+    return ngrams;
+}
+
+void NgramAcceptance::restore(const std::vector<Learned::Share> & ngrams) {
+    const std::vector<Learned::Share> shares = as_prior(ngrams, N_LENGTHS, MAX_PRIOR, "drafts read off the text");
+    for (int i = 0; i < N_LENGTHS; ++i) {
+        tried_[i] = shares[i][0];
+        right_[i] = shares[i][1];
+    }
 }
 
 }  // namespace trimode

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <array>
+#include <vector>
+
+#include "speculation/learned.h"
 
 namespace trimode {
 
@@ -24,6 +27,10 @@ class NgramAcceptance {
     // Expected tokens of a verification of `n` drafts behind such a match: those accepted, and one more. Each token
     // that proves right makes the match longer.
     double tokens(int match, int n) const;
+
+    // As those of Acceptance.
+    std::vector<Learned::Share> learned() const;
+    void restore(const std::vector<Learned::Share> & ngrams);
 
   private:
     static constexpr int N_LENGTHS = 6;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace trimode {
@@ -16,6 +18,9 @@ constexpr double SPEED_GAIN = 0.05;
 constexpr double SHAPE_GAIN = 0.02;  // at least; 1 / n before
 constexpr double OUTLIER = 0.3;      // a single pass moves an estimate by no more than this factor tells (log)
 constexpr double MAX_WEIGHT = 50.0;  // of a length in the rising fit
+constexpr int FIRST = 3;             // observations of a length that are kept one by one
+constexpr double MAX_PRIOR = 8.0;    // passes: what a length weighs in the fit that was restored
+constexpr double LONGEST = 86400.0;  // seconds of a pass
 
 }  // namespace
 
@@ -55,12 +60,15 @@ void PassCost::observe(int rows, double seconds) {
     n_known_ += b.count == 0;
     longest_known_ = std::max(longest_known_, b.rows);
     curve_.clear();
-    if (b.count < 3) {
+    if (b.n_first < FIRST) {
         // The first pass of a length may be slow for reasons of its own: the lower of two, the median of three.
-        b.mean_rows += (rows - b.mean_rows) / double(b.count + 1);
-        b.first[b.count++] = seconds / speed_;
-        std::sort(b.first, b.first + b.count);
-        b.shape = b.first[b.count == 3 ? 1 : 0];
+        b.first[b.n_first++] = seconds / speed_;
+        std::sort(b.first, b.first + b.n_first);
+        if (b.n_first == FIRST || b.count < FIRST) {  // what was restored holds until then
+            b.count = b.n_first;
+            b.mean_rows += (rows - b.mean_rows) / double(b.count);
+            b.shape = b.first[b.count == FIRST ? 1 : 0];
+        }
         return;
     }
     b.mean_rows += (rows - b.mean_rows) * SHAPE_GAIN;
@@ -150,6 +158,36 @@ std::vector<PassCost::Point> PassCost::table() const {
         }
     }
     return points;
+}
+
+std::vector<Learned::Pass> PassCost::learned() const {
+    std::vector<Learned::Pass> passes;
+    for (const Bucket & b : buckets_) {
+        if (b.count >= FIRST) {
+            passes.push_back({b.mean_rows, speed_ * b.shape, double(b.count)});
+        }
+    }
+    return passes;
+}
+
+void PassCost::restore(const std::vector<Learned::Pass> & passes) {
+    PassCost restored(steps_);
+    for (const auto & [rows, seconds, count] : passes) {
+        const bool possible = 1.0 <= rows && rows <= buckets_.back().rows && 0.0 < seconds && seconds <= LONGEST &&
+                              FIRST <= count && std::isfinite(count);
+        Bucket * const b = possible ? &restored.buckets_[bucket(static_cast<int>(std::lround(rows)))] : nullptr;
+        if (!b || b->count > 0) {
+            throw std::invalid_argument("no " + std::to_string(count) + " passes of " + std::to_string(rows) +
+                                        " rows can have been seen that take " + std::to_string(seconds) + " s" +
+                                        (b ? " beside others of so many" : ""));
+        }
+        b->mean_rows = rows;
+        b->shape = seconds;
+        b->count = static_cast<int64_t>(std::min(count, MAX_PRIOR));
+        ++restored.n_known_;
+        restored.longest_known_ = std::max(restored.longest_known_, b->rows);
+    }
+    *this = std::move(restored);
 }
 
 }  // namespace trimode

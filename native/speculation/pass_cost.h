@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "speculation/learned.h"
+
 namespace trimode {
 
 // The estimate is speed * shape(rows). The speed follows every pass at once (a busy machine, a longer context slow all
@@ -38,6 +40,12 @@ class PassCost {
     };
     std::vector<Point> table() const;
 
+    // Lengths of which enough was seen, for `restore` of another one that has seen nothing yet. There each
+    // holds until three passes of it were observed. Throws std::invalid_argument, and changes nothing, for what cannot
+    // have been seen.
+    std::vector<Learned::Pass> learned() const;
+    void restore(const std::vector<Learned::Pass> & passes);
+
   private:
     static constexpr int KNOWN = 2;  // observations: a single one may be slow for reasons of its own
     static constexpr int LINE = 2;   // known lengths: from so many on, the others are no part of the estimate
@@ -48,7 +56,8 @@ class PassCost {
         int64_t count = 0;
         int64_t last = 0;    // when it was seen, in passes
         double shape = 0.0;  // seconds at speed 1
-        double first[3]{};   // the first observations, at speed 1
+        double first[3]{};   // the first observations, at speed 1 ...
+        int n_first = 0;     // ... so many of them
     };
 
     double padded(double rows) const;

@@ -136,6 +136,10 @@ def loading_options(function: F) -> F:
             click.option("--mmap/--no-mmap", "use_mmap", default=True,
                          help="Map the file into memory, the default, or read it."),
         ],
+        "tuning_cache": [
+            click.option("--tuning-cache/--no-tuning-cache", "tuning_cache", default=True,
+                         help="Keep what mode auto measures in the cache directory, the default, or begin anew."),
+        ],
         "rpc": [
             click.option("--rpc", type=_servers, metavar="HOST:PORT,...",
                          help="Put layers on other machines too, which run `pytrimode rpc-server`, or llama.cpp's; "

@@ -26,17 +26,18 @@ class SpecialText:
         if message.get("role") == "assistant":
             return dict(message)
         if isinstance(content, str):
-            return {**message, "content": self._guarded(content)}
+            return {**message, "content": self.guarded_text(content)}
         if isinstance(content, Sequence):
             return {**message, "content": [self._guarded_part(part) for part in content]}
         return dict(message)
 
     def _guarded_part(self, part: Any) -> Any:
         if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            return {**part, "text": self._guarded(part["text"])}
+            return {**part, "text": self.guarded_text(part["text"])}
         return part
 
-    def _guarded(self, text: str) -> str:
+    def guarded_text(self, text: str) -> str:
+        """Return a text with marks."""
         return self._pattern.sub(lambda found: found[0][0] + MARK + found[0][1:], text.replace(MARK, ""))
 
     def split(self, text: str) -> list[str | int]:

@@ -71,6 +71,7 @@ class LoadArguments(TypedDict, total=False):
     type_k: str | None
     type_v: str | None
     flash_attn: bool | None
+    exact: bool | None
     lora_path: str | Path | None
     loras: Sequence[Any] | None
     mmproj: str | Path | None
@@ -82,5 +83,6 @@ class LoadArguments(TypedDict, total=False):
     use_mlock: bool | None
     repack: bool | None
     rpc: Sequence[str] | None
+    tuning_cache: bool | None
     verbose: bool | None
     log_file: str | Path | None

@@ -88,6 +88,9 @@ class LoadOptions:
         None,
         "Servers of ggml's RPC backend, HOST:PORT, whose devices hold layers too; only in a network that you trust.",
     )
+    tuning_cache: bool = option(
+        True, "Begin with what mode auto measured of this model on this machine before, and keep what it measures."
+    )
     verbose: bool = option(False, "Show llama.cpp's log.", flags=("-v", "--verbose"))
     log_file: str | Path | None = option(
         None, "Append llama.cpp's log, and a server's, to a file instead of showing it.", flags=("--log-file",),

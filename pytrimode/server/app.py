@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from pytrimode.server import errors
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import REQUEST_ID, BodyCheck, HeadAsGet, HostCheck, KeyCheck, RequestLog
-from pytrimode.server.routes import anthropic, llama, lora, ollama, openai, page, responses, slots, status, text
+from pytrimode.server.routes import anthropic, decide, llama, lora, ollama, openai, page, responses, slots, status, text
 from pytrimode.server.settings import ServerSettings, is_loopback
 from pytrimode.trimode import TriMode
 
@@ -42,7 +42,7 @@ def create_app(settings: ServerSettings, load: Callable[[], TriMode]) -> FastAPI
     )
     app.state.host = host
     errors.install(app)
-    for routes in (openai, anthropic, responses, llama, ollama, text, slots, status, lora, page):
+    for routes in (openai, anthropic, responses, decide, llama, ollama, text, slots, status, lora, page):
         app.include_router(routes.router)
     return app
 

@@ -157,14 +157,13 @@ class Desk:
         Raises ApiError 429 when they do not fit the queue, 503 when the server is stopping.
         """
         jobs = [asked.job.in_scope(cache_scope) for asked in prepared.asked]
-        if self._stopping:
-            raise ApiError(503, "the server is stopping", headers={"Connection": "close"})
+        self.check_open()
         if len(jobs) > self._limit:
             raise ApiError(400, f"{len(jobs)} answers: this server takes at most {self._limit} at a time", param="n")
         try:
             run = self._model.run_async(jobs)
         except QueueFullError:
-            raise self._busy() from None
+            raise self.busy() from None
         tasks = []
         for asked in prepared.asked:
             self._n_tasks += 1
@@ -218,7 +217,13 @@ class Desk:
         for generation in list(self._generations):
             generation.close()
 
-    def _busy(self) -> ApiError:
+    def check_open(self) -> None:
+        """Raise ApiError 503 when the server is stopping."""
+        if self._stopping:
+            raise ApiError(503, "the server is stopping", headers={"Connection": "close"})
+
+    def busy(self) -> ApiError:
+        """Return the answer to a request for which there is no place."""
         self.metrics.refused()
         wait = math.ceil(self._seconds * max(1, self.waiting) / len(self.slots))
         return ApiError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pytrimode.answers.answer import AnyAnswer, CompletionAnswer
+from pytrimode.answers.decision import Question, checked_choices
 from pytrimode.answers.job import AnyJob
 from pytrimode.answers.results import ResultWriter
 from pytrimode.formats.reasoning import check_reasoning_format
@@ -23,6 +25,7 @@ from pytrimode.server.options import generation_options, of_choice
 from pytrimode.server.schema import (
     ChatCompletionRequest,
     CompletionRequest,
+    DecideRequest,
     DetokenizeRequest,
     GenerationFields,
     TemplateFields,
@@ -107,6 +110,26 @@ class Prompts:
             wanted = Wanted(writer, echo, completion=answer, **_reported(body))
             asked.append((self._model.vision_prompt(tokens), wanted))
         return self._prepare(body, options, self._model.jobs.completion, asked)
+
+    def decision(self, body: DecideRequest) -> Question:
+        """Prepare a decision."""
+        if (body.prompt is None) == (body.messages is None):
+            raise ApiError(400, "give messages or prompt, one of them", param="messages")
+        choices = checked_choices(body.choices)
+        decide = partial(self._model.jobs.decision, masks=body.masks, model_name=self._name)
+        if body.messages is not None:
+            kwargs = {"enable_thinking": False} | (body.chat_template_kwargs or {})
+            fields = TemplateFields(messages=body.messages, chat_template_kwargs=kwargs)
+            text, pictures = self._rendered(fields, Tools())
+            self._check_text(text)
+            return decide(text, choices, pictures=pictures, rendered=True)
+        if body.chat_template_kwargs:
+            raise ApiError(
+                400, "chat_template_kwargs: a prompt without messages has no template", param="chat_template_kwargs"
+            )
+        if isinstance(body.prompt, str):
+            self._check_text(body.prompt)
+        return decide(body.prompt if isinstance(body.prompt, str) else self._prompt_tokens(body.prompt or []), choices)
 
     def around(self, around: Around, n_middle: int, extras: Sequence[str] = ()) -> Around:
         """Return the texts around a gap as far as there is room for them; see `infill.fitted`."""
@@ -215,10 +238,14 @@ class Prompts:
         return prompt
 
     def _tokens_of(self, text: str, tokenize: Callable[[str], list[int]] | None = None) -> list[int]:
+        self._check_text(text)
+        return (tokenize or self._model.prompt_tokens)(text)
+
+    def _check_text(self, text: str) -> None:
+        """Refuse a text of so many bytes that it has too many tokens, before they are counted."""
         n_bytes = len(text.encode())
         self._check_tokens(n_bytes // self._longest_token, at_least=True)
         self._check_size(n_bytes, "the prompt")
-        return (tokenize or self._model.prompt_tokens)(text)
 
     def _check_tokens(self, n: int, *, at_least: bool = False, pictures: Pictures | None = None) -> None:
         """Refuse a prompt that leaves no room for an answer."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model, model_validator
 from typing_extensions import TypedDict
 
+from pytrimode.answers.decision import MAX_CHOICE_TOKENS, MAX_CHOICES
 from pytrimode.options.generation_options import option_table
 from pytrimode.options.option import Row
 from pytrimode.server.fields import MAPPED, translated
@@ -202,7 +203,22 @@ class ChatCompletionRequest(GenerationFields, TemplateFields):
     reasoning_format: str | None = None
 
 
-FIELDS = _names(ChatCompletionRequest) | _names(CompletionRequest) | MAPPED.keys()
+class DecideRequest(Body):
+    """`POST /v1/decide`: `messages` or a `prompt`, and what may follow."""
+
+    model: str | None = None
+    """Ignored: the server has one."""
+    prompt: str | list[Int32] | None = None
+    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    choices: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=8192)]], Field(min_length=1, max_length=MAX_CHOICES)
+    ]
+    masks: Annotated[int, Field(ge=0, le=MAX_CHOICE_TOKENS)] | None = None
+    """Of the block pass; null: as many as the longest choice has tokens; 0: no such pass."""
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+FIELDS = _names(ChatCompletionRequest) | _names(CompletionRequest) | _names(DecideRequest) | MAPPED.keys()
 """Names of fields, for errors about them."""
 
 
