@@ -43,7 +43,7 @@ void add_decoding(OptionFields<RequestOptions> & fields) {
         .add("threshold", "Diffusion: confidence from which a token is kept at once.", FIELD(threshold))
         .add("steps", "Diffusion: passes for each block, instead of the threshold; 0: by threshold.", FIELD(steps))
         .add<std::string>(
-            "reveal", "Diffusion: order in which tokens are kept, \"confidence\" or \"leftmost\".",
+            "reveal", "Diffusion: order in which tokens are kept, \"confidence\", \"leftmost\" or \"margin\".",
             [](const RequestOptions & o) { return std::string(name_of(o.reveal)); },
             [](RequestOptions & o, const std::string & name) { o.reveal = parse_reveal(name); })
         .add("use_lora", "Draft with the drafter LoRA, if one is loaded.", FIELD(use_lora))

@@ -1,6 +1,7 @@
 #include "decoders/diffusion.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace trimode {
 
@@ -39,7 +40,8 @@ int DiffusionDecoder::plan_decode(Batch & batch) {
     if (n_masked_ == 0) {
         return batch.add_causal(*request_.sequence, block_, wants_logprobs() ? Want::logits : Want::nothing, sampled());
     }
-    const Want want = by_argmax() ? Want::confidence : sampled();
+    const bool by_margin = request_.options.reveal == Reveal::margin;
+    const Want want = !by_argmax() ? sampled() : by_margin ? Want::candidates : Want::confidence;
     return batch.add_block(*request_.sequence, block_, Want::nothing, want, /*lora=*/false);
 }
 
@@ -66,7 +68,11 @@ bool DiffusionDecoder::by_argmax() const {
 Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
     const int row = first_row_ + i;
     if (by_argmax()) {
-        return best(forward, row);
+        Output found = best(forward, row);
+        if (request_.options.reveal == Reveal::margin) {
+            found.probability = forward.probability(row, found.token);
+        }
+        return found;
     }
     const float * logits = forward.logits(row);
     const llama_token token = sampler_->draw_candidate(logits, index(i), request_.sequence->size() + i, pass_);
@@ -75,21 +81,36 @@ Output DiffusionDecoder::candidate(const Forward & forward, int i) const {
                                                       : forward.probability(row, token)};
 }
 
+// By how much the probability of a candidate is above that of any other token; negative where one is more probable.
+float DiffusionDecoder::lead(const Forward & forward, int i, const Output & candidate) const {
+    const float * logits = sampler_->of_block(forward.logits(first_row_ + i), index(i));
+    float other = -INFINITY;
+    for (llama_token token = 0; token < model_.n_vocab(); ++token) {
+        if (token != candidate.token && token != model_.mask_token()) {
+            other = std::max(other, logits[token]);
+        }
+    }
+    return candidate.probability * (1.0f - std::exp(other - logits[candidate.token]));
+}
+
 void DiffusionDecoder::denoise(const Forward & forward) {
     const int length = static_cast<int>(block_.size());
+    const Reveal reveal = request_.options.reveal;
     std::vector<Output> candidates(length);
+    std::vector<float> sure(length);
     std::vector<int> order;  // masked positions, in the order in which they are revealed
     for (int i = 1; i < length; ++i) {
         if (masked_[i]) {
             candidates[i] = candidate(forward, i);
+            sure[i] = reveal == Reveal::margin ? lead(forward, i, candidates[i]) : candidates[i].probability;
             order.push_back(i);
         }
     }
-    if (request_.options.reveal == Reveal::confidence) {
-        std::stable_sort(order.begin(), order.end(),
-                         [&](int a, int b) { return candidates[a].probability > candidates[b].probability; });
+    if (reveal != Reveal::leftmost && !order.empty()) {
+        std::stable_sort(order.begin() + (reveal == Reveal::margin), order.end(),
+                         [&](int a, int b) { return sure[a] > sure[b]; });
     }
-    const int wanted = n_revealed(candidates, order);
+    const int wanted = n_revealed(sure, order);
     for (int k = 0; k < wanted; ++k) {
         const int i = order[k];
         decide(i, candidates[i].token, candidates[i].probability);
@@ -120,18 +141,18 @@ void DiffusionDecoder::denoise_in_order(const Forward & forward) {
 
 // The first one always, so that every pass makes progress; then those at or above the threshold, up to the first that
 // is not. Or an equal share of what is left for each of the remaining steps.
-bool DiffusionDecoder::goes_on(int n_revealed, int n_masked, float probability) const {
+bool DiffusionDecoder::goes_on(int n_revealed, int n_masked, float sure) const {
     if (request_.options.steps > 0) {
         const int left = std::max(request_.options.steps - pass_, 1);
         return n_revealed < (n_masked + left - 1) / left;
     }
-    return n_revealed == 0 || probability >= request_.options.threshold;
+    return n_revealed == 0 || sure >= request_.options.threshold;
 }
 
-int DiffusionDecoder::n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const {
+int DiffusionDecoder::n_revealed(const std::vector<float> & sure, const std::vector<int> & order) const {
     const int n = static_cast<int>(order.size());
     int wanted = 0;
-    while (wanted < n && goes_on(wanted, n, candidates[order[wanted]].probability)) {
+    while (wanted < n && goes_on(wanted, n, sure[order[wanted]])) {
         ++wanted;
     }
     return wanted;

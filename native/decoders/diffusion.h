@@ -1,6 +1,8 @@
 // Block diffusion: a block of masks behind a known seed is denoised in parallel; a causal pass then writes the cache
 // and its last logits give the next seed. Nemotron-Labs-Diffusion's dlm mode with confidence threshold
 // (as Fast-dLLM, Wu et al. 2025): every pass commits the most confident masked position and all at or above it.
+// Or, by margin: the first masked position, which has all that stands before it, and every one whose token leads the
+// next best one by the threshold (docs/decoding.md has what either brings).
 // Under a grammar positions are revealed from left to right, each by what the grammar allows behind those before it;
 // confidence is then that among what is allowed.
 // With a temperature the candidates are drawn; their confidence is still that of the softmax without temperature.
@@ -32,8 +34,9 @@ class DiffusionDecoder : public Decoder {
     Output candidate(const Forward & forward, int i) const;
     void denoise(const Forward & forward);
     void denoise_in_order(const Forward & forward);
-    bool goes_on(int n_revealed, int n_masked, float probability) const;
-    int n_revealed(const std::vector<Output> & candidates, const std::vector<int> & order) const;
+    bool goes_on(int n_revealed, int n_masked, float sure) const;
+    int n_revealed(const std::vector<float> & sure, const std::vector<int> & order) const;
+    float lead(const Forward & forward, int i, const Output & candidate) const;
     void settle();
     void force(llama_token token);
     void emit_settled();

@@ -7,7 +7,7 @@ namespace trimode {
 namespace {
 
 constexpr std::array<const char *, 3> MODES = {"ar", "diffusion", "self-spec"};
-constexpr std::array<const char *, 2> ORDERS = {"confidence", "leftmost"};
+constexpr std::array<const char *, 3> ORDERS = {"confidence", "leftmost", "margin"};
 constexpr std::array<const char *, 6> FINISHES = {"", "stop", "length", "loop", "cancelled", "failed"};
 
 }  // namespace

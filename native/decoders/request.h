@@ -17,10 +17,12 @@ namespace trimode {
 
 enum class Mode { ar, diffusion, self_spec };
 
-// In which order block diffusion commits: the most confident positions first (the reference), or from left to right.
-enum class Reveal { confidence, leftmost };
+// What block diffusion commits: the most confident positions first (the reference), from left to right, or the first
+// masked position and those whose token leads the next best one most.
+enum class Reveal { confidence, leftmost, margin };
 
-// By name ("ar", "diffusion", "self-spec"; "confidence", "leftmost"); std::invalid_argument for anything else.
+// By name ("ar", "diffusion", "self-spec"; "confidence", "leftmost", "margin"); std::invalid_argument for anything
+// else.
 Mode parse_mode(const std::string & name);
 Reveal parse_reveal(const std::string & name);
 const char * name_of(Mode mode);

@@ -45,6 +45,9 @@ class Sampler {
     // Its probability among what may stand there, without temperature: 1 where nothing else may.
     float confidence(const float * logits, int index, llama_token token);
 
+    // Such logits after all that changes them in a block, until the next call.
+    const float * of_block(const float * logits, int index);
+
     struct Verdict {
         bool accepted;
         llama_token token;  // what is emitted at this position: the draft, or what replaces it
@@ -63,7 +66,6 @@ class Sampler {
     void touch(llama_token token);
     const float * with_history(const float * logits);
     const float * without_ends(const float * logits, int index);
-    const float * of_block(const float * logits, int index);
     float * copied(const float * logits);
     Distribution under_constraint(const float * logits);
     Distribution checked(Distribution row, const float * logits) const;

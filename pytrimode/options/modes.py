@@ -32,6 +32,7 @@ REVEAL_CONFIDENCE = "confidence"
 REVEAL_ORDERS = {
     REVEAL_CONFIDENCE: "the most confident positions of a block first",
     "leftmost": "from left to right",
+    "margin": "the first position, and those whose best token leads the second by the threshold",
 }
 """In which order diffusion fills in a block."""
 

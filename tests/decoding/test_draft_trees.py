@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from benchmarks.draft_nodes import (
 from benchmarks.draft_trees import DrawnReplay, Replay
 from benchmarks.drawn_drafts import fused
 from benchmarks.recorded_passes import RecordedPasses, Rows
-from benchmarks.reveal_rules import Calibrated, answer, errors, threshold
+from benchmarks.reveal_rules import Calibrated, Rule, answer, errors, first, margin, threshold
 from benchmarks.time_profiles import PROFILES, Profile
 from pytrimode import TriMode
 from pytrimode.bench.acceptance import published
@@ -126,13 +127,19 @@ def test_times_are_padded_to_a_step_on_a_device_and_go_on_behind_the_last_point(
     assert Profile("line", {1: 2.0, 3: 4.0}).time(5) == 6.0
 
 
-@pytest.mark.parametrize("value", [0.6, 0.9])
-def test_denoising_by_a_threshold_is_that_of_the_engine(model: TriMode, checkpoint_dir: Path, value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "reveal", "rule"),
+    [(0.6, "confidence", threshold), (0.9, "confidence", threshold), (0.87, "margin", margin), (0.5, "margin", margin)],
+)
+def test_denoising_by_a_rule_is_that_of_the_engine(
+    model: TriMode, checkpoint_dir: Path, value: float, reveal: str, rule: Callable[[float], Rule]
+) -> None:
     passes = RecordedPasses(model)
+    kept = first(rule(value)) if reveal == "margin" else rule(value)
     for prompt in chat_prompts(model, checkpoint_dir, 4):
-        tokens, stats = decode(model, prompt, mode="diffusion", block_length=16, threshold=value, max_tokens=40)
-        text, n = answer(passes, prompt, 16, 40, threshold(value), None)
-        assert (text, n) == (tokens, stats.forward_passes)
+        options = {"mode": "diffusion", "block_length": 16, "threshold": value, "reveal": reveal, "max_tokens": 40}
+        tokens, stats = decode(model, prompt, **options)
+        assert answer(passes, prompt, 16, 40, kept, None) == (tokens, stats.forward_passes)
 
 
 def test_a_budget_of_errors_is_spent_on_the_surest() -> None:

@@ -136,7 +136,7 @@ def test_min_tokens_in_the_middle_of_a_text(model: TriMode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("reveal", ["confidence", "leftmost"])
+@pytest.mark.parametrize("reveal", ["confidence", "leftmost", "margin"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logit_bias_holds(model: TriMode, prompts: list[list[int]], mode: str, reveal: str, temperature: float) -> None:
     plain = {token for prompt in prompts for token in decode(model, prompt, mode=mode, max_tokens=30)[0]}

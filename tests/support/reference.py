@@ -70,6 +70,14 @@ def probability(row: NDArray[np.float32], mask_id: int) -> float:
     return float(1 / np.exp(row - row.max()).sum())
 
 
+def lead(row: NDArray[np.float32], mask_id: int) -> float:
+    """How much more probable the best token is than the second, the mask id left out."""
+    row = row.astype(np.float64)
+    row[mask_id] = -math.inf
+    second, first = np.sort(np.exp(row - row.max()))[-2:]
+    return float((first - second) / np.exp(row - row.max()).sum())
+
+
 def diffusion(
     logits: Logits, prompt: Sequence[int], *, block: int, threshold: float, max_tokens: int, mask: int, ends: set[int],
     reveal: str = "confidence", steps: int = 0,
@@ -94,6 +102,9 @@ def diffusion(
             sure = {i: probability(rows[len(known) + i], mask) for i in open_}
             if reveal == "confidence":
                 open_.sort(key=lambda i: -sure[i])
+            elif reveal == "margin":
+                sure = {i: lead(rows[len(known) + i], mask) for i in open_}
+                open_[1:] = sorted(open_[1:], key=lambda i: -sure[i])
             if steps:
                 n = math.ceil(len(open_) / max(steps - step, 1))
             else:
