@@ -16,8 +16,8 @@ the most confident position, and then
   calibrated errors, with 1 - p replaced by how often tokens so probable were not those of `ar` when the block was
              committed; learnt on the way
 
-With "first", the first masked position is kept in any case, not the most confident one; `reveal="margin"` of the engine is
-"first, margin". An answer is exact if it is the expected one.
+With "first", the first masked position is kept in any case, not the most confident one; `reveal="margin"` of the engine
+is "first, margin". An answer is exact if it is the expected one.
 """
 
 from __future__ import annotations
