@@ -789,7 +789,7 @@ class RequestOptions:
     def steps(self, value: int, /) -> None: ...
     @property
     def reveal(self, /) -> str:
-        """Diffusion: order in which tokens are kept, "confidence" or "leftmost"."""
+        """Diffusion: order in which tokens are kept, "confidence", "leftmost" or "margin"."""
 
     @reveal.setter
     def reveal(self, value: str, /) -> None: ...
