@@ -20,23 +20,21 @@ HERE = Path(__file__).resolve().parent
 TEXT_MODEL = HERE.parent / "trimode-tiny"
 WEIGHTS = "model.safetensors"
 CHANGES = "vision.safetensors"
-EMBEDDING, ROWS = "encoder.embed_tokens.weight", "encoder.embed_tokens.rows"
-"""Embeddings of the tokens around and within a picture: ROWS replaces these rows of EMBEDDING."""
 IMAGE_TOKENS = {18: "<|image_start|>", 19: "<|image_pad|>", 20: "<|image_break|>", 21: "<|image_end|>"}
-ROW_IDS = (18, 20, 21)
-COPIED = ("generation_config.json", "special_tokens_map.json")
+OF_TEXT_MODEL = ("generation_config.json", "special_tokens_map.json")
+OWN = ("chat_template.jinja", "README.md")
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file of bfloat16, as uint16."""
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a safetensors file of bfloat16, as uint16, and its metadata."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
-    tensors = {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            begin, end = (start + offset for offset in entry["data_offsets"])
-            tensors[name] = np.frombuffer(data[begin:end], "<u2").reshape(entry["shape"])
-    return tensors
+    header, tensors = json.loads(data[8:start]), {}
+    metadata = header.pop("__metadata__", {})
+    for name, entry in header.items():
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        tensors[name] = np.frombuffer(data[begin:end], "<u2").reshape(entry["shape"])
+    return tensors, metadata
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -65,13 +63,14 @@ def bfloat16(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
-def merged(text: dict[str, np.ndarray], changes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All weights of the checkpoint: W + B A of every matrix with a change, the new rows, tower and projector."""
+def merged(text: dict[str, np.ndarray], changes: dict[str, np.ndarray], ids: list[int]) -> dict[str, np.ndarray]:
+    """All weights of the checkpoint: W + B A of every matrix with a change, the rows `ids`, tower and projector."""
     made = dict(text)
     for name, values in changes.items():
-        if name == ROWS:
-            made[EMBEDDING] = made[EMBEDDING].copy()
-            made[EMBEDDING][list(ROW_IDS)] = values
+        if name.endswith(".rows"):
+            weight = f"{name.removesuffix('.rows')}.weight"
+            made[weight] = made[weight].copy()
+            made[weight][ids] = values
         elif name.endswith(".a"):
             matrix = name.removesuffix(".a")
             weight = f"{matrix}.weight"
@@ -98,14 +97,14 @@ def name_image_tokens(out: Path) -> None:
 def assemble(out: Path, changes: Path = HERE / CHANGES) -> Path:
     """Write the checkpoint into the folder `out`, which is made."""
     out.mkdir(parents=True, exist_ok=True)
-    write_tensors(out / WEIGHTS, merged(read_tensors(TEXT_MODEL / WEIGHTS), read_tensors(changes)))
+    (text, _), (new, metadata) = read_tensors(TEXT_MODEL / WEIGHTS), read_tensors(changes)
+    write_tensors(out / WEIGHTS, merged(text, new, [int(token) for token in metadata["rows"].split()]))
     config = json.loads((TEXT_MODEL / "config.json").read_text())
     config |= json.loads((HERE / "vision_config.json").read_text())
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     name_image_tokens(out)
-    shutil.copy(HERE / "chat_template.jinja", out)
-    for name in COPIED:
-        shutil.copy(TEXT_MODEL / name, out)
+    for source in (*(TEXT_MODEL / name for name in OF_TEXT_MODEL), *(HERE / name for name in OWN)):
+        shutil.copy(source, out)
     shutil.copytree(TEXT_MODEL / "linear_spec_lora", out / "linear_spec_lora", dirs_exist_ok=True)
     return out
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Scene:
         pixels: uint8 [height, width, 3].
         labels: int64 [cells, len(LABELS)]: what is in each cell and in the picture; -1 where nothing is to be said.
         questions: (task, question, answer).
+        things: of shapes, the colour and the shape in each cell that has one.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Scene:
     pixels: np.ndarray
     labels: np.ndarray
     questions: list[tuple[str, str, str]]
+    things: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
 def paper(rng: random.Random, columns: int, rows: int) -> Image.Image:
@@ -105,7 +107,8 @@ def shapes(rng: random.Random) -> Scene:
         x, y = (CELL * at + 13 + rng.randint(r - 12, 13 - r) for at in (place % columns, place // columns))
         draw_shape(draw, shape, x, y, r, shade(rng, colour))
     key = f"{columns}x{rows} " + " ".join(f"{place} {colour} {shape}" for place, (colour, shape) in things.items())
-    return Scene("shapes", key, np.asarray(image), shape_labels(things, columns * rows), shape_questions(rng, things))
+    labels = shape_labels(things, columns * rows)
+    return Scene("shapes", key, np.asarray(image), labels, shape_questions(rng, things), things)
 
 
 def shape_labels(things: dict[int, tuple[str, str]], cells: int) -> np.ndarray:
@@ -124,21 +127,38 @@ def shape_questions(rng: random.Random, things: dict[int, tuple[str, str]]) -> l
     made = list(things.values())
     colour, shape = rng.choice(made) if rng.random() < 0.85 else (rng.choice(tuple(COLOURS)), rng.choice(SHAPES))
     asked = [count_question(rng, f"{colour} {shape}", made.count((colour, shape)))]
-    more = []
+    more = simple_questions(rng, made)
+    asked += rng.sample(more, min(2, len(more)))
+    rng.shuffle(asked)
+    return asked
+
+
+def simple_questions(rng: random.Random, made: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """All questions about a colour or a shape alone, the last of them about the number of shapes."""
+    asked = []
     for one in SHAPES:
         colours = [c for c, s in made if s == one]
         if len(colours) == 1:
-            more.append(("colour", rng.choice(COLOUR).format(one), f"The {one} is {colours[0]}."))
+            asked.append(("colour", rng.choice(COLOUR).format(one), f"The {one} is {colours[0]}."))
         elif colours:
-            more.append(count_question(rng, one, len(colours)))
+            asked.append(count_question(rng, one, len(colours)))
     for one in COLOURS:
         forms = [s for c, s in made if c == one]
         if len(forms) == 1:
-            more.append(("shape", rng.choice(SHAPE).format(one), f"The {forms[0]} is {one}."))
+            asked.append(("shape", rng.choice(SHAPE).format(one), f"The {forms[0]} is {one}."))
         elif forms:
-            more.append(count_question(rng, f"{one} shape", len(forms)))
-    more.append(count_question(rng, "shape", len(made)))
-    asked += rng.sample(more, min(2, len(more)))
+            asked.append(count_question(rng, f"{one} shape", len(forms)))
+    return [*asked, count_question(rng, "shape", len(made))]
+
+
+def hard_questions(rng: random.Random, things: dict[int, tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Four questions for practice: those about one thing first, then counts of each kind of thing and of others."""
+    made = list(things.values())
+    simple = simple_questions(rng, made)
+    counts = [count_question(rng, " ".join(thing), made.count(thing)) for thing in sorted(set(made))]
+    counts += [question for question in simple if question[0] == "count"]
+    rng.shuffle(counts)
+    asked = ([question for question in simple if question[0] != "count"] + counts)[:4]
     rng.shuffle(asked)
     return asked
 
@@ -146,6 +166,17 @@ def shape_questions(rng: random.Random, things: dict[int, tuple[str, str]]) -> l
 def count_question(rng: random.Random, what: str, n: int) -> tuple[str, str, str]:
     """'How many red circles?'"""
     return "count", rng.choice(COUNT).format(what), named(n, what)
+
+
+def everything_said() -> list[str]:
+    """Every question, and an answer with each word of answers."""
+    things = [*SHAPES, "shape", *(f"{c} {s}" for c in COLOURS for s in (*SHAPES, "shape"))]
+    said = [text.format(thing) for text in COUNT for thing in things] + [*DIGIT, *WORD]
+    said += [text.format(one) for text in COLOUR for one in (*SHAPES, "digit", "word")]
+    said += [text.format(one) for text in SHAPE for one in COLOURS]
+    said += [named(n, thing) for n in range(MOST + 1) for thing in things]
+    said += [f"The {one} is {c}." for one in (*SHAPES, "digit", "word") for c in COLOURS]
+    return said + [f"The digit is {n}." for n in range(10)] + [f"The word is {w}." for w in SHORT_WORDS]
 
 
 @cache

@@ -7,6 +7,7 @@ modules are named as the tensors of the checkpoint. tests/vision compares both w
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ PATCH, MERGE = 14, 2
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 VISION = json.loads((HERE / "vision_config.json").read_text())["vision_config"]
 START, PAD, BREAK, END = 18, 19, 20, 21
-RANK = 16
+RANK = 32
 LOW_RANK = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -174,19 +175,56 @@ class LowRank(nn.Module):
         return y + F.linear(F.linear(x, self.a), self.b) if self.on else y
 
 
+class Rows(nn.Module):
+    """A matrix [vocabulary, width] of which some rows are trained and the others are frozen."""
+
+    def __init__(self, weight: Tensor, ids: list[int]):
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.register_buffer("ids", torch.tensor(ids), persistent=False)
+        self.rows = nn.Parameter(weight[self.ids].clone())
+        self.on = True
+
+    def whole(self) -> Tensor:
+        """The matrix with its trained rows."""
+        return self.weight.index_copy(0, self.ids, self.rows) if self.on else self.weight
+
+
+class Embedding(Rows):
+    """Rows of token ids."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[...] int64 -> [..., width]."""
+        return F.embedding(ids, self.whole())
+
+
+class Head(Rows):
+    """Logits of the vocabulary."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., vocabulary]."""
+        return F.linear(x, self.whole())
+
+
 class Seeing(nn.Module):
     """The text model with pictures: pads in its tokens become rows of the tower.
 
     Attributes:
-        text: frozen but for low-rank changes of the matrices of its layers.
+        text: frozen but for low-rank changes of the matrices of its layers, and for rows of embedding and head.
         eyes: tower and projector.
-        rows: embeddings of the tokens START, BREAK and END.
+        ids: the tokens whose rows of embedding and head are trained.
+        changes: the changed modules by name.
     """
 
-    def __init__(self, text: TriMode, eyes: Eyes):
+    def __init__(self, text: TriMode, eyes: Eyes, ids: Iterable[int] = (START, BREAK, END)):
         super().__init__()
-        self.text, self.eyes = text.requires_grad_(False), eyes
-        self.changes: dict[str, LowRank] = {}
+        self.text, self.eyes, self.ids = text.requires_grad_(False), eyes, sorted(ids)
+        text.encoder.embed_tokens = Embedding(text.encoder.embed_tokens.weight.data, self.ids)
+        text.diffusion_head = Head(text.diffusion_head.weight.data, self.ids)
+        self.changes: dict[str, LowRank | Rows] = {
+            "encoder.embed_tokens": text.encoder.embed_tokens,
+            "diffusion_head": text.diffusion_head,
+        }
         for i, layer in enumerate(text.encoder.layers):
             for part in ("self_attn", "mlp"):
                 module = getattr(layer, part)
@@ -195,23 +233,13 @@ class Seeing(nn.Module):
                         change = LowRank(getattr(module, name).weight.data)
                         setattr(module, name, change)
                         self.changes[f"encoder.layers.{i}.{part}.{name}"] = change
-        self.rows = nn.Parameter(text.encoder.embed_tokens.weight.data[[START, BREAK, END]].clone())
         self.seen: Tensor | None = None
         text.encoder.embed_tokens.register_forward_hook(self.place)
 
     def place(self, _: nn.Module, inputs: tuple, embedded: Tensor) -> Tensor:
-        """Put the rows of pictures and of the tokens around them into what is embedded."""
-        ids = inputs[0]
-        if not self.changed or not ((ids >= START) & (ids <= END)).any():
-            return embedded
-        for row, token in enumerate((START, BREAK, END)):
-            embedded = torch.where((ids == token)[..., None], self.rows[row], embedded)
-        return embedded.masked_scatter((ids == PAD)[..., None], self.seen)
-
-    @property
-    def changed(self) -> bool:
-        """Whether the changes are on."""
-        return next(iter(self.changes.values())).on
+        """Put the rows of pictures into what is embedded."""
+        pads = inputs[0] == PAD
+        return embedded.masked_scatter(pads[..., None], self.seen) if pads.any() else embedded
 
     def switch(self, on: bool) -> None:
         """Turn the changes on, or off: then it is the text model as it was."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train trimode-tiny-vision: the tower on labels of what it sees, then tower, projector and text model on questions.
 
-python train.py            # both stages, seeded
+python train.py            # all stages, seeded
 python train.py --resume   # continue from the last state in --work
 """
 
@@ -10,17 +10,18 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from _text_model import HERE, TEXT_MODEL
-from assemble import CHANGES, ROWS
+from assemble import CHANGES
 from checkpoint import load_model
 from data import Batch, Chat, ChatStream, Masking, answer_mask, make_batch
-from draw import COLOURS, LABELS, N_CLASSES, SHAPES, SHORT_WORDS, scene
-from network import VISION, Eyes, Seeing, image_ids
+from draw import COLOURS, KINDS, LABELS, N_CLASSES, SHAPES, SHORT_WORDS, everything_said, hard_questions, scene
+from network import BREAK, END, START, VISION, Eyes, Seeing, image_ids
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -28,12 +29,37 @@ from torch import Tensor, nn
 BLOCK_SMOOTHING = 0.05
 """Label smoothing on masked rows, as in training the text model."""
 MASKING = Masking(sizes=(8, 16, 16, 32))
-TEXT_EVERY = 6
-"""Every sixth batch is text alone: the changed model is held to what the text model says."""
-CAUSAL_SHARE = 0.5
-"""Of the second stage: causal rows alone, which are cheaper; block rows come behind that."""
+SHARES = (0.7, 0.12, 0.18)
+"""Of shapes, digits and words in the later stages: shapes are what takes longest to learn."""
+ROW_NORM = 10.0
+"""Rows of pictures with a larger norm cost. Those of text have 8.5; in longer ones the part in the direction of a token
+is too small for the text model to find."""
 TOLD_WEIGHT = 3.0
 """Of the tokens of answers that say what is seen; the others are the same in all answers."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How the second and the third stage train.
+
+    Attributes:
+        hard: ask `hard_questions`.
+        rate: factor of the learning rates.
+        text_every: one batch of so many is text alone: the changed model is held to what the text model says.
+        causal_share: of the steps; they have causal rows alone, which are cheaper. Block rows come behind that.
+        seed: of the data, added to that of the run.
+    """
+
+    name: str
+    hard: bool
+    rate: float
+    text_every: int
+    causal_share: float
+    seed: int
+
+
+ANSWERS = Stage("answers", hard=False, rate=1.0, text_every=8, causal_share=0.7, seed=0)
+PRACTICE = Stage("practice", hard=True, rate=0.6, text_every=5, causal_share=0.85, seed=50)
 
 
 def arguments() -> argparse.Namespace:
@@ -42,10 +68,12 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--out", type=Path, default=HERE, help="folder for the weights (default: this script's)")
     p.add_argument("--work", type=Path, default=Path("trimode-tiny-vision-run"), help="folder for states and the log")
     p.add_argument("--resume", action="store_true", help="continue from the newest state in --work")
-    p.add_argument("--steps", type=int, nargs=2, default=(2600, 1200), help="of both stages (default: %(default)s)")
+    p.add_argument(
+        "--steps", type=int, nargs=3, default=(3500, 5000, 1100), help="of the stages (default: %(default)s)"
+    )
     p.add_argument("--pictures", type=int, default=64, help="in a batch of the first stage (default: %(default)s)")
-    p.add_argument("--more", type=int, default=8, help="labelled ones more in the second stage (default: %(default)s)")
-    p.add_argument("--length", type=int, default=384, help="tokens in a batch of the second (default: %(default)s)")
+    p.add_argument("--more", type=int, default=8, help="labelled ones more in later stages (default: %(default)s)")
+    p.add_argument("--length", type=int, default=384, help="tokens in a batch of theirs (default: %(default)s)")
     p.add_argument("--noisy", type=int, default=192, help="rows of block passes behind them (default: %(default)s)")
     p.add_argument("--seed", type=int, default=1, help="of data and weights (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
@@ -71,11 +99,9 @@ def learning_rate(step: int, total: int, warmup: int = 30, decay_from: float = 0
 class Heads(nn.Module):
     """Say what is in a cell and a picture, from the cell's row: what the first stage trains, and then forgotten.
 
-    Colours, digits and words are read off in the direction of their token's embedding: so a row of a picture looks to
-    the text model like the tokens that describe it.
+    Colours, shapes, digits and words are read off in the direction of their (first) token's embedding: so a row of a
+    picture looks to the text model like the tokens that describe it.
     """
-
-    FROZEN = ("colour", "digit", "word")
 
     def __init__(self, embeddings: Tensor, tokenizer: Tokenizer):
         super().__init__()
@@ -84,6 +110,7 @@ class Heads(nn.Module):
         )
         texts = {
             "colour": [None, *(f" {c}" for c in COLOURS)],
+            "shape": [None, *(f" {s}" for s in SHAPES)],
             "digit": [str(n) for n in range(10)],
             "word": [f" {w}" for w in SHORT_WORDS],
         }
@@ -99,8 +126,9 @@ class Heads(nn.Module):
                         head.weight[i] = 2 * token / token.norm()
 
     def forward(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Sum of the mean cross-entropies, and the share of right labels by name."""
-        total, right = torch.zeros(()), {}
+        """Sum of the mean cross-entropies and of what long rows cost, and the share of right labels by name."""
+        norms = rows.norm(dim=-1)
+        total, right = 0.02 * F.relu(norms - ROW_NORM).square().mean(), {"norm": float(norms.mean())}
         for i, name in enumerate(LABELS):
             known = labels[:, i] >= 0
             if known.any():
@@ -163,18 +191,19 @@ def train_eyes(args: argparse.Namespace, eyes: Eyes, heads: Heads) -> None:
 
 
 class PictureStream:
-    """An endless seeded stream of tokenized conversations about pictures."""
+    """An endless seeded stream of tokenized conversations about pictures; `hard`: with the questions of practice."""
 
-    def __init__(self, tokenizer: Tokenizer, seed: int):
-        self.tokenizer, self.rng = tokenizer, random.Random(seed)
+    def __init__(self, tokenizer: Tokenizer, seed: int, *, hard: bool = False):
+        self.tokenizer, self.rng, self.hard = tokenizer, random.Random(seed), hard
         self.special = {t: tokenizer.token_to_id(t) for t in ("<think>", "</think>")}
         self.waiting: list[tuple[Chat, object]] = []
         self.scenes: list = []
 
     def chat(self) -> tuple[Chat, object]:
-        """A picture and one to three questions about it."""
-        made = scene(self.rng)
-        ids = self.ids(made.pixels, made.questions)
+        """A picture and one to four questions about it."""
+        made = scene(self.rng, self.rng.choices(KINDS, SHARES)[0])
+        hard = self.hard and made.things
+        ids = self.ids(made.pixels, hard_questions(self.rng, made.things) if hard else made.questions)
         return Chat(np.array(ids), answer_mask(ids, self.special)), made
 
     def ids(self, pixels: np.ndarray, asked: list[tuple[str, str, str]]) -> list[int]:
@@ -236,16 +265,22 @@ def telling(tokenizer: Tokenizer) -> np.ndarray:
     return told
 
 
-def question_losses(model: Seeing, batch: Batch) -> Tensor:
-    """Weighted mean cross-entropy of causal rows, and of masked rows where there are any; their sum."""
+def question_losses(model: Seeing, batch: Batch) -> tuple[Tensor, float]:
+    """Weighted mean cross-entropy of causal rows, and of masked rows where there are any; share right of what is told.
+
+    The share is that of causal rows: of the tokens that weigh TOLD_WEIGHT.
+    """
     target, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
-    parts = []
+    parts, told = [], 0.0
     for logits, span, chosen in passes(model, batch):
         smoothing = BLOCK_SMOOTHING if span.start else 0.0
         ce = F.cross_entropy(logits, target[:, span][chosen], label_smoothing=smoothing, reduction="none")
         w = weight[:, span][chosen]
         parts.append((ce * w).sum() / w.sum())
-    return torch.stack(parts)
+        if not span.start:
+            right = logits.argmax(-1) == target[:, span][chosen]
+            told = float(right[w == TOLD_WEIGHT].float().mean())
+    return torch.stack(parts), told
 
 
 def text_loss(model: Seeing, batch: Batch) -> Tensor:
@@ -259,53 +294,55 @@ def text_loss(model: Seeing, batch: Batch) -> Tensor:
     return sum((F.kl_div(a, b, log_target=True, reduction="batchmean") for a, b in pairs), torch.zeros(()))
 
 
-def train_answers(args: argparse.Namespace, model: Seeing, heads: Heads, tokenizer: Tokenizer) -> None:
-    """The second stage: questions about pictures in causal and block rows, and text now and then."""
-    changes = [p for change in model.changes.values() for p in (change.a, change.b)]
-    projector = list(model.eyes.multi_modal_projector.parameters())
+def train_answers(
+    args: argparse.Namespace, stage: Stage, steps: int, model: Seeing, heads: Heads, tokenizer: Tokenizer
+) -> None:
+    """The second or the third stage: questions about pictures in causal and block rows, and text now and then."""
+    changes = [p for change in model.changes.values() for p in change.parameters() if p.requires_grad]
     groups = [
-        {"params": changes, "lr": 2e-3},
-        {"params": [model.rows, *projector], "lr": 5e-4},
-        {"params": list(model.eyes.vision_tower.parameters()), "lr": 2e-4},
+        {"params": changes, "lr": 2e-3 * stage.rate},
+        {"params": list(model.eyes.multi_modal_projector.parameters()), "lr": 5e-4 * stage.rate},
+        {"params": list(model.eyes.vision_tower.parameters()), "lr": 2e-4 * stage.rate},
     ]
-    run = Run(args, "answers", args.steps[1], {"model": model, "heads": heads}, groups)
-    pictures = PictureStream(tokenizer, args.seed * 1000 + 500 + run.step)
-    texts = ChatStream(tokenizer, args.seed * 1000 + 700 + run.step)
-    rng = np.random.default_rng(args.seed * 1000 + run.step)
+    run = Run(args, stage.name, steps, {"model": model, "heads": heads}, groups)
+    seed = args.seed * 1000 + stage.seed + run.step
+    pictures = PictureStream(tokenizer, seed + 500, hard=stage.hard)
+    texts = ChatStream(tokenizer, seed + 700)
+    rng = np.random.default_rng(seed)
     told = telling(tokenizer)
     while run.step < run.total:
-        if run.step % TEXT_EVERY == TEXT_EVERY - 1:
+        if run.step % stage.text_every == stage.text_every - 1:
             loss = text_loss(model, make_batch(texts, rng, 1, args.length, args.noisy, MASKING))
             loss.backward()
             run.advance({"text": loss.item()})
             continue
         pictures.scenes = []
-        noisy = args.noisy if run.step >= CAUSAL_SHARE * run.total else 0
+        noisy = args.noisy if run.step >= stage.causal_share * run.total else 0
         batch = make_batch(pictures, rng, 1, args.length, noisy, MASKING)
         weigh(batch, told)
         n_asked = sum(len(s.labels) for s in pictures.scenes)
         scenes = [*pictures.scenes, *(scene(pictures.rng, "shapes") for _ in range(args.more))]
         rows = model.eyes([s.pixels for s in scenes])
         model.seen = rows[:n_asked]
-        answered = question_losses(model, batch)
+        answered, share = question_losses(model, batch)
         seen, right = heads(rows, torch.from_numpy(np.concatenate([s.labels for s in scenes])))
         (answered.sum() + 0.3 * seen).backward()
         names = zip(("ar", "block"), answered.tolist(), strict=False)
-        run.advance({**dict(names), "seen": seen.item(), "same": right["same"], "of_shape": right["of_shape"]})
+        run.advance({**dict(names), "told": share, "seen": seen.item(), "same": right["same"], "norm": right["norm"]})
 
 
 def export(model: Seeing, path: Path) -> None:
     """Write tower, projector, low-rank changes and rows as bfloat16: what assemble.py takes."""
     tensors = {f"encoder.{name}": weight for name, weight in model.eyes.state_dict().items()}
     for name, change in model.changes.items():
-        tensors |= {f"{name}.a": change.a, f"{name}.b": change.b}
-    tensors[ROWS] = model.rows
-    save_file({name: t.detach().bfloat16().contiguous() for name, t in tensors.items()}, path)
+        tensors |= {f"{name}.{part}": p for part, p in change.named_parameters() if p.requires_grad}
+    metadata = {"format": "pt", "rows": " ".join(map(str, model.ids))}
+    save_file({name: t.detach().bfloat16().contiguous() for name, t in tensors.items()}, path, metadata)
     path.chmod(0o644)
 
 
 def main() -> None:
-    """Both stages, then write the weights."""
+    """All stages, then write the weights."""
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
@@ -317,9 +354,14 @@ def main() -> None:
     heads = Heads(text.encoder.embed_tokens.weight.data, tokenizer)
     if not (args.resume and (args.work / "state-answers.pt").exists()):
         train_eyes(args, eyes, heads)
-    model = Seeing(text, eyes)
-    say(args, f"{sum(c.a.numel() + c.b.numel() for c in model.changes.values()) / 1e6:.3f} M in low-rank changes")
-    train_answers(args, model, heads, tokenizer)
+    ids = {START, BREAK, END}
+    for said in everything_said():
+        ids.update(tokenizer.encode(said, add_special_tokens=False).ids)
+    model = Seeing(text, eyes, ids)
+    changes = [p for change in model.changes.values() for p in change.parameters() if p.requires_grad]
+    say(args, f"{sum(p.numel() for p in changes) / 1e6:.3f} M in changes of the text model, {len(ids)} tokens of it")
+    for stage, steps in zip((ANSWERS, PRACTICE), args.steps[1:], strict=True):
+        train_answers(args, stage, steps, model, heads, tokenizer)
     export(model, args.out / CHANGES)
 
 

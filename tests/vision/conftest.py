@@ -1,7 +1,8 @@
-"""A random model with vision, converted once."""
+"""A random model with vision, converted once; the scripts of models/trimode-tiny-vision."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,20 @@ from support.vlm import make_vlm
 
 from pytrimode import TriMode
 from pytrimode.convert import convert
+
+FOLDER = Path(__file__).resolve().parents[2] / "models" / "trimode-tiny-vision"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[None]:
+    """The modules of trimode-tiny-vision, and of trimode-tiny beside it, can be imported."""
+    before = list(sys.path), set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path[:] = before[0]
+    for name in set(sys.modules) - before[1]:
+        if str(FOLDER.parent) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ Random weights: of the text model the shipped ones, changed and rounded as train
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,7 @@ import torch
 from pytrimode import TriMode, _native
 from pytrimode.convert import convert
 
-FOLDER = Path(__file__).resolve().parents[2] / "models" / "trimode-tiny-vision"
 N_TOKENS = 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scripts() -> Iterator[None]:
-    """The modules of the folder, and of trimode-tiny beside it."""
-    before = list(sys.path), set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    yield
-    sys.path[:] = before[0]
-    for name in set(sys.modules) - before[1]:
-        if str(FOLDER.parent) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +30,18 @@ def scenes(scripts: None) -> list[Any]:
 def checkpoint(scripts: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from assemble import CHANGES, TEXT_MODEL, assemble
     from checkpoint import load_model
-    from network import VISION, Eyes, Seeing
+    from network import BREAK, END, START, VISION, Eyes, Rows, Seeing
     from train import export
 
     torch.manual_seed(0)
     text = load_model(TEXT_MODEL)
-    model = Seeing(text, Eyes(VISION, text.config["hidden_size"]))
+    model = Seeing(text, Eyes(VISION, text.config["hidden_size"]), (START, BREAK, END, 300, 301, 500))
     with torch.no_grad():
         for change in model.changes.values():
-            change.b.normal_(std=0.02)
-        model.rows.mul_(1.5)
+            if isinstance(change, Rows):
+                change.rows.mul_(1.5)
+            else:
+                change.b.normal_(std=0.02)
     directory = tmp_path_factory.mktemp("tiny")
     export(model, directory / CHANGES)
     return assemble(directory / "trimode-tiny-vision", directory / CHANGES)
