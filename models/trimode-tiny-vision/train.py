@@ -128,7 +128,7 @@ class Heads(nn.Module):
     def forward(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Sum of the mean cross-entropies and of what long rows cost, and the share of right labels by name."""
         norms = rows.norm(dim=-1)
-        total, right = 0.02 * F.relu(norms - ROW_NORM).square().mean(), {"norm": float(norms.mean())}
+        total, right = 0.02 * F.relu(norms - ROW_NORM).square().mean(), {"norm": norms.mean().item()}
         for i, name in enumerate(LABELS):
             known = labels[:, i] >= 0
             if known.any():
