@@ -46,4 +46,5 @@ cd "$tree"
 # -S: without site-packages' .pth files the editable installation does not stand before this tree.
 PYTHONPATH=.:$purelib LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so.6)" \
     "$python" -S -m pytest -p no:cacheprovider -q "${tests[@]}" \
-    --deselect tests/api/test_hostile_conversations.py::test_the_turns_that_do_not_fit_cost_little  # a test of time
+    --deselect tests/api/test_hostile_conversations.py::test_the_turns_that_do_not_fit_cost_little \
+    --deselect tests/decoding/test_ngram.py::test_greedy_equals_greedy_ar  # a test of time, and an hour of products
