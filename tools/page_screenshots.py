@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
 QUESTIONS = [
@@ -46,16 +46,21 @@ def pictures() -> dict[str, Callable[[Browser, str, Path], None]]:
     return {**still, "page-race.png": draw_race, "page-live.gif": draw_live}
 
 
+def ask(page: Page, mode: str, question: str, number: int) -> None:
+    """Ask in a mode, and wait for the answer, the `number`-th of the page."""
+    page.get_by_role("radio", name=mode).check()
+    page.get_by_label("Message", exact=True).fill(question)
+    page.keyboard.press("Enter")
+    page.locator(".stats:not(:empty)").nth(number).wait_for()
+
+
 def draw(browser: Browser, url: str, file: Path, options: dict[str, Any]) -> None:
     """Ask both questions, and show the second answer while half of its passes are done."""
     context = browser.new_context(**options)
     page = context.new_page()
     page.goto(url)
     for i, (mode, question) in enumerate(QUESTIONS):
-        page.get_by_role("radio", name=mode).check()
-        page.get_by_label("Message", exact=True).fill(question)
-        page.keyboard.press("Enter")
-        page.locator(".stats:not(:empty)").nth(i).wait_for()
+        ask(page, mode, question, i)
     slider = page.get_by_role("slider").last
     slider.fill(str(int(slider.get_attribute("max") or 2) // 2))
     slider.blur()
@@ -87,10 +92,7 @@ def draw_live(browser: Browser, url: str, file: Path) -> None:
     frames: list[Image.Image] = []
     milliseconds: list[int] = []
     for i, (mode, question) in enumerate(FILM):
-        page.get_by_role("radio", name=mode).check()
-        page.get_by_label("Message", exact=True).fill(question)
-        page.keyboard.press("Enter")
-        page.locator(".stats:not(:empty)").nth(i).wait_for()
+        ask(page, mode, question, i)
         slider = page.get_by_role("slider").last
         last = int(slider.get_attribute("max") or 0)
         for at in range(last + 1):

@@ -8,13 +8,14 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
+
+# Pydantic makes a schema of these, and takes no other TypedDict before Python 3.12.
+from typing_extensions import NotRequired, TypedDict
 
 from pytrimode.options.option import checked
 
 if TYPE_CHECKING:
-    from typing_extensions import NotRequired
-
     from pytrimode.engine_loop import EngineLoop
     from pytrimode.vision.prompt import Prompt
 

@@ -99,7 +99,9 @@ class _Pools:
             n_bytes -= n
 
     def rows(self, kind: GgmlType, shape: tuple[int, ...], spread: float) -> Iterator[bytes]:
-        """Rows of which no two are equal, up to the square of `_HALVES`: equal ones have equal logits."""
+        """Rows of two blocks or more, of which no two are equal up to the square of `_HALVES`: equal ones have equal
+        logits.
+        """
         pool = self._pool(kind, spread)
         n_blocks = shape[-1] // kind.block
         left = (n_blocks // 2) * kind.block_bytes
@@ -128,7 +130,7 @@ def _tensor(name: str, shape: tuple[int, ...], kind: GgmlType, pools: _Pools, sp
     if len(shape) == 1:  # the weights of a norm
         ones = np.ones(shape, np.float32).tobytes()
         return OutputTensor(name, shape, kind, lambda: [ones])
-    if name == HEAD:
+    if name == HEAD and shape[-1] >= 2 * kind.block:
         return OutputTensor(name, shape, kind, lambda: pools.rows(kind, shape, spread))
     return OutputTensor(name, shape, kind, lambda: map(bytes, pools.pieces(kind, n_bytes, spread)))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from pytrimode import TriMode
 from pytrimode.bench.plan import STOCK
@@ -28,6 +29,15 @@ def small() -> ModelShape:
     """The 3B's, everything but the vocabulary a twelfth."""
     hparams = replace(BUILT_IN["3B"].hparams, hidden=256, ffn=768, n_layers=3, vocab_size=4096, head_dim=32, n_heads=8)
     return ModelShape("small", hparams, 16)
+
+
+def test_no_two_tokens_have_the_same_logits(small: ModelShape, tmp_path: Path) -> None:
+    """Equal rows of the head made ties of every answer of a random model, and what broke them was the kernel."""
+    whole = replace(small, hparams=replace(small.hparams, vocab_size=BUILT_IN["3B"].hparams.vocab_size))
+    write_random_model(tmp_path / "random.gguf", whole, "q8_0", n_layers=1)
+    reader = GGUFReader(tmp_path / "random.gguf")
+    (head,) = (tensor.data for tensor in reader.tensors if tensor.name == "output.weight")
+    assert len({row.tobytes() for row in head}) == whole.hparams.vocab_size
 
 
 def test_drafts_by_lot_and_the_answer_comes_last(

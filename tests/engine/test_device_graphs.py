@@ -45,6 +45,19 @@ def prompts(model: _native.Model, n: int) -> list[list[int]]:
     ]
 
 
+def test_the_first_passes_of_a_graph_tell_nothing_of_others(model: _native.Model) -> None:
+    """A device loads kernels in the first and records the graph in the second: `auto` took that for the price of a
+    draft, and never drafted.
+    """
+    prompt = prompts(model, 1)[0]
+    request = {"mode": "ar", "ignore_eos": True, "loop_window": 0}
+    few, more = (engine(model, device_graphs=True) for _ in range(2))
+    answer(few, prompt, max_tokens=3, **request)  # the first token is the prompt's
+    answer(more, prompt, max_tokens=6, **request)
+    assert few.draft_length.cost.table() == []
+    assert [rows for rows, _ in more.draft_length.cost.table()] == [1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 100, 600])
 def test_logits_are_those_of_the_other_graphs(f32_gguf: Path, n: int) -> None:

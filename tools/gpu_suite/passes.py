@@ -14,6 +14,9 @@ from gpu_suite.engines import Engines
 from gpu_suite.models import model_file
 from gpu_suite.record import Context, spread
 
+from pytrimode.plan.model_shape import model_shape
+from pytrimode.plan.weights import AS_STORED, weight_bytes
+
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 17, 24, 32, 33, 40, 48, 64)
 SMALL_ROWS = (1, 2, 8, 9)
 TIMES = 20
@@ -45,7 +48,7 @@ def ours(context: Context, shape: str, type: str, cells: int, variant: str = "",
         "cells": cells,
         "variant": variant,
         "lora": lora,
-        "weights": engines.model.size_bytes,
+        "weights": weight_bytes(model_shape(engines.path), AS_STORED).read_per_pass,
     }
     times: dict[int, float] = {}
     for rows in rows_of(context):
