@@ -212,6 +212,20 @@ def test_a_card_that_records_graphs_drafts_as_is_best(fusing: str) -> None:
     assert (card.emitted - emitted) / (card.now - now) >= 0.9 * best
 
 
+def test_a_trial_whose_passes_tell_nothing_is_made_again() -> None:
+    """16 seems not to pay, by what is known of 1 and 8, until its passes are counted."""
+    times = {1: 1.0, 8: 2.5, 16: 2.6}
+    chooser = DraftLength(16, [0.9] * 15, steps=[1, 8, 16])
+    request = chooser.new_request()
+    chosen: list[int] = []
+    for _ in range(40):
+        chosen.append(chooser.choose(request).length)
+        told = chosen[-1] != 16 or chosen.count(16) > 2
+        for _ in range(1 if chosen[-1] == 1 else 2):
+            chooser.observe_pass(chosen[-1], times[chosen[-1]] if told else 0.0)
+    assert set(chosen[chosen.index(16) :]) == {16}
+
+
 def test_where_all_passes_have_the_same_rows_the_longest_draft_is_chosen() -> None:
     card = Card([32])
     assert {cycle.length for cycle in card.run(100, "never")[5:]} == {32}
