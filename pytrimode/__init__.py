@@ -13,6 +13,7 @@ __all__ = [
     "SELF_SPEC",
     "AsyncTriMode",
     "CacheFullError",
+    "Gap",
     "QueueFullError",
     "TriMode",
     "__version__",
@@ -60,6 +61,7 @@ try:
         _check_llama_cpp_python(_native.LLAMA_CPP_PYTHON_VERSION)
     _load_llguidance()
     from pytrimode._native import CacheFullError, QueueFullError
+    from pytrimode.answers.filling import Gap
     from pytrimode.async_trimode import AsyncTriMode
     from pytrimode.options.modes import ALIASES, AR, AUTO, DIFFUSION, MODES, SELF_SPEC
     from pytrimode.trimode import TriMode

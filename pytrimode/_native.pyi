@@ -3,7 +3,7 @@
 Low-level and unstable: applications use `pytrimode.TriMode`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypedDict, overload
 
 import numpy
@@ -1200,11 +1200,13 @@ class Engine:
         image_pad: int = -1,
         cache_scope: int = 0,
         lora_scales: Sequence[float] = [],
+        check: Callable[[], None] | None = None,
     ) -> list[list[float]]:
         """Return the log-probabilities of the tokens of each continuation of a prompt, as mode ar reports them: the
         prompt is computed once, continuations side by side, and other requests go on meanwhile. Cache as for `logits`.
-        Raises ValueError for none, an empty one, and one that does not fit the context; CacheFullError when running
-        requests leave no room.
+        `check`: called without arguments between passes; what it raises ends the scoring. Raises ValueError for no
+        continuation, an empty one, and one that does not fit the context; CacheFullError when running requests leave no
+        room.
         """
 
     def save_state(

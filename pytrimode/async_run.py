@@ -49,7 +49,7 @@ class AsyncRun:
         self._requests: list[int] = []
         self._held: deque[int] = deque()
         self._ended: set[int] = set()
-        self._encoding: Cancellation | None = None
+        self._preparing: Cancellation | None = None
         self._error: Exception | None = None
         self._closed = False
         self._engine.reserve(len(jobs))
@@ -65,21 +65,22 @@ class AsyncRun:
         self.close()
 
     async def begin(self) -> None:
-        """Queue the jobs; first their pictures are encoded.
+        """Queue the jobs; first their pictures are encoded, and prompts scored whose log-probabilities are wanted.
 
-        Raises ValueError for a picture that cannot be read, RuntimeError for a model that was closed.
+        Raises ValueError for a picture that cannot be read, RuntimeError for a model that was closed, and what `abort`
+        was given.
         """
         try:
             for index, job in enumerate(self._jobs):
-                images = await self._images(job) if job.options.pictures else {}
-                if job.scores_prompt:
-                    await asyncio.to_thread(job.prepare, self._engine)
+                images = await self._prepare(job) if job.options.pictures or job.scores_prompt else {}
                 if self._closed:
                     return
                 take = self._taker(index)
                 self._requests.append(self._engine.subscribe(job.tokens, job.options, take, images))
-        except BaseException:
+        except BaseException as failure:
             self.close()
+            if self._error and isinstance(failure, Exception):
+                raise self._error from failure
             raise
 
     async def pieces(self) -> list[Piece]:
@@ -115,8 +116,8 @@ class AsyncRun:
             return
         self._closed = True
         self._wake.set()
-        if self._encoding:
-            self._encoding()
+        if self._preparing:
+            self._preparing()
         for request in self._requests:
             self._engine.release(request)
         self._engine.free(self._n_places)
@@ -167,11 +168,14 @@ class AsyncRun:
             with contextlib.suppress(IndexError):
                 self._engine.hold(self._held.popleft(), False)
 
-    async def _images(self, job: AnyJob) -> dict[str, Any]:
-        """Encode the pictures on another thread; a task that is cancelled ends that."""
-        self._encoding = Cancellation()
+    async def _prepare(self, job: AnyJob) -> dict[str, Any]:
+        """Encode pictures and score the prompt on another thread; a task that is cancelled ends that."""
+        self._preparing = Cancellation()
         try:
-            return await asyncio.to_thread(self._engine.images, job.options, self._encoding)
+            images = await asyncio.to_thread(self._engine.images, job.options, self._preparing)
+            if job.scores_prompt:
+                await asyncio.to_thread(job.prepare, self._engine, self._preparing)
         except asyncio.CancelledError:
-            self._encoding()
+            self._preparing()
             raise
+        return images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,6 +12,7 @@ from pytrimode.answers.answer import Chunk, Result
 from pytrimode.answers.job import AnyJob, Job
 from pytrimode.answers.results import ResultWriter
 from pytrimode.answers.step import Step
+from pytrimode.engine_loop import Cancellation
 from pytrimode.jobs import Wanted
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.methods import check_names
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pytrimode.answers.decision import Decision
+    from pytrimode.answers.filling import Filled, Template
     from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
     from pytrimode.formats.chat_template import Message
     from pytrimode.options.arguments import LoadArguments
@@ -147,9 +150,27 @@ class AsyncTriMode:
         masks: int | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> Decision:
-        """As `TriMode.decide`, without blocking the event loop."""
+        """As `TriMode.decide`, without blocking the event loop; a task that is cancelled ends it with its pass."""
+        ask = partial(self.model.jobs.asked_decision, masks=masks, chat_template_kwargs=chat_template_kwargs)
+        question = await asyncio.to_thread(ask, prompt, choices)
+        cancellation = Cancellation()
+        try:
+            return await asyncio.to_thread(self.model.run_decision, question, cancellation=cancellation)
+        finally:
+            cancellation()
+
+    async def fill(
+        self,
+        template: Template,
+        messages: Sequence[Message] | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        threshold: float | None = None,
+    ) -> Filled:
+        """As `TriMode.fill`, without blocking the event loop."""
         return await asyncio.to_thread(
-            self.model.decide, prompt, choices, masks=masks, chat_template_kwargs=chat_template_kwargs
+            self.model.fill, template, messages, temperature=temperature, seed=seed, threshold=threshold
         )
 
     def steps(

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from pytrimode._native import QueueFullError
@@ -54,6 +55,11 @@ class Cancellation:
             wanted = self._wanted
         if wanted:
             end()
+
+    def check(self) -> None:
+        """Raise CancelledError where the end is wanted: for work that looks between its parts."""
+        if self._wanted:
+            raise CancelledError
 
 
 class EngineLoop:
@@ -258,10 +264,14 @@ class EngineLoop:
         pictures: Pictures | None = None,
         cache_scope: int = 0,
         lora_scales: Sequence[float] = (),
+        cancellation: Cancellation | None = None,
     ) -> list[list[float]]:
-        """See `Engine.score`."""
+        """See `Engine.score`. Raises CancelledError once `cancellation` is called."""
+        check = cancellation.check if cancellation else None
         images = self._images_of(pictures)
-        return self.engine.score(tokens, continuations, cache_scope=cache_scope, lora_scales=lora_scales, **images)
+        return self.engine.score(
+            tokens, continuations, cache_scope=cache_scope, lora_scales=lora_scales, check=check, **images
+        )
 
     def save_state(
         self, tokens: Sequence[int], pictures: Pictures | None, lora_scales: Sequence[float]

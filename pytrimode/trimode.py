@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from pytrimode.answers.filling import Filler, Written, checked_template
 from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
 from pytrimode.answers.step import Step, steps
 from pytrimode.async_run import AsyncRun
@@ -20,7 +21,7 @@ from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_MAX_TOK
 from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions, option_table
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.methods import check_names, takes
-from pytrimode.options.modes import AR
+from pytrimode.options.modes import AR, DIFFUSION
 from pytrimode.options.option import checked, rows, switch
 from pytrimode.prompted_model import PromptedModel
 from pytrimode.vision.load import load_vision, tower_device
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from pytrimode._native import DraftLength, Engine, Event
     from pytrimode.answers.decision import Decision, Question
+    from pytrimode.answers.filling import Filled, Gap, Template
     from pytrimode.answers.job import AnyJob
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
@@ -370,9 +372,49 @@ class TriMode(PromptedModel):
         question = self.jobs.asked_decision(prompt, choices, masks=masks, chat_template_kwargs=chat_template_kwargs)
         return self.run_decision(question)
 
-    def run_decision(self, question: Question, cache_scope: int = 0) -> Decision:
-        """Decide; for the server."""
-        return question.decide(self._loop, lora_scales=self.lora_scales, cache_scope=cache_scope)
+    def run_decision(
+        self, question: Question, cache_scope: int = 0, cancellation: Cancellation | None = None
+    ) -> Decision:
+        """Decide; for the server and other threads. Raises CancelledError once `cancellation` is called."""
+        return question.decide(
+            self._loop, lora_scales=self.lora_scales, cache_scope=cache_scope, cancellation=cancellation
+        )
+
+    def fill(
+        self,
+        template: Template,
+        messages: Sequence[Message] | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        threshold: float | None = None,
+    ) -> Filled:
+        """Fill the gaps of a text: `model.fill(["The ", Gap(choices=["cat", "dog"]), " says", Gap(4), "."])`.
+
+        From left to right. Block diffusion fills a gap of tokens, seeing the text on both sides, in which gaps that are
+        still open are masks; `temperature` 0: greedy, `threshold` as in mode diffusion. Of `choices` that one is taken
+        with which mode ar finds it and the text behind it, up to the next gap, likeliest. `messages`: the text is the
+        assistant's answer to them. A gap takes the space in front of its word best: most tokens begin with it.
+
+        Raises TypeError and ValueError for a template without a gap, a gap that cannot be, and what does not fit the
+        context or, of a gap and the text behind it, `n_batch`; QueueFullError and CacheFullError as requests do.
+        """
+        parts = checked_template(template)
+        prompt = self.tokenize("") if messages is None else self.chat_tokens(messages)
+        usual = {"mode": DIFFUSION, "temperature": temperature, "seed": seed, "threshold": threshold}
+
+        def write(before: list[int], behind: list[int], gap: Gap) -> Written:
+            own = {"suffix": behind, "max_tokens": gap.max_tokens, "grammar": gap.constraint()}
+            steps = list(self.steps(before, self.request_options(usual | own)))
+            ending = steps[-1].ending
+            reached_end = ending is not None and ending.reason == "stop"
+            return Written([t for step in steps for t in step.tokens], "".join(s.text for s in steps), reached_end)
+
+        def score(before: list[int], continuations: list[list[int]]) -> list[list[float]]:
+            return self._loop.score(before, continuations, lora_scales=self.lora_scales)
+
+        filler = Filler(partial(self.tokenize, add_bos=False), write, score, self.mask_token_id)
+        return filler.fill(prompt, parts)
 
     def keep(self, prompt: str | bytes | Sequence[int], images: Sequence[Any] | None = None) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.

@@ -106,11 +106,19 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> logits(Engine & engine, const std::ve
 
 Scores score(Engine & engine, const std::vector<llama_token> & tokens,
              std::vector<std::vector<llama_token>> continuations, const std::vector<ImageHandle> & images,
-             llama_token image_pad, uint64_t cache_scope, const std::vector<float> & lora_scales) {
-    const auto check = signal_check();
+             llama_token image_pad, uint64_t cache_scope, const std::vector<float> & lora_scales,
+             const std::optional<nb::typed<nb::callable, void()>> & check) {
+    const auto signals = signal_check();
+    const auto both = [&] {
+        signals();
+        if (check) {
+            const nb::gil_scoped_acquire acquire;
+            (*check)();
+        }
+    };
     const GilReleased release;
     return engine.score({place_images(tokens, images, image_pad), std::move(continuations), cache_scope, lora_scales},
-                        check);
+                        both);
 }
 
 ImageHandle add_image(Engine & engine, const std::string & key, const Rows & rows) {
@@ -255,9 +263,10 @@ void bind_engine(nb::module_ & m) {
         "and these `lora_scales`, and stay there.");
     engine.def(
         "score", &score, "tokens"_a, "continuations"_a, "images"_a = std::vector<ImageHandle>{}, "image_pad"_a = -1,
-        "cache_scope"_a = 0, "lora_scales"_a = std::vector<float>{},
+        "cache_scope"_a = 0, "lora_scales"_a = std::vector<float>{}, "check"_a = nb::none(),
         "Return the log-probabilities of the tokens of each continuation of a prompt, as mode ar reports them: the "
         "prompt is computed once, continuations side by side, and other requests go on meanwhile. Cache as for "
-        "`logits`. Raises ValueError for none, an empty one, and one that does not fit the context; CacheFullError "
-        "when running requests leave no room.");
+        "`logits`. `check`: called without arguments between passes; what it raises ends the scoring. Raises "
+        "ValueError for no continuation, an empty one, and one that does not fit the context; CacheFullError when "
+        "running requests leave no room.");
 }

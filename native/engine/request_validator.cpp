@@ -141,11 +141,6 @@ void RequestValidator::check_infill(const RequestOptions & options, int n_prompt
     if (options.mode != Mode::diffusion) {
         throw std::invalid_argument("a suffix needs mode diffusion: the others see only what comes before");
     }
-    if (!options.sampler.grammar.empty()) {
-        throw std::invalid_argument(
-            "a grammar or response_format does not go with a suffix: the middle has as many tokens as there is room "
-            "for, and may end where the grammar does not");
-    }
     if (options.logprobs >= 0) {
         throw std::invalid_argument("logprobs are those of causal rows: there are none in front of a suffix");
     }

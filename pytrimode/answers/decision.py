@@ -16,7 +16,7 @@ from typing_extensions import NotRequired, TypedDict
 from pytrimode.options.option import checked
 
 if TYPE_CHECKING:
-    from pytrimode.engine_loop import EngineLoop
+    from pytrimode.engine_loop import Cancellation, EngineLoop
     from pytrimode.vision.prompt import Prompt
 
 MAX_CHOICES = 100
@@ -105,15 +105,23 @@ class Question:
     mask_token: int
     masks: int
 
-    def decide(self, loop: EngineLoop, *, lora_scales: Sequence[float], cache_scope: int = 0) -> Decision:
+    def decide(
+        self,
+        loop: EngineLoop,
+        *,
+        lora_scales: Sequence[float],
+        cache_scope: int = 0,
+        cancellation: Cancellation | None = None,
+    ) -> Decision:
         """Score the choices, beside other requests.
 
-        Raises QueueFullError when too many run and wait, CacheFullError where running requests leave no room.
+        Raises QueueFullError when too many run and wait, CacheFullError where running requests leave no room,
+        CancelledError once `cancellation` is called.
         """
         tokens, pictures = self.prompt
         loop.reserve(1)
         try:
-            scores = loop.score(tokens, self.continuations, pictures, cache_scope, lora_scales)
+            scores = loop.score(tokens, self.continuations, pictures, cache_scope, lora_scales, cancellation)
             blocks = self._block_scores(loop, cache_scope, lora_scales) if self.masks else []
         finally:
             loop.free(1)
@@ -136,7 +144,7 @@ class Question:
         ]
 
     def _decision(self, scores: Sequence[Sequence[float]], blocks: Sequence[float]) -> Decision:
-        causal = _estimates([math.fsum(of_tokens) for of_tokens in scores])
+        causal = estimates([math.fsum(of_tokens) for of_tokens in scores])
         choices: list[ScoredChoice] = []
         for index, text in enumerate(self.choices):
             choice: ScoredChoice = {
@@ -148,7 +156,7 @@ class Question:
                 "token_logprobs": list(scores[index]),
             }
             choices.append(choice)
-        for choice, block in zip(choices, _estimates(blocks), strict=False):
+        for choice, block in zip(choices, estimates(blocks), strict=False):
             choice["block"] = block
         return {
             "id": f"decision-{uuid.uuid4().hex}",
@@ -165,7 +173,7 @@ class Question:
         }
 
 
-def _estimates(logprobs: Sequence[float]) -> list[Estimate]:
+def estimates(logprobs: Sequence[float]) -> list[Estimate]:
     """Return logprobs with their shares. Raises RuntimeError for what is no number: damaged weights give that."""
     if not all(map(math.isfinite, logprobs)):
         raise RuntimeError("the model's logits are not finite: its weights are damaged, or beyond the range of a type")

@@ -10,7 +10,7 @@ from typing import Any, Generic
 from pytrimode.answers.answer import Answer, Chunk, Result
 from pytrimode.answers.prompt_logprobs import prompt_positions
 from pytrimode.answers.step import Step, StepMaker, steps
-from pytrimode.engine_loop import EngineLoop
+from pytrimode.engine_loop import Cancellation, EngineLoop
 from pytrimode.options.generation_options import ResolvedOptions
 
 
@@ -35,10 +35,14 @@ class Job(Generic[Result, Chunk]):
         engine = self.options.engine.replace(cache_scope=cache_scope)
         return replace(self, options=replace(self.options, engine=engine))
 
-    def prepare(self, loop: EngineLoop) -> None:
-        """Compute what the answer begins with. It takes as long as reading the prompt."""
+    def prepare(self, loop: EngineLoop, cancellation: Cancellation | None = None) -> None:
+        """Compute what the answer begins with. It takes as long as reading the prompt.
+
+        Raises CancelledError once `cancellation` is called.
+        """
         if self.prompt_top is not None:
-            self.answer.prompt(prompt_positions(loop, self.tokens, self.prompt_top, self.options.engine))
+            asked = self.options.engine
+            self.answer.prompt(prompt_positions(loop, self.tokens, self.prompt_top, asked, cancellation))
 
     def run(self, loop: EngineLoop) -> Result:
         """Run it to its end: without Python between its passes."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytrimode._native import RequestOptions
-    from pytrimode.engine_loop import EngineLoop
+    from pytrimode.engine_loop import Cancellation, EngineLoop
 
 _ROWS = 32
 """Positions of which the logits are held at a time."""
@@ -35,16 +35,25 @@ class Position:
     """Of the token among all: 1 for the likeliest."""
 
 
-def prompt_positions(loop: EngineLoop, tokens: Sequence[int], n_top: int, asked: RequestOptions) -> list[Position]:
+def prompt_positions(
+    loop: EngineLoop,
+    tokens: Sequence[int],
+    n_top: int,
+    asked: RequestOptions,
+    cancellation: Cancellation | None = None,
+) -> list[Position]:
     """Each token of a prompt given those before it, with the `n_top` likeliest, by the rows of mode ar.
 
     `asked`: the request's `cache_scope` and `lora_scales` hold for it, too.
 
-    Raises CacheFullError where running requests leave no room in the cache.
+    Raises CacheFullError where running requests leave no room in the cache, CancelledError once `cancellation` is
+    called.
     """
     positions = [Position(Scored(tokens[0], 0.0), ())]
     for begin in range(0, len(tokens) - 1, _ROWS):
         end = min(begin + _ROWS, len(tokens) - 1)
+        if cancellation:
+            cancellation.check()
         logits = loop.logits(
             list(tokens[:end]), -1, False, begin, cache_scope=asked.cache_scope, lora_scales=asked.lora_scales
         )

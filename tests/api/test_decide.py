@@ -283,3 +283,26 @@ def test_the_engine_refuses_what_cannot_be_scored(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         model.engine.score(tokens, continuations)
+
+
+def test_a_task_that_is_cancelled_ends_the_scoring(q8_gguf: Path) -> None:
+    tokens = [20 + n % 90 for n in range(900)]
+    with TriMode(q8_gguf, n_ctx=1024, n_batch=32, n_threads=1) as model:
+
+        def passes() -> float:
+            return model.engine.times["passes"]
+
+        async def leave() -> None:
+            task = asyncio.ensure_future(AsyncTriMode(model).decide(tokens, ANSWERS))
+            while not passes():
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(leave())  # its end waits for the thread that scored
+        left = passes()
+        model.clear_cache()
+        model.decide(tokens, ANSWERS)
+        whole = passes() - left
+        assert 0 < left < whole - 5

@@ -178,7 +178,15 @@ def test_a_grammar_that_forbids_the_end_of_reasoning_says_so(model: TriMode) -> 
         model.create_completion("<think>", grammar="root ::= [a-z ]+", max_thinking_tokens=3, temperature=0.0)
 
 
-def test_an_infill_refuses_a_grammar(model: TriMode) -> None:
-    """Its middle ends where its room does, not where the grammar does."""
-    with pytest.raises(ValueError, match="does not go with a suffix"):
-        model.create_completion("a", suffix="c", grammar='root ::= "b"', max_tokens=2)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_middle_of_an_infill_has_a_grammar_too(model: TriMode, temperature: float) -> None:
+    """It ends where the grammar does; or where its room does, as every answer."""
+    for n, reason in ((12, "stop"), (2, "length")):
+        made: Any = model.create_completion(
+            "Sort: ", suffix=" is sorted.", grammar="root ::= [0-9] [0-9] [a-c] [a-c] [a-c]", max_tokens=n,
+            temperature=temperature, seed=3,
+        )  # fmt: skip
+        (choice,) = made["choices"]
+        assert choice["finish_reason"] == reason
+        assert bool(re.fullmatch("[0-9]{2}[a-c]{3}", choice["text"])) == (reason == "stop")
+        assert re.match("[0-9]", choice["text"])

@@ -266,7 +266,6 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], str, str | None]] = [
     (COMPLETIONS, {"prompt": "a", "logit_bias": {"99999": 1}}, "99999", "logit_bias"),
     (COMPLETIONS, {"prompt": "a", "grammar": "root ::= ["}, "grammar: cannot be parsed", "grammar"),
     (COMPLETIONS, {"prompt": "a", "grammar": "x" * 70000}, "at most 65536", "grammar"),
-    (COMPLETIONS, {"prompt": "a", "grammar": 'root ::= "a"', "suffix": "b", "max_tokens": 2}, "go with a suffix", None),
     (COMPLETIONS, {"prompt": "<think>", "grammar": "root ::= [a-z ]+", "max_thinking_tokens": 0},
      "grammar: it does not allow the token", "grammar"),
     (CHAT, {"messages": MESSAGES, "response_format": {"type": "json_object", "schema": {"uniqueItems": True}}},

@@ -116,13 +116,20 @@ def test_a_client_that_leaves_a_stream(slow: Served, mode: str) -> int:
 
 
 @contextmanager
-def waiting_client(server: Served, body: dict[str, Any]) -> Iterator[Task]:
-    """A request whose client has sent it, and waits for the first byte until the end of the block."""
-    before = busy(server)
+def sent(server: Served, path: str, body: dict[str, Any]) -> Iterator[None]:
+    """A client that has sent a request, and waits for the first byte until the end of the block."""
     data = json.dumps(body).encode()
-    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as connection:
         connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        yield
+
+
+@contextmanager
+def waiting_client(server: Served, body: dict[str, Any]) -> Iterator[Task]:
+    """A `sent` completion that has a slot."""
+    before = busy(server)
+    with sent(server, COMPLETIONS, body):
         until(lambda: len(busy(server)) > len(before))
         (task,) = (task for task in busy(server) if task not in before)
         yield task
@@ -151,3 +158,31 @@ def test_a_client_that_leaves_while_its_answer_pauses_for_lack_of_cells(slow_ggu
             passes = passes_until_free(small, witness, left)
             assert witness in busy(small), "the other goes on"
     return passes
+
+
+SCORED = [20 + n % 90 for n in range(6000)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/decide", {"prompt": SCORED, "choices": [f"{n} apples" for n in range(100)]}),
+        (COMPLETIONS, {"prompt": SCORED, "max_tokens": 1, "prompt_logprobs": 0}),
+    ],
+)
+@on_a_busy_machine
+def test_a_client_that_leaves_while_texts_are_scored(slow: Served, path: str, body: dict[str, Any]) -> int:
+    engine = slow.host.ready.model.engine
+
+    def passes() -> int:
+        return int(engine.times["passes"])
+
+    engine.clear_cache()
+    first = passes()
+    with sent(slow, path, body):
+        until(lambda: passes() > first)
+    left, seen = passes(), -1
+    while seen != passes():
+        seen = passes()
+        time.sleep(0.5)
+    return seen - left

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.serving import LONG, LONG_CONTEXT, Served, error_of, events, loader, parse, served, until
+from support.serving import LONG, LONG_CONTEXT, PATIENCE, Served, error_of, events, loader, parse, served, until
 
 from pytrimode import QueueFullError, TriMode
 from pytrimode.answers.job import AnyJob
@@ -70,10 +71,12 @@ def test_the_engine_waits_for_a_slow_reader(long_model: TriMode) -> None:
         return long_model.engine.times["passes"]
 
     async def go() -> None:
+        first, taken = passes(), 0
         async with long_model.run_async([long_job(long_model)]) as run:
-            first, taken = passes(), 0
             for _ in range(2):
+                end = time.monotonic() + PATIENCE
                 while passes() - first < taken + CAPACITY:  # a pass of it makes an event
+                    assert time.monotonic() < end
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.3)  # time enough for far more, if it did not wait
                 pieces = await run.pieces()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import CancelledError
 from functools import partial
 
 from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
 
 from pytrimode import QueueFullError
 from pytrimode.answers.decision import Decision
+from pytrimode.engine_loop import Cancellation
 from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import cache_scope_of
@@ -27,12 +30,25 @@ async def decide(request: Request, body: DecideRequest) -> Decision:
     host.desk.check_open()
     # As long as the prompt for each choice: where nobody else waits.
     question = await host.text_work(lambda: ready.prompts.decision(body), grammar=True)
-    work = partial(ready.model.run_decision, question, cache_scope_of(request.scope))
+    cancellation = Cancellation()
+    work = partial(ready.model.run_decision, question, cache_scope_of(request.scope), cancellation)
+    watch = asyncio.create_task(_cancel_when_gone(request, cancellation))
     try:
         return await within(host.settings.timeout, asyncio.to_thread(work))
+    except CancelledError:
+        raise ClientDisconnect from None
     except TimeoutError:
         raise ApiError(504, f"the answer was not finished within {host.settings.timeout:g} s") from None
     except QueueFullError:
         raise host.desk.busy() from None
     except Exception as error:
         raise from_exception(error) from error
+    finally:
+        watch.cancel()
+        cancellation()
+
+
+async def _cancel_when_gone(request: Request, cancellation: Cancellation) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    cancellation()
