@@ -319,12 +319,20 @@ class EngineLoop:
                     deliver(error)
                 return
             for event in events:
-                if taker := self._callbacks.get(event.request_id):
+                if taker := self._taker(event.request_id):
                     taker(RuntimeError(event.error) if event.finish_reason == "failed" else event)
             with self._lock:
                 if not events and not self._callbacks:
                     self._thread = None
                     return
+
+    def _taker(self, request: int) -> Deliver | None:
+        """Return what takes the events of a request; None once it was released."""
+        if deliver := self._callbacks.get(request):
+            return deliver
+        # A pass may be over before `subscribe`, which holds the lock until then, has noted the request.
+        with self._lock:
+            return self._callbacks.get(request)
 
 
 def checked(event: Event) -> Event:

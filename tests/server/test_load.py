@@ -17,10 +17,11 @@ import httpx
 import pytest
 from support.serving import LONG, LONG_CONTEXT, PATIENCE, Served, error_of, events, loader, parse, served, until
 
-from pytrimode import QueueFullError, TriMode
+from pytrimode import QueueFullError, TriMode, _native
 from pytrimode.answers.job import AnyJob
 from pytrimode.answers.results import ResultWriter
-from pytrimode.async_run import CAPACITY
+from pytrimode.async_run import CAPACITY, AsyncRun
+from pytrimode.engine_loop import EngineLoop
 from pytrimode.jobs import Wanted
 from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import AUTO, MODES
@@ -105,6 +106,45 @@ def test_places_in_the_queue(long_model: TriMode) -> None:
             steps += pieces
         assert sum(len(piece.step.tokens) for piece in steps) == 4
         long_model.run_async([long_job(long_model)] * 5).close()
+
+    asyncio.run(go())
+
+
+class SlowToReturn:
+    """An engine whose `submit` comes back when a pass with the request is over."""
+
+    def __init__(self, engine: _native.Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def submit(self, *args: Any, **options: Any) -> int:
+        request = self._engine.submit(*args, **options)
+        time.sleep(0.3)
+        return request
+
+
+def test_no_token_is_lost_of_a_request_that_is_faster_than_its_caller(q8_gguf: Path, long_model: TriMode) -> None:
+    """A request whose reader is behind leaves a thread that waits for the next one, and has its first event at once."""
+    engine: Any = _native.Engine(_native.Model(str(q8_gguf)), n_ctx=LONG_CONTEXT, n_threads=1, n_parallel=2)
+
+    async def tokens_of(run: AsyncRun) -> list[int]:
+        tokens: list[int] = []
+        async with run:
+            while pieces := await run.pieces():
+                tokens += [token for piece in pieces for token in piece.step.tokens]
+        return tokens
+
+    async def go() -> None:
+        loop = EngineLoop(SlowToReturn(engine))  # type: ignore[arg-type]
+        alone = await tokens_of(AsyncRun(loop, [long_job(long_model, 4)]))
+        assert len(alone) == 4
+        async with AsyncRun(loop, [long_job(long_model)]):
+            passes = -1
+            while passes != (passes := engine.times["passes"]):
+                await asyncio.sleep(0.3)
+            assert await tokens_of(AsyncRun(loop, [long_job(long_model, 4)])) == alone
 
     asyncio.run(go())
 
