@@ -195,8 +195,10 @@ bool Engine::advance() {
     return any_event || !schedule.empty();
 }
 
-// Requests that have come since the last step, and those that were cancelled or released.
+// Requests that have come since the last step, and those that were cancelled or released. These are asked for first, so
+// that all of them have come.
 void Engine::take_submissions() {
+    const Cancellations ended = events_.take_cancellations();
     {
         const std::lock_guard<std::mutex> lock(arrivals_mutex_);
         for (std::unique_ptr<ActiveRequest> & active : arrivals_) {
@@ -204,7 +206,6 @@ void Engine::take_submissions() {
         }
         arrivals_.clear();
     }
-    const Cancellations ended = events_.take_cancellations();
     for (const int64_t id : ended.cancelled) {
         scheduler_.cancel(id);
     }

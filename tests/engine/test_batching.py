@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,23 @@ def test_the_queue_has_a_limit(q8_gguf: Path) -> None:
             next(second)
         model.engine.release(waiting)
         assert len(list(model.generate([1, 303], max_tokens=3, ignore_eos=True))) == 3
+
+
+def test_requests_that_are_released_at_once_leave_nothing(q8_gguf: Path) -> None:
+    """Each thread's requests come and go while another one looks for what has come and gone."""
+    with crowded(q8_gguf) as model:
+        options = model.resolve(GenerationOptions(max_tokens=4), 3).engine
+        end = time.monotonic() + 1
+
+        def come_and_go() -> None:
+            while time.monotonic() < end:
+                model.engine.release(model.engine.submit([1, 2, 3], options))
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(come_and_go) for _ in range(4)]:
+                done.result()
+        state = model.engine.state
+        assert (state["n_queued"], state["n_running"], state["n_suspended"]) == (0, 0, 0)
 
 
 @pytest.mark.slow
