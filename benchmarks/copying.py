@@ -5,6 +5,9 @@
 
 Copied: held-out questions of trimode-tiny, each in a conversation that has asked it before, with the model's answer.
 Fresh: the questions alone. Settings take turns prompt by prompt, greedily; ratios to mode ar of the same round.
+
+A second table has cycles whose draft was read off the text, those of them that were accepted as a whole, and those
+behind which a pass drafted: what masks behind such a draft, in its own pass, could have saved.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import click
 
 from pytrimode import TriMode
 from pytrimode.bench.plan import Setting, Workload
+from pytrimode.bench.prompts import PROMPTS
 from pytrimode.bench.runner import Results, Runner, collect, turns
 from pytrimode.bench.samples import total
 from pytrimode.bench.summary import Spread
+from pytrimode.options.generation_options import GenerationOptions
 from pytrimode.options.modes import AR, AUTO, SELF_SPEC
 from pytrimode.options.sampling import Sampling
 
@@ -58,6 +63,27 @@ def line(results: Results, workload: Workload, setting: Setting) -> str:
     )
 
 
+def prefixes(model: TriMode, prompts: list[list[int]], length: int, ngram: int) -> tuple[int, int, int, int]:
+    """Return passes, cycles with a draft read off the text, those accepted as a whole, and then a pass that drafts."""
+    options = GenerationOptions(mode=SELF_SPEC, block_length=length, ngram=ngram, max_tokens=MAX_TOKENS)
+    n_passes = cycles = wholes = drafting = 0
+    for prompt in prompts:
+        drafted, whole = list[int](), False  # the draft at hand; whether the last cycle was such a one, wholly right
+        by_pass = False
+        for step in model.steps(prompt, options):
+            n_passes += 1
+            if not step.tokens and not step.ending:
+                drafting += whole
+                whole, by_pass = False, True
+            else:
+                looked_up = bool(drafted) and not by_pass
+                whole = looked_up and len(step.tokens) > len(drafted)
+                cycles, wholes = cycles + looked_up, wholes + whole
+                by_pass = False
+            drafted = step.draft
+    return n_passes, cycles, wholes, drafting
+
+
 @click.command(help=__doc__)
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("--prompts", "n_prompts", default=40, show_default=True)
@@ -76,6 +102,13 @@ def main(model: str, n_prompts: int, rounds: int, threads: int) -> None:
     for workload in workloads:
         for setting in SETTINGS:
             click.echo(line(results, workload, setting))
+    click.echo("\n| prompts | setting | passes | read off | as a whole | then drafted |\n|---|---|---|---|---|---|")
+    with TriMode(model, n_ctx=2048, n_threads=threads) as loaded:
+        edits = [loaded.chat_tokens([{"role": "user", "content": text}]) for text in PROMPTS["copy-edit"]]
+        for category, some in ({name: found for (name, _), found in prompts.items()} | {"copy-edit": edits}).items():
+            for length, ngram in ((8, 4), (8, 16), (16, 64)):
+                found = " | ".join(map(str, prefixes(loaded, some, length, ngram)))
+                click.echo(f"| {category} | B {length}, n-grams of up to {ngram} | {found} |")
 
 
 if __name__ == "__main__":

@@ -551,6 +551,7 @@ class NgramAcceptance:
 class Cycle:
     """How self-speculation goes on. See `native/speculation/cycle.h`."""
 
+    def __init__(self, length: int, fused: bool = False) -> None: ...
     @property
     def length(self) -> int:
         """Rows of a block, or masks of a group; 1: nothing is drafted."""
@@ -604,14 +605,16 @@ class DraftLength:
         """Return what a request starts from: the rates of those before it."""
 
     def choose(
-        self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0, fusing: str = "never"
+        self, acceptance: Acceptance, other_rows: float | None = None, other_tokens: float = 0.0, fusing: str = "never"
     ) -> Cycle:
-        """Choose the next cycle: mostly the best one, now and then a trial."""
+        """Choose the next cycle: mostly the best one, now and then a trial. `other_rows`, `other_tokens`: of other
+        requests, which do not choose; None: the crowd of `observe_crowd`.
+        """
 
     def best(
-        self, acceptance: Acceptance, other_rows: float = 0.0, other_tokens: float = 0.0, fusing: str = "never"
+        self, acceptance: Acceptance, other_rows: float | None = None, other_tokens: float = 0.0, fusing: str = "never"
     ) -> Cycle:
-        """Return the cycle with the most expected tokens per second."""
+        """Return the cycle with the most expected tokens per second; others as for `choose`."""
 
     def branches(
         self,
@@ -641,6 +644,19 @@ class DraftLength:
         """Learn that a pass took so long; 0: it says nothing of other passes. `chosen`: it served a cycle that `choose`
         chose.
         """
+
+    def expect_crowd(self, n_choosing: int) -> None:
+        """Take how many requests that choose share the next pass."""
+
+    def observe_crowd(
+        self, n_choosing: int, rows: int, tokens: int, fixed_rows: int = 0, fixed_tokens: int = 0
+    ) -> None:
+        """Learn who shared a pass: requests that choose their cycles with their rows and tokens, and what all others
+        brought.
+        """
+
+    def moved(self, before: Cycle, after: Cycle, acceptance: Acceptance) -> None:
+        """Learn that a request has chosen another cycle than before."""
 
     def observe_cycle(self, drafted: int, accepted: int, uncounted: int = 0) -> None:
         """Learn from a cycle, as `Acceptance.observe` does."""

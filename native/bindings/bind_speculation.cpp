@@ -24,14 +24,19 @@ std::vector<std::pair<double, double>> cost_table(const PassCost & cost) {
     return table;
 }
 
-Cycle choose(DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
-             const std::string & fusing) {
-    return self.choose(acceptance, {rows, tokens}, {0, parse_fusing(fusing)});
+// Of others who do not choose; or as `observe_crowd` told.
+Load load_of(const DraftLength & draft_length, const std::optional<double> & rows, double tokens) {
+    return rows ? Load{*rows, tokens} : draft_length.load();
 }
 
-Cycle best(const DraftLength & self, const Acceptance & acceptance, double rows, double tokens,
+Cycle choose(DraftLength & self, const Acceptance & acceptance, const std::optional<double> & rows, double tokens,
+             const std::string & fusing) {
+    return self.choose(acceptance, load_of(self, rows, tokens), {0, parse_fusing(fusing)});
+}
+
+Cycle best(const DraftLength & self, const Acceptance & acceptance, const std::optional<double> & rows, double tokens,
            const std::string & fusing) {
-    return self.best(acceptance, {rows, tokens}, {0, parse_fusing(fusing)});
+    return self.best(acceptance, load_of(self, rows, tokens), {0, parse_fusing(fusing)});
 }
 
 std::vector<std::pair<int, int>> branches(const DraftLength & self, const Acceptance & acceptance, int length,
@@ -86,6 +91,9 @@ void bind_estimates(nb::module_ & m) {
         .def("tokens", &NgramAcceptance::tokens, "match"_a, "n"_a,
              "Estimate the tokens of a verification of `n` drafts.");
     nb::class_<Cycle>(m, "Cycle", "How self-speculation goes on. See `native/speculation/cycle.h`.")
+        .def(
+            "__init__", [](Cycle * self, int length, bool fused) { new (self) Cycle{length, fused}; }, "length"_a,
+            "fused"_a = false)
         .def_ro("length", &Cycle::length, "Rows of a block, or masks of a group; 1: nothing is drafted.")
         .def_ro("fused", &Cycle::fused, "Whether one pass verifies and drafts.");
 }
@@ -128,10 +136,12 @@ void bind_speculation(nb::module_ & m) {
             "where they are.")
         .def("new_request", &DraftLength::new_request,
              "Return what a request starts from: the rates of those before it.")
-        .def("choose", &choose, "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never",
-             "Choose the next cycle: mostly the best one, now and then a trial.")
-        .def("best", &best, "acceptance"_a, "other_rows"_a = 0.0, "other_tokens"_a = 0.0, "fusing"_a = "never",
-             "Return the cycle with the most expected tokens per second.")
+        .def("choose", &choose, "acceptance"_a, "other_rows"_a = nb::none(), "other_tokens"_a = 0.0,
+             "fusing"_a = "never",
+             "Choose the next cycle: mostly the best one, now and then a trial. `other_rows`, `other_tokens`: of other "
+             "requests, which do not choose; None: the crowd of `observe_crowd`.")
+        .def("best", &best, "acceptance"_a, "other_rows"_a = nb::none(), "other_tokens"_a = 0.0, "fusing"_a = "never",
+             "Return the cycle with the most expected tokens per second; others as for `choose`.")
         .def("branches", &branches, "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0,
              "other_tokens"_a = 0.0, "List the groups of a verification: behind how many drafts, and how wide.")
         .def(
@@ -145,6 +155,18 @@ void bind_speculation(nb::module_ & m) {
         .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true,
              "Learn that a pass took so long; 0: it says nothing of other passes. `chosen`: it served a cycle that "
              "`choose` chose.")
+        .def("expect_crowd", &DraftLength::expect_crowd, "n_choosing"_a,
+             "Take how many requests that choose share the next pass.")
+        .def(
+            "observe_crowd",
+            [](DraftLength & self, int n_choosing, int rows, int tokens, int fixed_rows, int fixed_tokens) {
+                self.observe_crowd({n_choosing, rows, tokens, fixed_rows, fixed_tokens});
+            },
+            "n_choosing"_a, "rows"_a, "tokens"_a, "fixed_rows"_a = 0, "fixed_tokens"_a = 0,
+            "Learn who shared a pass: requests that choose their cycles with their rows and tokens, and what all "
+            "others brought.")
+        .def("moved", &DraftLength::moved, "before"_a, "after"_a, "acceptance"_a,
+             "Learn that a request has chosen another cycle than before.")
         .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0,
              "Learn from a cycle, as `Acceptance.observe` does.")
         .def("observe_rejection", &DraftLength::observe_rejection, "predicted"_a,

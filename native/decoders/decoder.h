@@ -21,7 +21,8 @@ class Decoder {
     virtual ~Decoder() = default;
 
     // What the next pass is to carry: at most so many rows. Behind the prefill it needs all of them, or does not begin.
-    bool prefilling() const { return request_.sequence->size() < prefill_size(); }
+    bool prefilling() const { return prefilling_behind(0); }
+    bool prefilling_behind(int n_rows) const { return request_.sequence->size() + n_rows < prefill_size(); }
     int next_rows() const {
         return prefilling() ? std::min(prefill_size() - request_.sequence->size(), n_batch_) : decode_rows();
     }

@@ -104,7 +104,9 @@ void SelfSpecDecoder::choose_cycle() {
     } else if (plain_left_ > 0) {
         --plain_left_;  // cycle_ is plain AR
     } else {
+        const Cycle before = cycle_;
         cycle_ = request_.draft_length->choose(*acceptance_, request_.draft_length->load(), {length, fusing});
+        request_.draft_length->moved(before, cycle_, *acceptance_);
         plain_left_ = cycle_.length == 1 ? PLAIN_STRETCH - 1 : 0;
     }
     started_ = !draft_.empty();

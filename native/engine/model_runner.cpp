@@ -1,5 +1,7 @@
 #include "engine/model_runner.h"
 
+#include <algorithm>
+
 #include "speculation/pass_timer.h"
 #include "util/stopwatch.h"
 
@@ -26,6 +28,7 @@ void ModelRunner::run(const Schedule & schedule) {
         const Stopwatch watch(run_seconds);
         forward_.run(batch_);
     }
+    draft_length_.expect_crowd(n_choosing(schedule));
     consume(schedule);
     if (!prefill) {
         const double build_seconds = forward_.times().build - build_before;
@@ -62,17 +65,27 @@ void ModelRunner::consume(const Schedule & schedule) {
     }
 }
 
+// Requests that choose their cycles, and decode in the next pass.
+int ModelRunner::n_choosing(const Schedule & schedule) {
+    return static_cast<int>(std::count_if(schedule.begin(), schedule.end(), [](const ScheduledRequest & scheduled) {
+        return scheduled.active->request.options.chooses_cycles() &&
+               !scheduled.active->decoder->prefilling_behind(scheduled.n_rows);
+    }));
+}
+
 // What the choice of the draft length needs to know: passes without prompts, and how many share them. `seconds` 0: not
 // to be counted.
 void ModelRunner::learn(const Schedule & schedule, double seconds) {
-    int n_tokens = 0;
-    bool chosen = false;
+    DraftLength::Crowd crowd;
     for (const ScheduledRequest & scheduled : schedule) {
-        n_tokens += static_cast<int>(scheduled.active->request.emitted.size());
-        chosen = chosen || scheduled.active->request.options.chooses_cycles();
+        const int n_tokens = static_cast<int>(scheduled.active->request.emitted.size());
+        const bool chooses = scheduled.active->request.options.chooses_cycles();
+        crowd.n_choosing += chooses;
+        (chooses ? crowd.rows : crowd.fixed_rows) += scheduled.n_rows;
+        (chooses ? crowd.tokens : crowd.fixed_tokens) += n_tokens;
     }
-    draft_length_.observe_pass(batch_.size(), seconds, chosen);
-    draft_length_.observe_crowd(static_cast<int>(schedule.size()), batch_.size(), n_tokens);
+    draft_length_.observe_pass(batch_.size(), seconds, /*chosen=*/crowd.n_choosing > 0);
+    draft_length_.observe_crowd(crowd);
 }
 
 }  // namespace trimode

@@ -13,6 +13,10 @@ namespace trimode {
 struct Load {
     double rows = 0.0;
     double tokens = 0.0;
+    // Of these requests, so many choose their cycles as well; the rest brings so much, whatever they choose.
+    int n_choosing = 0;
+    double fixed_rows = 0.0;
+    double fixed_tokens = 0.0;
 };
 
 // What the gain of a group is computed from.
@@ -43,6 +47,8 @@ struct Expectation {
         const double seconds = this->seconds(cost);
         return seconds > 0.0 ? tokens / seconds : 0.0;
     }
+    double tokens_per_pass() const { return tokens / (first_passes + passes); }
+    double rows_per_pass() const { return (first_passes * first_rows + passes * rows) / (first_passes + passes); }
 };
 
 // A pass without a draft, and as many with groups of `length` masks as follow it on average.

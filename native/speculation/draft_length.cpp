@@ -15,7 +15,7 @@ constexpr double TRIAL_SHARE = 0.005;  // of the time that trials may lose ...
 constexpr double TRIAL_START = 8.0;    // ... and so many shortest passes, to begin with
 constexpr double MAX_OPTIMISM = 0.6;   // a length not seen for long may be faster by this than it seems
 constexpr double OPTIMISM = 0.02;      // times the square root of the passes since
-constexpr double CROWD_GAIN = 0.05;
+constexpr double CROWD_GAIN = 0.02;
 constexpr double UNKNOWN_FIRST = 1e6;
 constexpr double TRIAL_PASSES = 2.0;
 constexpr double LONG_MEMORY = 500.0;  // cycles, of all requests
@@ -95,10 +95,38 @@ void DraftLength::observe_pass(int rows, double seconds, bool chosen) {
     }
 }
 
-void DraftLength::observe_crowd(int n_requests, int rows, int tokens) {
-    n_requests_ = std::max(n_requests, 1);
-    mean_rows_ += (double(rows) / n_requests_ - mean_rows_) * CROWD_GAIN;
-    mean_tokens_ += (double(tokens) / n_requests_ - mean_tokens_) * CROWD_GAIN;
+void DraftLength::expect_crowd(int n_choosing) {
+    const int n_new = std::max(n_choosing - n_choosing_, 0);
+    n_choosing_ = n_choosing;
+    moved_rows_ = n_choosing < 2 ? 0.0 : moved_rows_ + n_new * (1.0 - mean_rows_);
+    moved_tokens_ = n_choosing < 2 ? 0.0 : moved_tokens_ + n_new * (1.0 - mean_tokens_);
+}
+
+void DraftLength::observe_crowd(const Crowd & crowd) {
+    if (crowd.n_choosing > 0) {
+        mean_rows_ += (double(crowd.rows) / crowd.n_choosing - mean_rows_) * CROWD_GAIN;
+        mean_tokens_ += (double(crowd.tokens) / crowd.n_choosing - mean_tokens_) * CROWD_GAIN;
+    }
+    fixed_rows_ += (crowd.fixed_rows - fixed_rows_) * CROWD_GAIN;
+    fixed_tokens_ += (crowd.fixed_tokens - fixed_tokens_) * CROWD_GAIN;
+    moved_rows_ *= 1.0 - CROWD_GAIN;
+    moved_tokens_ *= 1.0 - CROWD_GAIN;
+}
+
+void DraftLength::moved(const Cycle & from, const Cycle & to, const Acceptance & acceptance) {
+    if (n_choosing_ > 1 && (from.length != to.length || from.fused != to.fused)) {
+        const Expectation before = expect(from, acceptance, {}, 0.0);
+        const Expectation after = expect(to, acceptance, {}, 0.0);
+        moved_rows_ += after.rows_per_pass() - before.rows_per_pass();
+        moved_tokens_ += after.tokens_per_pass() - before.tokens_per_pass();
+    }
+}
+
+Load DraftLength::load() const {
+    const int n = std::max(n_choosing_ - 1, 0);
+    const double least = n + fixed_rows_;  // a row of each
+    return {std::max(n * mean_rows_ + fixed_rows_ + moved_rows_, least),
+            std::max(n * mean_tokens_ + fixed_tokens_ + moved_tokens_, 0.0), n, fixed_rows_, fixed_tokens_};
 }
 
 std::vector<Cycle> DraftLength::candidates(const CycleChoice & choice) const {
@@ -143,19 +171,39 @@ bool DraftLength::in_reach(const Cycle & cycle, double rows) const {
     return cycle.length == 1 || rows <= 2.0 * cost_.longest_known();
 }
 
-// Fused cycles twice: what groups behind rejected drafts are worth follows from what time is worth.
+bool DraftLength::is_known(const Cycle & cycle, double rows) const {
+    return cycle.length == 1 || rows <= cost_.longest_known();
+}
+
 Cycle DraftLength::best(const Acceptance & acceptance, const Load & load, const CycleChoice & choice) const {
-    const std::vector<Cycle> candidates = this->candidates(choice);
-    Cycle best = candidates.front();
-    double best_rate = 0.0;
+    return best_rated(candidates(choice), acceptance, load).cycle;
+}
+
+DraftLength::Rated DraftLength::best_rated(const std::vector<Cycle> & candidates, const Acceptance & acceptance,
+                                           const Load & load) const {
+    const Rated alone = best_beside(candidates, acceptance, load, /*all_alike=*/false);
+    if (load.n_choosing == 0) {
+        return alone;
+    }
+    const Rated together = best_beside(candidates, acceptance, load, /*all_alike=*/true);
+    return together.rate > alone.rate ? together : alone;
+}
+
+// While the others go on as they do, or all that choose do the same: no further than passes have been seen, as all of
+// them would pay for an error.
+// Fused cycles twice: what groups behind rejected drafts are worth follows from what time is worth.
+DraftLength::Rated DraftLength::best_beside(const std::vector<Cycle> & candidates, const Acceptance & acceptance,
+                                            const Load & load, bool all_alike) const {
+    Rated best{candidates.front()};
     for (int round = 0; round < 2; ++round) {
-        const double worth = best_rate;
+        const double worth = best.rate;
         for (const Cycle & cycle : candidates) {
             if (round == 0 || cycle.fused) {
-                const Expectation expected = expect(cycle, acceptance, load, worth);
-                if (expected.rate(cost_) > best_rate && in_reach(cycle, expected.rows)) {
-                    best = cycle;
-                    best_rate = expected.rate(cost_);
+                const Load beside = all_alike ? this->all_alike(cycle, load, worth) : load;
+                const Expectation expected = expect(cycle, acceptance, beside, worth);
+                const bool known = all_alike ? is_known(cycle, expected.rows) : in_reach(cycle, expected.rows);
+                if (expected.rate(cost_) > best.rate && known) {
+                    best = {cycle, expected.rate(cost_)};
                 }
             }
         }
@@ -163,21 +211,28 @@ Cycle DraftLength::best(const Acceptance & acceptance, const Load & load, const 
     return best;
 }
 
+// What the others bring to a pass if all that choose take such cycles.
+Load DraftLength::all_alike(const Cycle & cycle, const Load & load, double rate) const {
+    const Expectation each = expect(cycle, acceptance_, {}, rate);
+    return {load.n_choosing * each.rows_per_pass() + load.fixed_rows,
+            load.n_choosing * each.tokens_per_pass() + load.fixed_tokens};
+}
+
 Cycle DraftLength::choose(const Acceptance & acceptance, const Load & load, const CycleChoice & choice) {
     const std::vector<Cycle> candidates = this->candidates(choice);
     if (!knows_enough()) {
         return first(candidates, load, choice);
     }
-    const Cycle best = this->best(acceptance, load, choice);
-    const Trial trial = worth_trying(candidates, acceptance, load, rate(best, acceptance, load));
+    const Rated best = best_rated(candidates, acceptance, load);
+    const Trial trial = worth_trying(candidates, acceptance, load, best.rate);
     if (trial.expected.passes == 0.0) {
-        return best;
+        return best.cycle;
     }
     // The last trial's passes have been measured by now: what it lost is known better than before it.
     lost_ += loss(trial_);
     trial_ = {};
     if (lost_ + loss(trial) > TRIAL_START * cost_.seconds(1) + TRIAL_SHARE * seconds_) {
-        return best;
+        return best.cycle;
     }
     trial_ = trial;
     tried_[{trial.cycle.length, trial.cycle.fused}] = n_passes_;

@@ -17,7 +17,9 @@ namespace trimode {
 
 // One of an engine. A cycle of self-speculation is two passes, each with as many rows as the block is long, or fused
 // passes of twice as many; a request that runs beside others shares their passes, so its rows cost
-// t(others + rows) - t(others).
+// t(others + rows) - t(others). What is best for each while the others stay as they are need not be best for all: among
+// long drafts another one costs little. So a request also asks what would be best if all that choose did the same, and
+// does that if it promises more.
 class DraftLength {
   public:
     // `steps`: where passes are padded, the numbers of rows to which they are; other lengths are not worth choosing.
@@ -50,9 +52,18 @@ class DraftLength {
     void observe_lookup(int match, bool right) { ngrams_.observe(match, right); }
     NgramAcceptance new_lookup() const;
 
+    // So many requests that choose their cycles share the next pass. New ones begin with plain AR.
+    void expect_crowd(int n_choosing);
     // Who shared a pass: the load of the next ones.
-    void observe_crowd(int n_requests, int rows, int tokens);
-    Load load() const { return {(n_requests_ - 1) * mean_rows_, (n_requests_ - 1) * mean_tokens_}; }
+    struct Crowd {
+        int n_choosing = 0;                    // requests that choose their cycles ...
+        int rows = 0, tokens = 0;              // ... what they brought ...
+        int fixed_rows = 0, fixed_tokens = 0;  // ... and what all others did
+    };
+    void observe_crowd(const Crowd & crowd);
+    // A request goes on in another way from now on: those that choose next know of it before a pass has shown it.
+    void moved(const Cycle & from, const Cycle & to, const Acceptance & acceptance);
+    Load load() const;
 
     // `seconds` 0: they say nothing of other passes. `chosen`: it served a cycle that `choose` chose; trials may take a
     // share of the time of such passes.
@@ -86,11 +97,20 @@ class DraftLength {
     };
     // Two numbers of rows make a line; one is enough where all passes are padded to the same.
     bool knows_enough() const { return cost_.n_known() >= (cost_.alike(1, lengths_.back()) ? 1 : 2); }
+    struct Rated {
+        Cycle cycle;
+        double rate = 0.0;
+    };
     std::vector<Cycle> candidates(const CycleChoice & choice) const;
+    Rated best_rated(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load) const;
+    Rated best_beside(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load,
+                      bool all_alike) const;
+    Load all_alike(const Cycle & cycle, const Load & load, double rate) const;
     Cycle first(const std::vector<Cycle> & candidates, const Load & load, const CycleChoice & choice);
     Expectation expect(const Cycle & cycle, const Acceptance & acceptance, const Load & load, double rate) const;
     Estimates estimates(const Acceptance & acceptance, const Load & load, double rate) const;
     bool in_reach(const Cycle & cycle, double rows) const;
+    bool is_known(const Cycle & cycle, double rows) const;
     int64_t age(const Cycle & cycle, int rows) const;
     double optimism(int64_t age, double rows) const;
     double loss(const Trial & trial) const;
@@ -103,10 +123,14 @@ class DraftLength {
     PassCost cost_;
     Acceptance acceptance_;  // of all requests
     double after_rejection_ = 0.5;
-    int n_requests_ = 1;
-    double mean_rows_ = 1.0;    // of a request in a pass
-    double mean_tokens_ = 1.0;  // that a request emits in a pass
-    Trial trial_;               // the last one
+    int n_choosing_ = 0;
+    double mean_rows_ = 1.0;    // of a request that chooses, in a pass
+    double mean_tokens_ = 1.0;  // that it emits in a pass
+    double fixed_rows_ = 0.0;   // of all others
+    double fixed_tokens_ = 0.0;
+    double moved_rows_ = 0.0;  // what the means do not know yet of requests that have moved
+    double moved_tokens_ = 0.0;
+    Trial trial_;  // the last one
     int64_t n_passes_ = 0;
     int64_t next_look_ = 0;
     std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle

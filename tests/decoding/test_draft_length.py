@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from pytrimode._native import Acceptance, Cycle, DraftLength, PassCost
@@ -285,6 +288,100 @@ def test_in_a_crowd_one_request_drafts_where_nothing_is_known() -> None:
     for _ in range(4):  # it was cancelled, say
         chooser.observe_pass(8, 1.0)
     assert sorted(chooser.choose(request, 7.0, 7.0).length for request in requests) == [1] * 7 + [8]
+
+
+class Crowd:
+    """Requests that begin together and choose for themselves, in passes that they share."""
+
+    PLAIN_STRETCH = 8  # passes of plain ar between choices, as in the engine
+
+    @dataclass
+    class Member:
+        """One of them: tokens that are still wanted, and where it stands in its cycle."""
+
+        acceptance: Acceptance
+        left: int
+        cycle: Cycle = field(default_factory=lambda: Cycle(1))
+        length: int = 1
+        plain_left: int = 0
+        drafting: bool = False
+
+    def __init__(self, time: Callable[[float], float], seed: int) -> None:
+        self._time, self._rng, self._chooser = time, random.Random(seed), DraftLength(MAX_LENGTH)
+
+    def run(self, n_requests: int, n_tokens: int, *, plain: bool = False) -> float:
+        """Tokens per second of answers of n tokens each, of which the prompt's pass gives the first."""
+        members = [self.Member(self._chooser.new_request(), n_tokens - 1) for _ in range(n_requests)]
+        self._chooser.expect_crowd(n_requests)
+        for member in members:
+            self._choose(member, plain)
+        seconds = 0.0
+        while members:
+            rows, n, tokens = sum(member.length for member in members), len(members), 0
+            took = self._time(rows) * math.exp(self._rng.gauss(0, NOISE))
+            seconds += took
+            self._chooser.expect_crowd(n)
+            for member in members:
+                if member.drafting:
+                    member.drafting = False
+                else:
+                    tokens += self._verify(member)
+                    self._choose(member, plain)
+            self._chooser.observe_pass(rows, took)
+            self._chooser.observe_crowd(n, rows, tokens)
+            members = [member for member in members if member.left]
+        return n_requests * n_tokens / seconds
+
+    def _choose(self, member: Member, plain: bool) -> None:
+        if member.plain_left:
+            member.plain_left -= 1
+        elif member.left and not plain:
+            before, member.cycle = member.cycle, self._chooser.choose(member.acceptance)
+            self._chooser.moved(before, member.cycle, member.acceptance)
+            member.plain_left = self.PLAIN_STRETCH - 1 if member.cycle.length == 1 else 0
+        member.length = min(member.cycle.length, member.left)
+        member.drafting = member.length > 1
+
+    def _verify(self, member: Member) -> int:
+        n = member.length - 1
+        accepted = next((i for i in range(n) if self._rng.random() >= PROFILES["published"](1 + i)), n)
+        if n:
+            member.acceptance.observe(n, accepted)
+            self._chooser.observe_cycle(n, accepted)
+        emitted = min(accepted + 1, member.left)
+        member.left -= emitted
+        return emitted
+
+
+XEON = {1: 1.0, 8: 1.21, 16: 1.88, 32: 2.46, 64: 4.2, 128: 7.5}
+EPYC = {1: 1.0, 4: 1.13, 8: 2.3, 16: 4.1, 32: 8.1, 64: 16.0}
+"""t(rows) of two CPUs (docs/speed.md); those of the most rows are made up."""
+
+
+def measured(table: dict[int, float]) -> Callable[[float], float]:
+    """t(rows) on lines between what was measured."""
+    rows, seconds = zip(*table.items(), strict=True)
+    return lambda n: float(np.interp(n, rows, seconds))
+
+
+@pytest.mark.parametrize("machine", [XEON, EPYC])
+@pytest.mark.parametrize("n_tokens", [24, 96])
+def test_a_crowd_that_should_not_draft_does_not(machine: dict[int, float], n_tokens: int) -> None:
+    """Eight rows bring the most tokens for their time. Each request for itself would draft where the others do."""
+    first, later = [], []
+    for seed in range(12):
+        chosen, plain = (Crowd(measured(machine), seed) for _ in range(2))
+        ratios = [chosen.run(8, n_tokens) / plain.run(8, n_tokens, plain=True) for _ in range(6)]
+        first.append(ratios[0])
+        later += ratios[1:]
+    assert statistics.median(first) > 0.8
+    assert statistics.mean(later) > 0.93
+
+
+def test_a_crowd_that_should_draft_does() -> None:
+    crowd, plain = (Crowd(MACHINES["flat"], 1) for _ in range(2))
+    ratios = [crowd.run(8, 96) / plain.run(8, 96, plain=True) for _ in range(4)]
+    assert statistics.mean(ratios[1:]) > 1.5
 
 
 def test_load_shortens_drafts_where_rows_cost() -> None:
