@@ -36,7 +36,8 @@ PATIENCE = 300.0
 EVENT = re.compile(rb"^data: (\{.*\})\r?$", re.MULTILINE)
 MODES = (AUTO, SELF_SPEC, AR)
 STOCK = "llama-cpp-python"
-QUESTIONS = [text for texts in zip(*PROMPTS.values(), strict=True) for text in texts]
+QUESTIONS = [text for texts in zip(*(PROMPTS[name] for name in ("code", "chat", "maths", "lists")), strict=True)
+             for text in texts]  # fmt: skip
 
 
 class Contender:
@@ -102,8 +103,8 @@ def _text_of(data: bytes) -> str:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[None]:
-    """Run a server, ready, until the end of the block."""
+def running(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server, ready, until the end of the block. Raises RuntimeError for one that does not get ready."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             end = time.monotonic() + PATIENCE
@@ -111,7 +112,7 @@ def running(command: Sequence[str], port: int) -> Iterator[None]:
                 if server.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"it does not run: {' '.join(command)}")
                 time.sleep(0.1)
-            yield
+            yield server
         finally:
             server.terminate()
 

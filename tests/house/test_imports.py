@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 ABOVE_THE_API = ("convert", "quantize", "plan", "bench", "checks", "conversation", "server", "cli")
 
 
@@ -42,3 +44,13 @@ def test_the_help_of_the_command_line_loads_no_command() -> None:
     statement = "from pytrimode.cli import run\nrun(['--help'])"
     found = {name for name in modules_after(statement) if name.startswith("pytrimode.cli.")}
     assert found == set()
+
+
+def test_every_benchmark_can_be_imported() -> None:
+    names = sorted(f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    assert len(names) > 20
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr
