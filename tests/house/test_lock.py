@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINES = [line for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")]
 LOCK = [Requirement(line) for line in LINES]
+HASHES = (ROOT / ".ci/hashes.txt").read_text()
 NOT_IN_CI = ("docs", "ray")
 """Extras that only a workflow or job of their own installs."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -53,3 +54,13 @@ def test_the_lock_has_one_version_that_is_allowed_for_each_requirement(python: s
 def test_a_line_is_an_exact_version_and_names_no_host() -> None:
     assert [line for line in LINES if not re.match(r"[a-z0-9.-]+==[\w.]+( ;|$)", line)] == []
     assert not any("://" in line for line in LINES)
+
+
+def test_every_release_of_the_lock_has_the_hashes_of_its_files() -> None:
+    lines = [line for line in HASHES.splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line)] == [
+        f"{line} \\" for line in LINES
+    ], "write .ci/hashes.txt anew: its first lines say how"
+    assert not any("://" in line for line in lines)
+    followed = list(zip(lines, [*lines[1:], ""], strict=True))
+    assert all(after.startswith("    --hash=") for line, after in followed if line.endswith("\\"))
