@@ -21,10 +21,10 @@ import time
 import traceback
 from pathlib import Path
 
+from tools.fuzz import kept
 from tools.fuzz.mutate import mutated
 from tools.fuzz.targets import TARGETS, Target
 
-CORPUS = Path(__file__).parent / "corpus"
 SECONDS, MEMORY_BYTES = 10, 2 << 30
 
 
@@ -38,8 +38,9 @@ def _give_up(*_: object) -> None:
 
 def known(name: str) -> list[bytes]:
     """Return the inputs that once were findings, and others that are kept."""
-    folder = CORPUS / name
-    return [path.read_bytes() for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    folder = kept.CORPUS / name
+    files = [path.read_bytes() for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return files + kept.read(name)
 
 
 def fault(target: Target, data: bytes) -> str:

@@ -5,9 +5,11 @@
 #   tools/fuzz/native.sh output 60        # loops and stop strings
 #   tools/fuzz/native.sh products 60      # packing and products of weights
 #   tools/fuzz/native.sh all 60
+#   tools/fuzz/native.sh all 0            # what is kept in tools/fuzz/corpus, once
 #
 # Needs clang with libFuzzer (Debian's clang, libclang-rt-dev and libfuzzer-dev) and the .venv of `make test`. Inputs that
-# reach something new are kept in build/fuzz/NAME/corpus, findings in build/fuzz/NAME. Exits with 1 at a finding.
+# reach something new are kept in build/fuzz/NAME/corpus (`python -m tools.fuzz.kept NAME` chooses those that stay), findings
+# in build/fuzz/NAME. Exits with 1 at a finding.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,13 +20,16 @@ site=$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'
 fuzz() {
     local name=$1 out=build/fuzz/$1
     shift
-    mkdir -p "$out/corpus" build/fuzz/bin
+    mkdir -p build/fuzz/bin
+    .venv/bin/python -m tools.fuzz.kept "$name" --unpack "$out/corpus"
     local sources=()
     for source in "$@"; do sources+=("native/$source.cpp"); done
     "${CXX:-clang++}" -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
         -ffp-contract=off -Inative -isystem "$site/include" -o "build/fuzz/bin/$name" \
         "tools/fuzz/native/$name.cpp" "${sources[@]}" -L"$site/llama_cpp/lib" -lggml-base -Wl,-rpath,"$site/llama_cpp/lib"
-    "build/fuzz/bin/$name" -max_total_time="$seconds" -timeout=10 -max_len=4096 -artifact_prefix="$out/" \
+    local limit=-max_total_time=$seconds
+    [ "$seconds" != 0 ] || limit=-runs=0
+    "build/fuzz/bin/$name" "$limit" -timeout=10 -max_len=4096 -artifact_prefix="$out/" \
         -print_final_stats=1 "$out/corpus"
 }
 
