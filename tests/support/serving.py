@@ -89,7 +89,7 @@ def until(condition: Callable[[], bool]) -> None:
 def events(response: httpx.Response) -> list[Any]:
     """The events of a stream: JSON objects, and "[DONE]"."""
     assert response.headers["content-type"].startswith("text/event-stream"), response.read()
-    return [parse(line) for line in response.iter_lines() if line]
+    return [parse(line) for line in response.iter_lines() if line and line != ": waiting"]
 
 
 def parse(line: str) -> Any:
