@@ -5,6 +5,7 @@
 # make test-clients   openai, anthropic, ollama, litellm, LangChain and llm, in an environment of their own, against the server
 # make test-ray   the examples of Ray, on a local Ray of two workers
 # make sanitize    tests of the engine under AddressSanitizer and UndefinedBehaviorSanitizer
+# make sanitize-threads   tests in which threads meet, under ThreadSanitizer
 # make tidy        clang-tidy over the engine (.clang-tidy); FILES='native/model/*.cpp' chooses some
 # make docs        the documents and the reference of the Python API as a site, in build/site
 # make vendor      fetches the page's third-party modules anew, as its package-lock.json has them
@@ -34,7 +35,7 @@ endif
 # The tests take ggml's RPC backend for a device of its own (tools/second_device.py); it is one file more to compile.
 export CMAKE_ARGS := -DGGML_RPC=on $(CMAKE_ARGS)
 
-.PHONY: run test test-quick test-page test-clients test-ray sanitize tidy docs vendor lint format clean prerequisites
+.PHONY: run test test-quick test-page test-clients test-ray sanitize sanitize-threads tidy docs vendor lint format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -69,7 +70,10 @@ test-ray: $(VENV)/.test-installed
 	RAY_worker_niceness=0 $(BIN)/pytest tests/api/ray_examples.py
 
 sanitize: $(VENV)/.test-installed
-	tools/sanitize.sh
+	tools/sanitize.sh address
+
+sanitize-threads: $(VENV)/.test-installed
+	tools/sanitize.sh thread
 
 # A file takes ten seconds. The kernels are loops over registers, the bindings templates of others.
 FILES ?= $(filter-out native/products/% native/attention/% native/bindings/%,$(filter %.cpp,$(CXX_SOURCES)))
