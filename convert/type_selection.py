@@ -1,8 +1,8 @@
 """The type of each tensor of a quantized file, chosen by libllama itself.
 
 llama.cpp picks types by the name of a tensor, the length of its rows, its layer and a few hyperparameters. Nothing of
-that is repeated here: libllama quantizes a skeleton of the model, all tensors with two rows of zeros, and the file it
-writes says what it chose. That takes a fraction of a second, whatever the size of the model.
+that is repeated here: libllama's dry run over a skeleton of the model, all tensors with two rows, says what it would
+choose. That takes a fraction of a second, whatever the size of the model and the type.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Protocol
 from pytrimode import _native
 from pytrimode.convert.checkpoint.names import EMBEDDING, HEAD
 from pytrimode.gguf.errors import ConversionError
-from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.metadata import Metadata
 from pytrimode.gguf.output import OutputFile
 from pytrimode.gguf.types import GgmlType, OutputType
@@ -82,24 +81,21 @@ def select_types(
     with tempfile.TemporaryDirectory(prefix="trimode-types-") as directory:
         skeleton = Path(directory) / "skeleton.gguf"
         _write_skeleton(skeleton, metadata, tensors)
-        quantized = Path(directory) / "quantized.gguf"
         try:
-            _quantize(skeleton, quantized, output, options, all_rows if has_imatrix else [])
+            found = _libllamas_types(skeleton, output, options, all_rows if has_imatrix else [])
         except RuntimeError as error:
-            if not has_imatrix and _works(skeleton, quantized, output, options, all_rows):
+            if not has_imatrix and _works(skeleton, output, options, all_rows):
                 raise ConversionError(
                     f"{output.name} needs an importance matrix: give --imatrix FILE "
                     f"(trimode-quantize imatrix makes one), or choose a type of more bits"
                 ) from None
             raise ConversionError(f"llama.cpp refuses: {error}") from None
-        found = {info.name: GgmlType[info.type] for info in read_gguf_header(quantized).tensors}
     return {tensor.name: found[tensor.name] for tensor in tensors}
 
 
-def _quantize(src: Path, dst: Path, output: OutputType, options: TypeOptions, rows: Rows) -> None:
-    _native.quantize_file(
-        str(src),
-        str(dst),
+def _libllamas_types(file: Path, output: OutputType, options: TypeOptions, rows: Rows) -> dict[str, GgmlType]:
+    types = _native.quantized_types(
+        str(file),
         ftype=output.file_type,
         output_tensor_type=options.output_tensor_type.name if options.output_tensor_type else "",
         token_embedding_type=options.token_embedding_type.name if options.token_embedding_type else "",
@@ -109,11 +105,12 @@ def _quantize(src: Path, dst: Path, output: OutputType, options: TypeOptions, ro
         tensor_types=[(pattern, kind.name) for pattern, kind in (*options.tensor_types, *output.tensor_types)],
         imatrix=rows,
     )
+    return {name: GgmlType[kind.upper()] for name, kind in types}
 
 
-def _works(src: Path, dst: Path, output: OutputType, options: TypeOptions, rows: Rows) -> bool:
+def _works(file: Path, output: OutputType, options: TypeOptions, rows: Rows) -> bool:
     try:
-        _quantize(src, dst, output, options, rows)
+        _libllamas_types(file, output, options, rows)
     except RuntimeError:
         return False
     return True

@@ -87,9 +87,8 @@ def encode(
     for types and row lengths that do not go together.
     """
 
-def quantize_file(
-    src: str,
-    dst: str,
+def quantized_types(
+    path: str,
     *,
     ftype: int,
     output_tensor_type: str = "",
@@ -98,9 +97,9 @@ def quantize_file(
     pure: bool = False,
     tensor_types: Sequence[tuple[str, str]] = [],
     imatrix: Sequence[tuple[str, int]] = [],
-) -> None:
-    """Quantize a GGUF file as libllama does (`native/weights/quantize_file.h`). Raises RuntimeError with its reason,
-    ValueError for an unknown type.
+) -> list[tuple[str, str]]:
+    """List name and ggml type of each tensor of a GGUF file, as libllama would quantize it
+    (`native/weights/quantized_types.h`). Raises RuntimeError with its reason, ValueError for an unknown type.
     """
 
 def requires_imatrix(type: str) -> bool:

@@ -22,6 +22,7 @@ std::FILE * file = nullptr;  // null: stderr
 std::string error;
 std::string line;  // that has not ended yet
 ggml_log_level line_level = GGML_LOG_LEVEL_INFO;
+thread_local std::string * recorded = nullptr;  // of the `Recording` of this thread
 
 const char * name_of(ggml_log_level level) {
     return level == GGML_LOG_LEVEL_ERROR ? "error" : level == GGML_LOG_LEVEL_WARN ? "warning" : "info";
@@ -72,6 +73,9 @@ void write(ggml_log_level level, std::string text) {
 }
 
 void receive(ggml_log_level level, const char * text, void *) {
+    if (recorded) {
+        *recorded += text;
+    }
     const std::lock_guard<std::mutex> lock(mutex);
     if (level == GGML_LOG_LEVEL_ERROR) {
         error = text;
@@ -112,5 +116,18 @@ std::string last_error() {
     const std::lock_guard<std::mutex> lock(mutex);
     return error.empty() ? "no reason given" : error;
 }
+
+// Another package may have set a log of its own. Libllama's is needed here; ggml's, which is set with it, stays whose
+// it is.
+Recording::Recording() {
+    ggml_log_callback log = nullptr;
+    void * data = nullptr;
+    ggml_log_get(&log, &data);
+    llama_log_set(receive, nullptr);
+    ggml_log_set(log, data);
+    recorded = &text_;
+}
+
+Recording::~Recording() { recorded = nullptr; }
 
 }  // namespace trimode::Log

@@ -12,4 +12,17 @@ void set_file(const std::string & path);  // in place of stderr, appended; "": s
 void clear_error();
 std::string last_error();  // "no reason given" when there was none
 
+// Keeps what libllama logs in this thread while it lives; the log has it too.
+class Recording {
+  public:
+    Recording();
+    ~Recording();
+    Recording(const Recording &) = delete;
+    Recording & operator=(const Recording &) = delete;
+    const std::string & text() const { return text_; }
+
+  private:
+    std::string text_;
+};
+
 }  // namespace trimode::Log

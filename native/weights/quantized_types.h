@@ -1,4 +1,4 @@
-// llama_model_quantize, libllama's own quantization of a file.
+// The types that libllama's own quantization would give the tensors of a file.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace trimode {
 
-struct QuantizeFileOptions {
+struct QuantizationOptions {
     int ftype = 0;                     // enum llama_ftype
     std::string output_tensor_type;    // name of a ggml type; empty: libllama's choice
     std::string token_embedding_type;  // the same
@@ -19,8 +19,10 @@ struct QuantizeFileOptions {
     std::vector<std::pair<std::string, int64_t>> imatrix;
 };
 
-// Quantizes `in` to `out`, on one thread. Throws std::invalid_argument for unknown types, std::runtime_error with
-// libllama's reason when it refuses.
-void quantize_file(const std::string & in, const std::string & out, const QuantizeFileOptions & options);
+// Names of tensors and of ggml types, from the log of libllama's dry run: its API returns neither. Throws
+// std::invalid_argument for unknown types, std::runtime_error with libllama's reason when it refuses, and where it
+// would need an importance matrix.
+std::vector<std::pair<std::string, std::string>> quantized_types(const std::string & path,
+                                                                 const QuantizationOptions & options);
 
 }  // namespace trimode

@@ -1,6 +1,8 @@
-#include "weights/quantize_file.h"
+#include "weights/quantized_types.h"
 
 #include <algorithm>
+#include <regex>
+#include <sstream>
 #include <stdexcept>
 
 #include "llama.h"
@@ -12,7 +14,7 @@ namespace trimode {
 namespace {
 
 // Types of tensors whose names match; ends with a null pattern, as libllama wants it.
-std::vector<llama_model_tensor_override> overrides_of(const QuantizeFileOptions & options) {
+std::vector<llama_model_tensor_override> overrides_of(const QuantizationOptions & options) {
     std::vector<llama_model_tensor_override> overrides;
     for (const auto & [pattern, type] : options.tensor_types) {
         overrides.push_back({pattern.c_str(), encode_type_from_name(type)});
@@ -44,11 +46,28 @@ class FlatImatrix {
     std::vector<llama_model_imatrix_data> entries_;
 };
 
+// "[ 2/ 21] token_embd.weight - [ 256, 512, 1, 1], type = bf16, size = 0.250 MiB -> 0.070 MiB (q4_K)": the type stands
+// at the end where it changes.
+std::vector<std::pair<std::string, std::string>> types_in(const std::string & log) {
+    static const std::regex tensor(R"(\[ *\d+/ *\d+\] (\S+) +- \[.*\], type = +(\w+), size = [^(]*(?:\((\w+)\))?)");
+    std::vector<std::pair<std::string, std::string>> types;
+    std::istringstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+        std::smatch found;
+        if (std::regex_match(line, found, tensor)) {
+            types.emplace_back(found[1], found[3].matched ? found[3] : found[2]);
+        }
+    }
+    return types;
+}
+
 }  // namespace
 
-void quantize_file(const std::string & in, const std::string & out, const QuantizeFileOptions & options) {
+std::vector<std::pair<std::string, std::string>> quantized_types(const std::string & path,
+                                                                 const QuantizationOptions & options) {
     llama_model_quantize_params params = llama_model_quantize_default_params();
     params.nthread = 1;
+    params.dry_run = true;
     params.ftype = static_cast<llama_ftype>(options.ftype);
     params.allow_requantize = true;
     params.quantize_output_tensor = options.quantize_output_tensor;
@@ -65,9 +84,14 @@ void quantize_file(const std::string & in, const std::string & out, const Quanti
     params.imatrix = imatrix.data();
 
     Log::clear_error();
-    if (llama_model_quantize(in.c_str(), out.c_str(), &params) != 0) {
+    const Log::Recording log;
+    if (llama_model_quantize(path.c_str(), "", &params) != 0) {
         throw std::runtime_error(Log::last_error());
     }
+    if (log.text().find("will require an imatrix") != std::string::npos) {
+        throw std::runtime_error("this quantization requires an importance matrix");
+    }
+    return types_in(log.text());
 }
 
 }  // namespace trimode
