@@ -85,6 +85,7 @@ class Comparison:
         self.native = _native
         self.gguf, self.lora = str(gguf), str(find_drafter_lora(gguf, "auto"))
         self.models: dict[Offload, _native.Model] = {}
+        self.answered: dict[tuple[Offload, str], list[list[int]]] = {}
         n_layer = self.model(CPU).n_layer
         first = tuple(devices[:1])
         self.whole = Offload("all layers", -1, first)
@@ -132,24 +133,36 @@ class Comparison:
                 rows.append(Row(f"logits, {offload.name}, cache {cache}", f"{text} (CPU against f32: {own:.1e})", good))
         return rows
 
+    def greedy(self, offload: Offload, mode: str, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
+        """Return the answers to all prompts, computed once for each offload and mode."""
+        if (offload, mode) not in self.answered:
+            engine = self.engine(offload)
+            options = self.native.RequestOptions(mode=mode, max_tokens=max_tokens, block_length=16)
+            answers = [engine.wait_to_end(engine.submit(prompt, options)).tokens for prompt in prompts]
+            self.answered[offload, mode] = answers
+        return self.answered[offload, mode]
+
     def answers(self, prompts: list[list[int]], max_tokens: int) -> Iterator[Row]:
         """Greedy answers of each mode: how many are those of the CPU, and whether the others part at a near-tie.
 
         Not of diffusion: there an answer also parts where a confidence comes to lie on the other side of the threshold.
         """
         for offload in self.offloads:
-            cpu, device = self.engine(CPU), self.engine(offload)
             for mode in MODES:
-                same, ties = 0, 0
-                for prompt in prompts:
-                    options = self.native.RequestOptions(mode=mode, max_tokens=max_tokens, block_length=16)
-                    a, b = (e.wait_to_end(e.submit(prompt, options)).tokens for e in (cpu, device))
-                    same += a == b
-                    ties += a != b and mode != "diffusion" and self.near_tie(cpu, prompt, a, b)
+                expected, found = (self.greedy(where, mode, prompts, max_tokens) for where in (CPU, offload))
+                same, ties = self.compared(prompts, expected, found, of_ties=mode != "diffusion")
                 good = same >= SAME_ANSWERS * len(prompts) and (mode == "diffusion" or same + ties == len(prompts))
                 text = f"{same} of {len(prompts)} equal"
                 text += "" if mode == "diffusion" else f", {ties} at near-ties"
                 yield Row(f"greedy {mode}, {offload.name}", text, good)
+
+    def compared(
+        self, prompts: list[list[int]], a: list[list[int]], b: list[list[int]], *, of_ties: bool = True
+    ) -> tuple[int, int]:
+        """Return how many answers are equal, and how many of the others part at a near-tie (0 if not `of_ties`)."""
+        parted = [(prompt, x, y) for prompt, x, y in zip(prompts, a, b, strict=True) if x != y]
+        cpu = self.engine(CPU) if parted and of_ties else None
+        return len(prompts) - len(parted), sum(self.near_tie(cpu, *each) for each in parted) if cpu else 0
 
     @staticmethod
     def near_tie(cpu, prompt: list[int], a: list[int], b: list[int]) -> bool:
@@ -160,16 +173,8 @@ class Comparison:
 
     def self_consistency(self, prompts: list[list[int]], max_tokens: int) -> Row:
         """Greedy self-spec against greedy ar, both on the device."""
-        device, cpu = self.engine(self.whole), self.engine(CPU)
-        same, ties = 0, 0
-        for prompt in prompts:
-            options = self.native.RequestOptions(max_tokens=max_tokens, block_length=16)
-            a, b = (
-                device.wait_to_end(device.submit(prompt, options.replace(mode=mode))).tokens
-                for mode in ("ar", "self-spec")
-            )
-            same += a == b
-            ties += a != b and self.near_tie(cpu, prompt, a, b)
+        ar, self_spec = (self.greedy(self.whole, mode, prompts, max_tokens) for mode in ("ar", "self-spec"))
+        same, ties = self.compared(prompts, ar, self_spec)
         text = f"{same} of {len(prompts)} equal, {ties} at near-ties"
         return Row("self-spec = ar on the device", text, same + ties == len(prompts))
 
