@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from llama_cpp import Llama
+from numpy.typing import NDArray
 from support.decoding import chat_prompts, decode, decode_all
 from support.reference import argmax, diffusion
 
@@ -30,7 +31,7 @@ WITH_PRODUCTS = [
 
 
 def load(path: Path, **options: Any) -> TriMode:
-    return TriMode(path, **{"n_ctx": 1024, "n_threads": 1} | options)
+    return TriMode(path, **{"n_ctx": 2048, "n_threads": 1} | options)
 
 
 @pytest.mark.slow
@@ -42,7 +43,7 @@ def test_greedy_self_spec_equals_greedy_ar(
     drafted = accepted = crossing = 0
     with load(tiny_gguf(outtype), n_parallel=len(CONFIGURATIONS)) as model:
         assert model.has_lora
-        for i, prompt in enumerate(chat_prompts(model, checkpoint_dir, n_prompts, long_tokens=470)):
+        for i, prompt in enumerate(chat_prompts(model, checkpoint_dir, n_prompts, long_tokens=470, same_history=8)):
             expected, _ = decode(model, prompt, mode="ar", max_tokens=max(MAX_TOKENS.values()))
             crossing += len(prompt) < 512 < len(prompt) + min(len(expected), min(MAX_TOKENS.values()))
             alone = CONFIGURATIONS[i % len(CONFIGURATIONS)]
@@ -65,7 +66,7 @@ def test_greedy_self_spec_equals_greedy_ar_in_every_type_with_products(
 ) -> None:
     """Alone for every second prompt, else side by side."""
     with load(tiny_gguf(outtype), n_parallel=4) as model:
-        for i, prompt in enumerate(chat_prompts(model, checkpoint_dir, 8, long_tokens=490)):
+        for i, prompt in enumerate(chat_prompts(model, checkpoint_dir, 8, long_tokens=490, same_history=8)):
             expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
             requests = [
                 (prompt, {"mode": "self-spec", "max_tokens": 24, "block_length": b, "use_lora": i % 4 < 2})
@@ -102,7 +103,7 @@ def test_products_of_llama_cpp_differ_only_at_near_ties(
     """Weights that are not packed. Types without a product (IQ1 to IQ3) part more often, and are not claimed exact."""
     differences = runs = 0
     with load(tiny_gguf(outtype), repack=False) as model:
-        for prompt in chat_prompts(model, checkpoint_dir, 12, long_tokens=490):
+        for prompt in chat_prompts(model, checkpoint_dir, 12, long_tokens=490, same_history=8):
             expected, _ = decode(model, prompt, mode="ar", max_tokens=24)
             for block_length in (3, 8, 16):
                 tokens, _ = decode(model, prompt, mode="self-spec", max_tokens=24, block_length=block_length)
@@ -148,13 +149,35 @@ def test_the_same_prompt_again_gives_the_same_bits(
 def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -> None:
     stock = Llama(str(q8_gguf), n_ctx=512, n_batch=512, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False)
     with load(q8_gguf) as model:
-        for prompt in chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=300):
+        prompts = chat_prompts(model, checkpoint_dir, N_PROMPTS, long_tokens=300, same_history=8)
+        for prompt in prompts[::2] + prompts[1::2]:  # stock llama.cpp keeps the last prompt only
             expected: list[int] = []
             for token in stock.generate(prompt, temp=0.0, reset=True):
                 expected.append(token)
                 if model.is_eog(token) or len(expected) == 30:
                     break
             assert decode(model, prompt, mode="ar", max_tokens=30)[0] == expected
+
+
+@pytest.fixture(scope="module")
+def plain(f32_gguf: Path) -> Iterator[TriMode]:
+    """Exact attention: a reference computes everything anew in one pass, with other kernels under flash attention."""
+    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def last_rows(plain: TriMode) -> Callable[..., NDArray[np.float32]]:
+    """`plain.logits`, of a block its own rows alone: computed once for all parameters that come to the same tokens."""
+    known: dict[tuple[tuple[int, ...], int | None], NDArray[np.float32]] = {}
+
+    def rows(tokens: Sequence[int], block_start: int | None = None) -> NDArray[np.float32]:
+        asked = (tuple(tokens), block_start)
+        if asked not in known:
+            known[asked] = plain.logits(tokens, block_start=block_start)[-1 if block_start is None else block_start :]
+        return known[asked]
+
+    return rows
 
 
 @pytest.mark.slow
@@ -176,28 +199,29 @@ def test_greedy_ar_equals_stock_llama_cpp(q8_gguf: Path, checkpoint_dir: Path) -
     ],
 )
 def test_diffusion_equals_the_plain_python_algorithm(
-    f32_gguf: Path, checkpoint_dir: Path, block: int, threshold: float, options: dict[str, Any]
+    plain: TriMode, last_rows: Callable[..., NDArray[np.float32]], checkpoint_dir: Path, block: int, threshold: float,
+    options: dict[str, Any],
+) -> None:  # fmt: skip
+    ends = {t for t in range(plain.n_vocab) if plain.is_eog(t)}
+    for prompt in chat_prompts(plain, checkpoint_dir, 6):
+        expected = diffusion(
+            last_rows, prompt, block=block, threshold=threshold, max_tokens=30, mask=plain.mask_token_id, ends=ends,
+            **options,
+        )  # fmt: skip
+        plain.clear_cache()
+        tokens, stats = decode(
+            plain, prompt, mode="diffusion", max_tokens=30, block_length=block, threshold=threshold, **options
+        )
+        assert (tokens, stats.forward_passes) == expected
+
+
+def test_ar_equals_argmax_over_logits(
+    plain: TriMode, last_rows: Callable[..., NDArray[np.float32]], checkpoint_dir: Path
 ) -> None:
-    # Exact attention: the reference computes everything anew in one pass, with other kernels under flash attention.
-    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
-        ends = {t for t in range(model.n_vocab) if model.is_eog(t)}
-        for prompt in chat_prompts(model, checkpoint_dir, 6):
-            expected = diffusion(
-                model.logits, prompt, block=block, threshold=threshold, max_tokens=30, mask=model.mask_token_id,
-                ends=ends, **options,
-            )  # fmt: skip
-            tokens, stats = decode(
-                model, prompt, mode="diffusion", max_tokens=30, block_length=block, threshold=threshold, **options
-            )
-            assert (tokens, stats.forward_passes) == expected
-
-
-def test_ar_equals_argmax_over_logits(f32_gguf: Path, checkpoint_dir: Path) -> None:
-    with load(f32_gguf, flash_attn=False, type_k="f32", type_v="f32") as model:
-        for prompt in chat_prompts(model, checkpoint_dir, 3):
-            tokens, stats = decode(model, prompt, mode="ar", max_tokens=20)
-            known = list(prompt)
-            for token in tokens:
-                assert token == argmax(model.logits(known)[-1], model.mask_token_id)
-                known.append(token)
-            assert stats.forward_passes == len(tokens) - 1
+    for prompt in chat_prompts(plain, checkpoint_dir, 3):
+        tokens, stats = decode(plain, prompt, mode="ar", max_tokens=20)
+        known = list(prompt)
+        for token in tokens:
+            assert token == argmax(last_rows(known)[-1], plain.mask_token_id)
+            known.append(token)
+        assert stats.forward_passes == len(tokens) - 1

@@ -56,25 +56,30 @@ def heldout(checkpoint: Path) -> list[dict[str, Any]]:
     return json.loads((checkpoint / "heldout.json").read_text())
 
 
-def chat_prompts(model: TriMode, checkpoint: Path, n: int, long_tokens: int = 0) -> list[list[int]]:
+def chat_prompts(
+    model: TriMode, checkpoint: Path, n: int, long_tokens: int = 0, same_history: int = 1
+) -> list[list[int]]:
     """The first n held-out prompts as tokens. Every second one stands behind a conversation so long that the prompt
-    has at least `long_tokens` tokens, of which the lengths vary a little."""
+    has at least `long_tokens` tokens, of which the lengths vary a little.
+
+    `same_history`: so many prompts in a row stand behind one conversation, which an engine then computes once.
+    """
     prompts = []
     for i in range(n):
-        key = (checkpoint, i, long_tokens + (i * 7) % 40 if i % 2 else 0)
+        key = (checkpoint, i, long_tokens + (i * 7) % 40 if i % 2 else 0, (i // same_history + 1) * same_history)
         if key not in _prompts:
             _prompts[key] = _chat_prompt(model, *key)
         prompts.append(_prompts[key])
     return prompts
 
 
-_prompts: dict[tuple[Path, int, int], list[int]] = {}
+_prompts: dict[tuple[Path, int, int, int], list[int]] = {}
 """Made once: all files of one checkpoint have the same tokenizer."""
 
 
-def _chat_prompt(model: TriMode, checkpoint: Path, i: int, wanted: int) -> list[int]:
+def _chat_prompt(model: TriMode, checkpoint: Path, i: int, wanted: int, following: int) -> list[int]:
     items = heldout(checkpoint)
-    item, others = items[i], cycle(items[i + 1 :] + items[:i])
+    item, others = items[i], cycle(items[following:] + items[:following])
     history: list[dict[str, str]] = []
     while True:
         tokens = model.chat_tokens([*history, item["messages"][-1]] if history else item["messages"])

@@ -96,21 +96,21 @@ def diffusion(
         current: list[int | None] = [seed] + [None] * (width - 1)
         step = 0
         while None in current:
-            rows = logits([*known, *(mask if t is None else t for t in current)], block_start=len(known))
+            rows = logits([*known, *(mask if t is None else t for t in current)], block_start=len(known))[-width:]
             passes += 1
             open_ = [i for i, t in enumerate(current) if t is None]
-            sure = {i: probability(rows[len(known) + i], mask) for i in open_}
+            sure = {i: probability(rows[i], mask) for i in open_}
             if reveal == "confidence":
                 open_.sort(key=lambda i: -sure[i])
             elif reveal == "margin":
-                sure = {i: lead(rows[len(known) + i], mask) for i in open_}
+                sure = {i: lead(rows[i], mask) for i in open_}
                 open_[1:] = sorted(open_[1:], key=lambda i: -sure[i])
             if steps:
                 n = math.ceil(len(open_) / max(steps - step, 1))
             else:
                 n = next((k for k, i in enumerate(open_) if k > 0 and sure[i] < threshold), len(open_))
             for i in open_[:n]:
-                current[i] = argmax(rows[len(known) + i], mask)
+                current[i] = argmax(rows[i], mask)
             step += 1
             done = current[1 : current.index(None)] if None in current else current[1:]
             for i, token in enumerate(done):
