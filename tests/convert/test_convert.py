@@ -276,8 +276,9 @@ def test_stock_llama_cpp_completes_and_chats(outputs: dict[str, Path]) -> None:
 def test_14b_shapes_stay_below_1_gib_of_memory(tmp_path: Path) -> None:
     """Two layers with the shapes of the 14B checkpoint; a vocabulary of 8,192 to keep the test short."""
     make_checkpoint(
-        tmp_path / "model", hidden=5120, ffn=16384, heads=32, kv_heads=8, head_dim=128, vocab=8192, rope_theta=1e9
-    )
+        tmp_path / "model", hidden=5120, ffn=16384, heads=32, kv_heads=8, head_dim=128, vocab=8192, rope_theta=1e9,
+        zeros=True,
+    )  # fmt: skip
     code = (
         "import re, sys; from pathlib import Path; from pytrimode.convert import convert; r = convert(*sys.argv[1:]); "
         "print(r.n_params, re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"

@@ -58,18 +58,23 @@ def make_checkpoint(
     shards: int = 1,
     seed: int = 0,
     dtype: str = "bf16",
+    zeros: bool = False,
     lora_rank: int | None = None,
     tokenizer_from: Path | None = None,
 ) -> Path:
     """Write a checkpoint into `directory` and return it.
 
-    dtype: "bf16", "f16" or "f32". lora_rank: write `linear_spec_lora/` too (alpha = 4 * rank, as the real one).
+    dtype: "bf16", "f16" or "f32". zeros: the weights are 0 and take no time and no disk, for what depends on shapes
+    alone (of BF16, in one file). lora_rank: write `linear_spec_lora/` too (alpha = 4 * rank, as the real one).
     tokenizer_from: a checkpoint whose tokenizer files are copied; by default a small one is made up.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     shapes = dict(_shapes(hidden, layers, heads * head_dim, kv_heads * head_dim, ffn, vocab))
-    _write_weights(directory, shapes, shards, dtype, rng)
+    if zeros:
+        _write_zeros(directory / "model.safetensors", shapes)
+    else:
+        _write_weights(directory, shapes, shards, dtype, rng)
     config = _config(hidden, layers, heads, kv_heads, head_dim, ffn, vocab, max_position)
     config["rope_parameters"] = _rope(rope_theta, factor, original_max, beta)
     _write_json(directory / "config.json", config)
@@ -203,6 +208,18 @@ def _write_weights(
     _write_json(
         directory / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map}
     )
+
+
+def _write_zeros(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """BF16 weights as a hole behind the header of a safetensors file."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * int(np.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": (begin, end)}
+    data = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(data).to_bytes(8, "little") + data)
+        file.truncate(8 + len(data) + end)
 
 
 def _write_lora(directory: Path, rank: int, hidden: int, layers: int, q_rows: int, rng: np.random.Generator) -> None:
