@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from .forked import command_server
+
 COMMAND = [sys.executable, "-m", "pytrimode"]
 # The line editor turns bracketed paste on while it reads.
 PROMPT_IS_UP, PROMPT_IS_GONE = r"\x1b\[\?2004h", r"\x1b\[\?2004l"
@@ -12,6 +14,4 @@ TIMEOUT = 60
 
 
 def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
+    return command_server().run([str(argument) for argument in arguments], stdin, TIMEOUT)
