@@ -395,6 +395,14 @@ class Stats:
         """Of these, those that were accepted."""
 
     @property
+    def tree_drafted(self) -> int:
+        """Of `drafted`, those beside the chain."""
+
+    @property
+    def tree_accepted(self) -> int:
+        """Of these, those that were accepted."""
+
+    @property
     def cycles(self) -> int:
         """Self-spec: draft/verify cycles; diffusion: blocks."""
 
@@ -719,6 +727,7 @@ class RequestOptions:
         block_length: int = 16,
         fusing: str = "never",
         ngram: int = 0,
+        tree_nodes: int = 0,
         threshold: float = 0.9,
         steps: int = 0,
         reveal: str = "confidence",
@@ -759,6 +768,10 @@ class RequestOptions:
         coupled: bool = False,
         simulated_acceptance: Sequence[float] = [],
         simulated_after_rejection: float = 0.5,
+        simulated_centres: Sequence[float] = [],
+        simulated_spread: float = 0.0,
+        simulated_second: float = 0.57,
+        simulated_strayed: float = 1.7,
     ) -> None: ...
     @property
     def mode(self, /) -> str:
@@ -790,6 +803,12 @@ class RequestOptions:
 
     @ngram.setter
     def ngram(self, value: int, /) -> None: ...
+    @property
+    def tree_nodes(self, /) -> int:
+        """Self-spec, greedy: most drafts beside the chain; 0: none, -1: as much of a tree as is worth its rows."""
+
+    @tree_nodes.setter
+    def tree_nodes(self, value: int, /) -> None: ...
     @property
     def threshold(self, /) -> float:
         """Diffusion: confidence from which a token is kept at once."""
@@ -1032,6 +1051,30 @@ class RequestOptions:
 
     @simulated_after_rejection.setter
     def simulated_after_rejection(self, value: float, /) -> None: ...
+    @property
+    def simulated_centres(self, /) -> Sequence[float]:
+        """For benchmarks: the log-odds, by position, around which the chances of drafts vary; empty: all alike."""
+
+    @simulated_centres.setter
+    def simulated_centres(self, value: Sequence[float], /) -> None: ...
+    @property
+    def simulated_spread(self, /) -> float:
+        """For benchmarks: the standard deviation of these log-odds."""
+
+    @simulated_spread.setter
+    def simulated_spread(self, value: float, /) -> None: ...
+    @property
+    def simulated_second(self, /) -> float:
+        """For benchmarks: how often the second-best token is right where the best one is not."""
+
+    @simulated_second.setter
+    def simulated_second(self, value: float, /) -> None: ...
+    @property
+    def simulated_strayed(self, /) -> float:
+        """For benchmarks: log-odds that a draft loses behind a second-best token."""
+
+    @simulated_strayed.setter
+    def simulated_strayed(self, value: float, /) -> None: ...
     def replace(self, **changes: object) -> RequestOptions:
         """Return a copy with other values of some options. Raises as the constructor does."""
 

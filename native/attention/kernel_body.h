@@ -190,6 +190,17 @@ void hide(const AttentionTile & tile, int first, float * scores) {
     }
 }
 
+// Whether any row sees the cell.
+bool is_seen(const AttentionTile & tile, int cell) {
+    for (int r = tile.n_rows; r-- > 0;) {  // of a run the last one sees all of it
+        const RowView & row = tile.rows[r];
+        if (cell < row.seen || (cell >= row.begin && cell < row.end)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // ---- weighted sum of V ----
 
 // sums += p x V over n cells of `v`, for N queries and M x 16 columns.
@@ -283,6 +294,24 @@ inline void for_each_part(const AttentionTile & tile, const CellTensor & cells, 
     }
 }
 
+// p x V over the cells [c, c + n) that some row sees: what lies in others is not the tile's, and may be anything.
+void all_values_seen(const AttentionTile & tile, int c, int n, const float * p, const float * v, float * sums) {
+    if (c + n <= tile.rows[tile.n_rows - 1].seen) {
+        all_values(p, tile.n_queries, v, tile.width, n, sums);
+        return;
+    }
+    for (int begin = 0, end; begin < n; begin = end) {
+        const bool seen = is_seen(tile, c + begin);
+        end = begin + 1;
+        while (end < n && is_seen(tile, c + end) == seen) {
+            ++end;
+        }
+        if (seen) {
+            all_values(p + begin, tile.n_queries, v + size_t(begin) * tile.width, tile.width, end - begin, sums);
+        }
+    }
+}
+
 void stretch(const AttentionTile & tile, int index, float * sums, float * scratch) {
     const int width = tile.width, n_queries = tile.n_queries;
     float * highest = sums + size_t(n_queries) * width;
@@ -315,7 +344,7 @@ void stretch(const AttentionTile & tile, int index, float * sums, float * scratc
         store(sums + i, zero());
     }
     for_each_part(tile, tile.v, first, end, following, part,
-                  [&](int c, int n) { all_values(scores + (c - first), n_queries, part, width, n, sums); });
+                  [&](int c, int n) { all_values_seen(tile, c, n, scores + (c - first), part, sums); });
 }
 
 void fold(const AttentionTile & tile, const float * sums, float * total) {

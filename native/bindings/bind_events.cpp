@@ -31,6 +31,8 @@ void bind_stats(nb::module_ & m) {
         .def_ro("accepted", &Stats::accepted, "Self-spec: of these, those that were accepted.")
         .def_ro("ngram_drafted", &Stats::ngram_drafted, "Of `drafted`, those that were read off the text.")
         .def_ro("ngram_accepted", &Stats::ngram_accepted, "Of these, those that were accepted.")
+        .def_ro("tree_drafted", &Stats::tree_drafted, "Of `drafted`, those beside the chain.")
+        .def_ro("tree_accepted", &Stats::tree_accepted, "Of these, those that were accepted.")
         .def_ro("cycles", &Stats::cycles, "Self-spec: draft/verify cycles; diffusion: blocks.")
         .def_ro("simulated_acceptance", &Stats::simulated_acceptance,
                 "Drafts were accepted by lot: the text is meaningless.")

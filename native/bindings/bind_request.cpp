@@ -40,6 +40,9 @@ void add_decoding(OptionFields<RequestOptions> & fields) {
             [](RequestOptions & o, const std::string & name) { o.fusing = parse_fusing(name); })
         .add("ngram", "Self-spec: most tokens of a draft that is read off the text; 0: none, -1: where that is faster.",
              FIELD(ngram))
+        .add("tree_nodes",
+             "Self-spec, greedy: most drafts beside the chain; 0: none, -1: as much of a tree as is worth its rows.",
+             FIELD(tree_nodes))
         .add("threshold", "Diffusion: confidence from which a token is kept at once.", FIELD(threshold))
         .add("steps", "Diffusion: passes for each block, instead of the threshold; 0: by threshold.", FIELD(steps))
         .add<std::string>(
@@ -108,7 +111,16 @@ void add_simulation(OptionFields<RequestOptions> & fields) {
              FIELD(simulated.rates))
         .add("simulated_after_rejection",
              "For benchmarks: how often the first mask behind a rejected draft predicts the next token.",
-             FIELD(simulated.after_rejection));
+             FIELD(simulated.after_rejection))
+        .add("simulated_centres",
+             "For benchmarks: the log-odds, by position, around which the chances of drafts vary; empty: all alike.",
+             FIELD(simulated.centres))
+        .add("simulated_spread", "For benchmarks: the standard deviation of these log-odds.", FIELD(simulated.spread))
+        .add("simulated_second",
+             "For benchmarks: how often the second-best token is right where the best one is not.",
+             FIELD(simulated.second))
+        .add("simulated_strayed", "For benchmarks: log-odds that a draft loses behind a second-best token.",
+             FIELD(simulated.strayed));
 }
 
 }  // namespace

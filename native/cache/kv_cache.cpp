@@ -1,5 +1,7 @@
 #include "cache/kv_cache.h"
 
+#include <cstring>
+
 #include "model/model.h"
 #include "model/placement.h"
 
@@ -39,7 +41,34 @@ void for_each_run(const std::vector<ggml_tensor *> & layers, const std::vector<i
     }
 }
 
+// On the device that has them; on the CPU in main memory.
+void copy_bytes(ggml_tensor * tensor, size_t from, size_t to, size_t size) {
+    if (ggml_backend_buffer_is_host(tensor->buffer)) {
+        std::memmove(static_cast<uint8_t *>(tensor->data) + to, static_cast<uint8_t *>(tensor->data) + from, size);
+        return;
+    }
+    const ggml_context_ptr views(ggml_init({2 * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+    const auto view = [&](size_t offset) {
+        const int64_t n = static_cast<int64_t>(size / ggml_type_size(tensor->type)) * ggml_blck_size(tensor->type);
+        ggml_tensor * made = ggml_view_1d(views.get(), tensor, n, offset);
+        ggml_backend_view_init(made);
+        return made;
+    };
+    ggml_backend_tensor_copy(view(from), view(to));
+}
+
 }  // namespace
+
+void KvCache::copy(const std::vector<int32_t> & from, const std::vector<int32_t> & to) {
+    for (const std::vector<ggml_tensor *> & layers : {k_, v_}) {
+        for (ggml_tensor * tensor : layers) {
+            const size_t row = tensor->nb[1];
+            for (size_t i = 0; i < from.size(); ++i) {
+                copy_bytes(tensor, from[i] * row, to[i] * row, row);
+            }
+        }
+    }
+}
 
 void KvCache::read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v) const {
     for_each_run(k_, cells, k, ggml_backend_tensor_get);

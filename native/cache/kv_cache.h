@@ -30,6 +30,9 @@ class KvCache {
     void read(const std::vector<int32_t> & cells, uint8_t * k, uint8_t * v) const;
     void write(const std::vector<int32_t> & cells, const uint8_t * k, const uint8_t * v);
 
+    // Copies what the cells `from` hold to the cells `to`, in this order: a cell may be read before it is written to.
+    void copy(const std::vector<int32_t> & from, const std::vector<int32_t> & to);
+
   private:
     ggml_context_ptr ctx_;
     std::vector<ggml_backend_buffer_ptr> buffers_;

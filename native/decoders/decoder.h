@@ -27,6 +27,9 @@ class Decoder {
         return prefilling() ? std::min(prefill_size() - request_.sequence->size(), n_batch_) : decode_rows();
     }
 
+    // Cells behind the sequence that a pass with `n_rows` rows needs.
+    int next_cells(int n_rows) const { return prefilling() ? n_rows : std::max(n_rows, decode_cells()); }
+
     // Adds the rows: of a prefill the next `n_rows`, else as planned.
     void plan(Batch & batch, int n_rows);
 
@@ -38,6 +41,7 @@ class Decoder {
 
   protected:
     virtual int decode_rows() const { return request_.options.block_length; }  // at most, of any pass
+    virtual int decode_cells() const { return decode_rows(); }
     virtual int plan_decode(Batch & batch) = 0;                                // returns the first row
     virtual void consume_decode(Batch & batch, const Forward & forward) = 0;
 

@@ -37,6 +37,7 @@ struct RequestOptions {
     int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold
     Reveal reveal = Reveal::confidence;
     int ngram = 0;  // self-spec: drafts read off the request's own text, at most so many; -1: where that is faster
+    int tree_nodes = 0;  // self-spec, greedy: drafts beside the chain, at most so many; -1: a tree by what rows cost
     bool ignore_eos = false;
     bool use_lora = true;
     std::vector<float> lora_scales;   // of the model's adapters; those that are not there: 0
@@ -63,6 +64,9 @@ struct RequestOptions {
     // Whether cycles of self-speculation are chosen by measurement.
     bool chooses_cycles() const { return mode == Mode::self_spec && (block_length == 0 || fusing == Fusing::measured); }
 
+    // Whether verifications have drafts beside the chain: second-best tokens, where no sampler weighs them.
+    bool has_trees() const { return mode == Mode::self_spec && tree_nodes != 0 && sampler.plain_argmax(); }
+
     // Whether drafts may be read off the text. Where they are accepted by lot, there is no text.
     bool looks_up() const { return mode == Mode::self_spec && ngram != 0 && !simulated; }
 };
@@ -77,6 +81,8 @@ struct Stats {
     int accepted = 0;
     int ngram_drafted = 0;  // of `drafted`, read off the text
     int ngram_accepted = 0;
+    int tree_drafted = 0;   // of `drafted`, beside the chain
+    int tree_accepted = 0;
     int cycles = 0;                     // self-spec: draft and verify; diffusion: blocks
     bool simulated_acceptance = false;  // the text is meaningless
     int loop_period = 0;                // finish loop: the shortest period, in tokens

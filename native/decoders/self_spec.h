@@ -11,11 +11,17 @@
 // dropped before, it is distributed as its proposal, given all that stands before it. Without a draft the seed alone is
 // verified, a group behind it: a draft pass that emits a token.
 //
+// Two passes leave room for a tree: the draft pass tells the second-best token of each position too, and beside the chain
+// of best tokens runs that begin with a second-best one are verified, each behind the row that it branches off from. Where
+// the chain is rejected and the target's token is a run's first one, the cycle goes on along the run. Its rows are
+// computed to the bit as those of the same tokens in a chain are (forward/side_places.h).
+//
 // Where the text repeats itself, what followed before is a draft that takes no pass: its proposal is certain of each
 // token.
 #pragma once
 
 #include "decoders/decoder.h"
+#include "forward/side_places.h"
 #include "speculation/ngram_lookup.h"
 
 namespace trimode {
@@ -26,25 +32,41 @@ class SelfSpecDecoder : public Decoder {
 
   protected:
     int decode_rows() const override;
+    int decode_cells() const override;
     int plan_decode(Batch & batch) override;
     void begin(const Forward & forward, int row) override;
     void consume_decode(Batch & batch, const Forward & forward) override;
 
   private:
     enum class Phase { draft, verify };
+    // A run of a tree: the chain's drafts before it, its tokens, and where its keys and values lie.
+    struct Run {
+        int after;
+        std::vector<llama_token> tokens;
+        int32_t place;
+        int first_row;  // in the current batch
+    };
 
     void go_on();
     void choose_cycle();
     void choose_branches();
+    void choose_tree();
+    bool may_have_tree() const { return request_.options.has_trees() && !cycle_.fused; }
     bool look_up();
     int lookup_length() const;
     void write(const Forward & forward, int row, llama_token token);
     void take_draft(const Forward & forward, int first_row, int n_rows);
     void verify(Batch & batch, const Forward & forward);
+    const Run * run_behind(int accepted) const;
+    int follow(const Forward & forward, const Run & run);
+    void count_drafts(int accepted, int followed);
     void take_branch(const Forward & forward, int accepted, int n_draft);
     bool predicts_last(llama_token predicted, bool rejected) const;
     void learn(int drafted, int accepted, int uncounted = 0);
-    Sampler::Verdict check(const Forward & forward, int i);
+    Sampler::Verdict check(const Forward & forward, int row, int i, bool strayed = false);
+    void observe_nodes(const Sampler::Verdict & verdict, int i, bool strayed);
+    bool is_second(llama_token token, int i) const;
+    void take_second(const Output & output, int32_t position, int i);
     std::vector<llama_token> verified() const;
 
     Phase phase_ = Phase::draft;
@@ -57,6 +79,12 @@ class SelfSpecDecoder : public Decoder {
     bool started_ = false;                 // a fused cycle: its pass without a draft has been
     std::vector<Branch> branches_;         // of the next verification
     std::vector<int> branch_rows_;         // their first rows in the current batch
+    std::vector<Run> runs_;
+    int n_verified_ = 0;                   // drafts of the chain that are verified; the others are cut off
+    int cells_ = 0;                        // of rows and runs
+    std::vector<llama_token> second_;      // best tokens but one, by draft; empty: there are no trees
+    std::vector<float> leads_;             // of each draft over it
+    bool second_is_right_ = false;         // what was emitted last is the second-best token of its draft
     int rows_ = 0;                         // planned in the current batch, branches left out
     int planned_drafts_ = 0;               // of the draft at hand, those behind an end included
     int known_drafts_ = 0;                 // positions of its block before it, whose drafts have proved right

@@ -25,8 +25,8 @@ struct ActiveRequest {
     bool is_running() const { return sequence && sequence->state == CachedSequence::State::running; }
     bool is_over() const { return request.finish != Finish::none; }
 
-    // Cells that its sequence needs when a pass has `n_rows` of its rows.
-    int cells_needed(int n_rows) const { return std::min(sequence->size() + n_rows, request.max_length()); }
+    // Cells that its sequence needs when a pass takes `n` behind what it has.
+    int cells_needed(int n) const { return std::min(sequence->size() + n, request.max_length()); }
 };
 
 }  // namespace trimode

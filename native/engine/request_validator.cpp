@@ -121,6 +121,11 @@ void RequestValidator::check_exact(const RequestOptions & options) const {
         throw std::invalid_argument("fusing is always: exact passes (exact_rows " + std::to_string(exact_rows_) +
                                     ") have no room for fused cycles; fusing must be never or measured");
     }
+    if (options.tree_nodes > 0) {
+        throw std::invalid_argument("tree_nodes is " + std::to_string(options.tree_nodes) +
+                                    ": with exact passes (exact_rows " + std::to_string(exact_rows_) +
+                                    ") there are no trees; tree_nodes must be 0 or -1");
+    }
     if (options.block_length > exact_rows_) {
         throw std::invalid_argument("block_length is " + std::to_string(options.block_length) + "; exact passes have " +
                                     std::to_string(exact_rows_) + " rows (exact_rows)");

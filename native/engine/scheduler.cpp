@@ -136,7 +136,7 @@ void Scheduler::allocate_cells(Schedule & schedule) {
         const auto scheduled = std::find_if(schedule.begin(), schedule.end(),
                                             [&](const ScheduledRequest & s) { return s.active == active; });
         if (scheduled != schedule.end() && active->is_running()) {
-            allocate_or_preempt(*active, active->cells_needed(scheduled->n_rows));
+            allocate_or_preempt(*active, active->cells_needed(active->decoder->next_cells(scheduled->n_rows)));
         }
     }
     const auto suspended = [](const ScheduledRequest & s) { return !s.active->is_running(); };

@@ -58,10 +58,31 @@ int Batch::add_branch(int last, const std::vector<llama_token> & tokens, Want fi
     return begin;
 }
 
+int Batch::add_run(int last, const std::vector<llama_token> & tokens, int32_t place, Want want) {
+    const Row trunk = rows_.at(last);
+    const int begin = add(*trunk.sequence, tokens, trunk.pos + 1, place);
+    for (int i = begin; i < size(); ++i) {
+        rows_[i].sees = trunk.sees;
+        rows_[i].group = {begin, i + 1};
+        rows_[i].want = want;
+    }
+    return begin;
+}
+
 void Batch::commit(Sequence & sequence, int first, int n) const {
     for (int i = first; i < first + n; ++i) {
         sequence.tokens.push_back(rows_[i].token);
     }
+}
+
+void Batch::commit_run(Sequence & sequence, int first, int n, KvCache & cache) const {
+    std::vector<int32_t> from, to;
+    for (int i = first; i < first + n; ++i) {
+        from.push_back(rows_[i].cell);
+        to.push_back(sequence.cell(rows_[i].pos));
+    }
+    cache.copy(from, to);
+    commit(sequence, first, n);
 }
 
 }  // namespace trimode

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "cache/kv_cache.h"
 #include "cache/sequence.h"
 
 namespace trimode {
@@ -14,6 +15,7 @@ enum class Want {
     nothing,
     token,       // argmax
     confidence,  // argmax and its probability
+    runner_up,   // argmax and the second-best token
     candidates,  // argmax, and a row that holds its N_CANDIDATES highest logits at least; the rest may be -infinity
     logits,      // argmax, and the full row for whoever samples
 };
@@ -30,7 +32,7 @@ struct Row {
     int32_t cell;               // ... and in the cache
     const Sequence * sequence;  // sees all its committed cells ...
     RowRange sees;              // ... these rows of the batch ...
-    RowRange group;             // ... and these: the other rows of a branch; empty elsewhere
+    RowRange group;             // ... and these: of its branch; empty elsewhere
     bool lora;
     Want want;
 };
@@ -61,8 +63,15 @@ class Batch {
     // positions may be those of other rows, so they take the cells behind all rows of the sequence that were added.
     int add_branch(int last, const std::vector<llama_token> & tokens, Want first, Want others, bool lora);
 
+    // A causal run that branches off behind row `last` of another one, each row seeing what that row sees and this run
+    // up to itself. Its keys and values take the cells of `place` and those behind it (see side_places.h).
+    int add_run(int last, const std::vector<llama_token> & tokens, int32_t place, Want want);
+
     // Appends rows [first, first + n) to the sequence that they follow.
     void commit(Sequence & sequence, int first, int n) const;
+
+    // The same for rows of a run that branched off, whose keys and values go to the cells of their positions.
+    void commit_run(Sequence & sequence, int first, int n, KvCache & cache) const;
 
     // On a device: the pass is computed with so many rows and wanted rows, however many there are, and a row's
     // attention over a number of cells that follows from its own place, not from that of the other rows: so products

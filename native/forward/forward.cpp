@@ -326,7 +326,7 @@ void Forward::run(const Batch & batch) {
             key.adapters |= uint32_t(row.sequence->lora_scales[k] != 0.0f) << k;
         }
         key.embedded |= ImageRows::is_image(row.token);
-        key.candidates |= candidates_on_device_ && row.want == Want::candidates;
+        key.candidates |= candidates_on_device_ && (row.want == Want::candidates || row.want == Want::runner_up);
         key.confidence |= key.candidates || (graph_options_.reduce && row.want == Want::confidence);
         if (row.want != Want::nothing) {
             out_index_[i] = static_cast<int>(out_rows_.size());

@@ -14,6 +14,7 @@
 #include "forward/graph.h"
 #include "ggml-cpp.h"
 #include "model/model.h"
+#include "util/reduce.h"
 
 namespace trimode {
 
@@ -24,6 +25,9 @@ struct Output {
     llama_token token = -1;    // argmax, the mask id excluded; the lowest id among equals
     float logit = 0.0f;        // of `token`
     float probability = 0.0f;  // of `token`; only where confidence was wanted
+    // Only where the runner-up was wanted: the second-best token, and how far its logit lies below that of `token`.
+    llama_token second = -1;
+    float lead = 0.0f;
 };
 
 struct ForwardOptions {
@@ -67,6 +71,7 @@ class Forward {
     void run(const Batch & batch);
 
     const Output & output(int row) const { return outputs_[row]; }
+    KvCache & cache() const { return cache_; }
 
     // The logits, n_vocab floats, of a row that wanted something; valid until the next run. Where candidates were
     // wanted of a device, these and -infinity. Else a device's logits are fetched, row by row, when asked for.
@@ -106,6 +111,8 @@ class Forward {
     void get_tensor(const ggml_tensor * tensor, void * data, size_t offset, size_t size) const;
     void read_outputs(const Graph & graph, const Batch & batch);
     void read_reduced(const Graph & graph);
+    void set_runner_up(size_t index);
+    Top second_candidate(size_t index, llama_token best) const;
     void make_token_bias(ggml_backend_dev_t device);
     bool device_can_run_alone(const GraphKey & largest) const;
     bool knows_candidates(const GraphKey & largest) const;

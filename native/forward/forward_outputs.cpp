@@ -73,6 +73,29 @@ void Forward::read_reduced(const Graph & graph) {
     }
 }
 
+// The second-best token of an output row and the lead of its best one.
+void Forward::set_runner_up(size_t index) {
+    Output & output = outputs_[out_rows_[index]];
+    const Top top{output.token, output.logit};
+    const Top second = candidates_on_device_ ? second_candidate(index, top.token)
+                                             : runner_up(logits(out_rows_[index]), model_.n_vocab(),
+                                                         model_.mask_token(), top);
+    output.second = second.token;
+    output.lead = top.logit - second.logit;
+}
+
+Top Forward::second_candidate(size_t index, llama_token best) const {
+    const size_t n = candidates_.size() / sparse_.size();
+    Top second{0, -INFINITY};
+    for (size_t i = index * n; i < (index + 1) * n; ++i) {
+        const Top candidate{candidates_[i], candidate_logits_[i]};
+        const bool higher = candidate.logit > second.logit ||
+                            (candidate.logit == second.logit && candidate.token < second.token);
+        second = higher && candidate.token != best ? candidate : second;
+    }
+    return second;
+}
+
 void Forward::read_outputs(const Graph & graph, const Batch & batch) {
     const Stopwatch watch(times_.outputs);
     outputs_.assign(batch.size(), Output{});
@@ -90,6 +113,9 @@ void Forward::read_outputs(const Graph & graph, const Batch & batch) {
         for (size_t i = 0; i < out_rows_.size(); ++i) {
             outputs_[out_rows_[i]] = {top_[i], top_logit_[i], top_probability_[i]};
             sparse_[i] = graph.candidates && batch.rows()[out_rows_[i]].want == Want::candidates;
+            if (batch.rows()[out_rows_[i]].want == Want::runner_up) {
+                set_runner_up(i);
+            }
         }
         return;
     }
@@ -101,6 +127,9 @@ void Forward::read_outputs(const Graph & graph, const Batch & batch) {
         outputs_[row] = {top.token, top.logit, 0.0f};
         if (batch.rows()[row].want == Want::confidence) {
             outputs_[row].probability = trimode::probability(logits, n_vocab, mask, top);
+        }
+        if (batch.rows()[row].want == Want::runner_up) {
+            set_runner_up(out_index_[row]);
         }
     }
 }

@@ -9,6 +9,7 @@ namespace trimode {
 struct Cycle {
     int length = 1;      // rows of a block, or masks of a group; 1: plain AR, nothing drafted
     bool fused = false;  // one pass verifies and drafts; else one drafts, a second verifies
+    bool tree = false;   // of the draft as much is verified as is worth its rows, second-best tokens too
 };
 
 // A group of masks that rides with a verification, for the case that it ends there: the first `after` drafts are
@@ -29,6 +30,7 @@ const char * name_of(Fusing fusing);
 struct CycleChoice {
     int length = 0;
     Fusing fusing = Fusing::never;
+    bool tree = false;  // cycles that are not fused verify trees by price
 };
 
 }  // namespace trimode

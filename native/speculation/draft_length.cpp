@@ -133,7 +133,7 @@ std::vector<Cycle> DraftLength::candidates(const CycleChoice & choice) const {
     std::vector<Cycle> result;
     for (const int length : choice.length > 0 ? std::vector<int>{choice.length} : lengths_) {
         if (length == 1 || choice.fusing != Fusing::always) {
-            result.push_back({length, false});
+            result.push_back({length, false, choice.tree && length > 1});
         }
         if (length > 1 && choice.fusing != Fusing::never) {
             result.push_back({length, true});
@@ -152,6 +152,10 @@ Expectation DraftLength::expect(const Cycle & cycle, const Acceptance & acceptan
     if (cycle.fused) {
         return expect_fused(estimates(acceptance, load, rate), cycle.length);
     }
+    if (cycle.tree) {
+        return {acceptance.tokens(cycle.length) * tree_tokens_ + 2.0 * load.tokens, 1.0,
+                cycle.length * tree_rows_ + load.rows, 1.0, cycle.length + load.rows};
+    }
     const double passes = cycle.length > 1 ? 2.0 : 1.0;
     return {acceptance.tokens(cycle.length) + passes * load.tokens, 0.0, 0.0, passes, cycle.length + load.rows};
 }
@@ -164,6 +168,26 @@ std::vector<Branch> DraftLength::branches(const Cycle & cycle, int n_draft, int 
                                           const Load & load) const {
     return choose_branches(estimates(acceptance, load, rate(cycle, acceptance, load)), cycle.length, n_draft, first,
                            lengths_);
+}
+
+DraftTree DraftLength::tree(const Cycle & cycle, const std::vector<float> & leads, int n_beside, int most_rows,
+                            const Acceptance & acceptance, const Load & load) const {
+    const int n_draft = static_cast<int>(leads.size());
+    if (n_beside >= 0) {
+        return beside_chain(nodes_, leads, std::min(n_beside, most_rows - 1 - n_draft));
+    }
+    if (!knows_enough()) {
+        return {n_draft, {}};
+    }
+    const double rate = this->rate(cycle, acceptance, load);
+    const int reach = static_cast<int>(2.0 * cost_.longest_known() - load.rows);
+    return choose_tree(nodes_, leads, std::min(most_rows, std::max(reach, n_draft + 1)),
+                       [&](int rows) { return rate * cost_.seconds(load.rows + rows); });
+}
+
+void DraftLength::observe_tree(const Cycle & cycle, const Acceptance & acceptance, int rows, int tokens) {
+    tree_rows_ += (double(rows) / cycle.length - tree_rows_) * TREE_GAIN;
+    tree_tokens_ += (tokens / acceptance.tokens(cycle.length) - tree_tokens_) * TREE_GAIN;
 }
 
 // From what is known to twice its length: farther away an estimate is worth nothing.

@@ -10,6 +10,7 @@
 #include "speculation/acceptance.h"
 #include "speculation/branches.h"
 #include "speculation/cycle.h"
+#include "speculation/draft_tree.h"
 #include "speculation/ngram_acceptance.h"
 #include "speculation/pass_cost.h"
 
@@ -42,6 +43,11 @@ class DraftLength {
     std::vector<Branch> branches(const Cycle & cycle, int n_draft, int first, const Acceptance & acceptance,
                                  const Load & load = {}) const;
 
+    // What to verify of a draft whose best tokens have these leads, in at most `most_rows` rows; `n_beside`: the whole
+    // chain and so many drafts beside it; < 0: what is worth its rows.
+    DraftTree tree(const Cycle & cycle, const std::vector<float> & leads, int n_beside, int most_rows,
+                   const Acceptance & acceptance, const Load & load = {}) const;
+
     // How many drafts read off the text to verify, where the last `match` tokens stood before and `most` tokens follow
     // there: as many as promise the most tokens per second, 0 where the cycle `instead` promises more.
     int looked_up(const NgramAcceptance & acceptance, int match, int most, double instead, const Load & load) const;
@@ -71,6 +77,9 @@ class DraftLength {
     void observe_cycle(int drafted, int accepted, int uncounted = 0) {
         acceptance_.observe(drafted, accepted, uncounted);
     }
+    void observe_node(NodeChances::Kind kind, float lead, bool right) { nodes_.observe(kind, lead, right); }
+    // A verification by price took so many rows, and emitted so many tokens.
+    void observe_tree(const Cycle & cycle, const Acceptance & acceptance, int rows, int tokens);
     // A verification ended behind a rejected draft, where a group stood ready; its first mask predicted the target's
     // token.
     void observe_rejection(bool predicted) { after_rejection_ += (predicted - after_rejection_) * REJECTION_GAIN; }
@@ -88,6 +97,7 @@ class DraftLength {
 
   private:
     static constexpr double REJECTION_GAIN = 0.02;
+    static constexpr double TREE_GAIN = 0.02;
 
     // Another cycle, tried although it does not seem to be the best one.
     struct Trial {
@@ -131,6 +141,8 @@ class DraftLength {
     double moved_rows_ = 0.0;  // what the means do not know yet of requests that have moved
     double moved_tokens_ = 0.0;
     Trial trial_;  // the last one
+    NodeChances nodes_;  // of all requests
+    double tree_rows_ = 1.0, tree_tokens_ = 1.0;  // of a verification by price, against one of the whole chain
     int64_t n_passes_ = 0;
     int64_t next_look_ = 0;
     std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle

@@ -38,15 +38,24 @@ Top argmax_range(const float * logits, int begin, int end, Top best) {
     return best;
 }
 
+// The better of `best` and what lies in front of and behind `left_out`.
+Top argmax_around(const float * logits, int begin, int end, llama_token left_out, Top best) {
+    if (left_out < begin || left_out >= end) {
+        return argmax_range(logits, begin, end, best);
+    }
+    best = argmax_range(logits, begin, left_out, best);
+    return argmax_range(logits, left_out + 1, end, best);
+}
+
 }  // namespace
 
 Top argmax(const float * logits, int n, llama_token excluded) {
-    Top best{0, -INFINITY};
-    if (excluded < 0 || excluded >= n) {
-        return argmax_range(logits, 0, n, best);
-    }
-    best = argmax_range(logits, 0, excluded, best);
-    return argmax_range(logits, excluded + 1, n, best);
+    return argmax_around(logits, 0, n, excluded, {0, -INFINITY});
+}
+
+Top runner_up(const float * logits, int n, llama_token excluded, Top top) {
+    const Top best = argmax_around(logits, 0, top.token, excluded, {0, -INFINITY});
+    return argmax_around(logits, top.token + 1, n, excluded, best);
 }
 
 float probability(const float * logits, int n, llama_token excluded, Top top) {

@@ -61,6 +61,7 @@ class Timings(TypedDict):
     end-of-generation token included. `forward_passes`: passes after the prefill; `fused_passes`: of these, those that
     verified a draft and made the next one. `draft_n`, `draft_n_accepted`: tokens drafted and accepted (self-spec).
     `ngram_n`, `ngram_n_accepted`: of these, those that were read off the text.
+    `tree_n`, `tree_n_accepted`: of these, those beside the chain of best tokens.
     `acceptance_length`: tokens per cycle of draft and verify (self-spec), or per block (diffusion); 0 in ar.
     `image_n`, `image_ms`: images in the prompt, and what encoding those took that were not held; only where it has any.
     """
@@ -81,6 +82,8 @@ class Timings(TypedDict):
     draft_n_accepted: int
     ngram_n: int
     ngram_n_accepted: int
+    tree_n: int
+    tree_n_accepted: int
     acceptance_length: float
     image_n: NotRequired[int]
     image_ms: NotRequired[float]
@@ -230,6 +233,8 @@ def timings_of(stats: Stats, pictures: Pictures | None = None) -> Timings:
         "draft_n_accepted": stats.accepted,
         "ngram_n": stats.ngram_drafted,
         "ngram_n_accepted": stats.ngram_accepted,
+        "tree_n": stats.tree_drafted,
+        "tree_n_accepted": stats.tree_accepted,
         "acceptance_length": _acceptance_length(stats),
     }
     if pictures:

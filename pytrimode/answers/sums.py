@@ -33,6 +33,8 @@ def sum_timings(parts: Sequence[Measured]) -> Timings:
         "draft_n_accepted": sum(t["draft_n_accepted"] for t in each),
         "ngram_n": sum(t["ngram_n"] for t in each),
         "ngram_n_accepted": sum(t["ngram_n_accepted"] for t in each),
+        "tree_n": sum(t["tree_n"] for t in each),
+        "tree_n_accepted": sum(t["tree_n_accepted"] for t in each),
         "acceptance_length": ratio(predicted_n, cycles),
     }
     if any("image_n" in t for t in each):

@@ -19,6 +19,7 @@ class RequestArguments(TypedDict, total=False):
     block_length: int | None
     fused: bool | str | None
     ngram: int | None
+    tree_nodes: int | None
     threshold: float | None
     steps: int | None
     reveal: str | None

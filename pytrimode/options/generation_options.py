@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NGRAM_MEASURED = -1
 """Drafts are read off the text where that is faster."""
+TREE_MEASURED = -1
+"""The engine's name for a tree of as many drafts as are worth their rows."""
 _MODE_HELP = "; ".join(
     ["How to decode", *(f"{name}: {text}" for name, text in modes.MODE_HELP.items())]
     + [f"{alias} means {name}" for alias, name in modes.ALIASES.items()]
@@ -88,6 +90,11 @@ class GenerationOptions:
         None, "Self-spec: verify up to N tokens that followed the same words before, drafted without a pass; 0: never; "
         "-1: where that is faster, measured on the way.", flags=("--ngram",), metavar="N", low=-1,
         aliases=("prompt_lookup_num_tokens",), default_text="-1 in mode auto without a block length, else 0",
+    )  # fmt: skip
+    tree_nodes: int | None = option(
+        None, "Self-spec, greedy: verify up to N drafts beside the chain of best ones, runs that begin with a "
+        "second-best token; 0: none; -1: of chain and runs what is worth its rows, measured on the way.",
+        flags=("--tree-nodes",), metavar="N", low=-1, default_text="-1 in mode auto without a block length, else 0",
     )  # fmt: skip
     threshold: float | None = option(
         None, "Confidence from which diffusion keeps a token at once", flags=("--threshold",), metavar="P",
@@ -186,6 +193,9 @@ class GenerationOptions:
         ngram = self.ngram
         if ngram is None:
             ngram = NGRAM_MEASURED if block_length == modes.MEASURED_BLOCK_LENGTH else 0
+        tree_nodes = self.tree_nodes
+        if tree_nodes is None:
+            tree_nodes = TREE_MEASURED if block_length == modes.MEASURED_BLOCK_LENGTH else 0
         measured = block_length == modes.MEASURED_BLOCK_LENGTH or fusing == "measured" or ngram == NGRAM_MEASURED
         constraint = self.sampling.constraint(limits.token_of)
         engine = engine_values(self) | {
@@ -194,6 +204,7 @@ class GenerationOptions:
             "block_length": block_length,
             "fusing": fusing,
             "ngram": ngram,
+            "tree_nodes": tree_nodes,
             "threshold": modes.default_threshold(limits.metadata) if self.threshold is None else self.threshold,
             "steps": self.steps or 0,
             "stop": list(self.stop_strings),
