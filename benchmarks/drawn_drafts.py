@@ -9,14 +9,10 @@ import numpy as np
 
 from benchmarks.recorded_passes import Rows
 from benchmarks.time_profiles import Profile
+from pytrimode.bench.acceptance import SECOND, SPREAD, STRAYED, centre
 
-SPREAD = 3.2
-"""Standard deviation of a best candidate's log-odds: that of trimode-tiny on open prompts ..."""
-STRAYED = 1.7
-"""... and what they lose behind a token that the draft had not ranked first."""
-RANK_TWO, RANK_THREE = 0.575, 0.158
+RANK_TWO, RANK_THREE = SECOND, 0.158
 """Where the right token is, if it is not the best candidate (published for the 8B)."""
-
 
 AFTER_REJECTION = 0.5
 """How often a group of masks behind a rejected draft tells the next token, as the engine begins with."""
@@ -25,17 +21,6 @@ AFTER_REJECTION = 0.5
 def logistic(x: np.ndarray) -> np.ndarray:
     """Return probabilities of log-odds."""
     return 1 / (1 + np.exp(-x))
-
-
-def centre(rate: float) -> float:
-    """Return the mean log-odds at which the best candidate, with SPREAD, is right as often as `rate`."""
-    z = np.linspace(-4, 4, 801)
-    weights = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
-    low, high = -20.0, 40.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if (weights * logistic(middle + SPREAD * z)).sum() < rate else (low, middle)
-    return low
 
 
 def draw(rates: Sequence[float], n: int, seed: int = 0) -> list[tuple[Rows, list[int]]]:

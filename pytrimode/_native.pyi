@@ -555,6 +555,19 @@ class NgramAcceptance:
     def tokens(self, match: int, n: int) -> float:
         """Estimate the tokens of a verification of `n` drafts."""
 
+class SidePlaces:
+    """Where rows beside a chain leave keys and values. See `native/forward/side_places.h`."""
+
+    def __init__(self, first: int, n_taken: int, end: int) -> None:
+        """Begin with the places from `first` up to `end`, of which the first `n_taken` are not free."""
+
+    def take(self, pos: int, n: int) -> tuple[int, int]:
+        """Take places for `n` tokens from position `pos` on. Returns the first one (-1: none) and their number."""
+
+    @property
+    def extent(self) -> int:
+        """Places up to the last one that is taken."""
+
 class Cycle:
     """How self-speculation goes on. See `native/speculation/cycle.h`."""
 
@@ -633,6 +646,24 @@ class DraftLength:
         other_tokens: float = 0.0,
     ) -> list[tuple[int, int]]:
         """List the groups of a verification: behind how many drafts, and how wide."""
+
+    def tree(
+        self,
+        acceptance: Acceptance,
+        leads: Sequence[float],
+        n_beside: int = -1,
+        most_rows: int = 64,
+        other_rows: float = 0.0,
+        other_tokens: float = 0.0,
+    ) -> tuple[int, list[tuple[int, int]]]:
+        """Return what is verified of a draft: how many drafts of the chain, and runs beside it, each as the drafts
+        before it and its length. `leads`: of the best tokens over the second-best ones, in logits.
+        """
+
+    def observe_node(self, kind: str, lead: float, right: bool) -> None:
+        """Learn whether a draft was right: the "best" or the "second" token of its position, or a best one that
+        "strayed": behind a second-best one. Raises ValueError for another kind.
+        """
 
     def looked_up(
         self,

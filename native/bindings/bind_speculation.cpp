@@ -7,14 +7,18 @@
 #include <nanobind/stl/vector.h>
 
 #include "engine/thread_choice.h"
+#include "forward/side_places.h"
 #include "speculation/draft_length.h"
 #include "speculation/ngram_lookup.h"
+#include "util/names.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 using namespace trimode;
 
 namespace {
+
+constexpr std::array<const char *, 3> KINDS = {"best", "second", "strayed"};  // as NodeChances::Kind
 
 std::vector<std::pair<double, double>> cost_table(const PassCost & cost) {
     std::vector<std::pair<double, double>> table;
@@ -46,6 +50,23 @@ std::vector<std::pair<int, int>> branches(const DraftLength & self, const Accept
         found.emplace_back(b.after, b.width);
     }
     return found;
+}
+
+std::pair<int, std::vector<std::pair<int, int>>> tree(const DraftLength & self, const Acceptance & acceptance,
+                                                      const std::vector<float> & leads, int n_beside, int most_rows,
+                                                      double rows, double tokens) {
+    const Cycle cycle{static_cast<int>(leads.size()) + 1, false, true};
+    const DraftTree found = self.tree(cycle, leads, n_beside, most_rows, acceptance, {rows, tokens});
+    std::vector<std::pair<int, int>> runs;
+    for (const SideRun & run : found.runs) {
+        runs.emplace_back(run.after, run.length);
+    }
+    return {found.chain, runs};
+}
+
+std::pair<int, int> take(SidePlaces & self, int pos, int n) {
+    const int place = self.take(pos, n);
+    return {place, n};
 }
 
 void bind_estimates(nb::module_ & m) {
@@ -90,6 +111,13 @@ void bind_estimates(nb::module_ & m) {
         .def("rate", &NgramAcceptance::rate, "match"_a, "Estimate how often the next token is right.")
         .def("tokens", &NgramAcceptance::tokens, "match"_a, "n"_a,
              "Estimate the tokens of a verification of `n` drafts.");
+    nb::class_<SidePlaces>(
+        m, "SidePlaces", "Where rows beside a chain leave keys and values. See `native/forward/side_places.h`.")
+        .def(nb::init<int, int, int>(), "first"_a, "n_taken"_a, "end"_a,
+             "Begin with the places from `first` up to `end`, of which the first `n_taken` are not free.")
+        .def("take", &take, "pos"_a, "n"_a,
+             "Take places for `n` tokens from position `pos` on. Returns the first one (-1: none) and their number.")
+        .def_prop_ro("extent", &SidePlaces::extent, "Places up to the last one that is taken.");
     nb::class_<Cycle>(m, "Cycle", "How self-speculation goes on. See `native/speculation/cycle.h`.")
         .def(
             "__init__", [](Cycle * self, int length, bool fused) { new (self) Cycle{length, fused}; }, "length"_a,
@@ -144,6 +172,18 @@ void bind_speculation(nb::module_ & m) {
              "Return the cycle with the most expected tokens per second; others as for `choose`.")
         .def("branches", &branches, "acceptance"_a, "length"_a, "n_draft"_a, "first"_a = 1, "other_rows"_a = 0.0,
              "other_tokens"_a = 0.0, "List the groups of a verification: behind how many drafts, and how wide.")
+        .def("tree", &tree, "acceptance"_a, "leads"_a, "n_beside"_a = -1, "most_rows"_a = 64, "other_rows"_a = 0.0,
+             "other_tokens"_a = 0.0,
+             "Return what is verified of a draft: how many drafts of the chain, and runs beside it, each as the drafts "
+             "before it and its length. `leads`: of the best tokens over the second-best ones, in logits.")
+        .def(
+            "observe_node",
+            [](DraftLength & self, const std::string & kind, float lead, bool right) {
+                self.observe_node(parse_name<NodeChances::Kind>(KINDS, kind, "kind", "names"), lead, right);
+            },
+            "kind"_a, "lead"_a, "right"_a,
+            "Learn whether a draft was right: the \"best\" or the \"second\" token of its position, or a best one "
+            "that \"strayed\": behind a second-best one. Raises ValueError for another kind.")
         .def(
             "looked_up",
             [](const DraftLength & self, const NgramAcceptance & acceptance, int match, int most, double instead,

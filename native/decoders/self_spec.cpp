@@ -316,7 +316,7 @@ void SelfSpecDecoder::verify(Batch & batch, const Forward & forward) {
         learn(known_drafts_ + drafted, known_drafts_ + accepted, uncounted_);
     }
     count_drafts(std::min(accepted, n_verified_), followed);
-    if (may_have_tree() && cycle_.tree && n_draft > 0 && !finished()) {
+    if (cycle_.tree && !second_.empty() && !finished()) {
         request_.draft_length->observe_tree(cycle_, *acceptance_, decode_rows(), emitted + followed);
     }
     draft_.clear();

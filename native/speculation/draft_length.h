@@ -142,7 +142,8 @@ class DraftLength {
     double moved_tokens_ = 0.0;
     Trial trial_;  // the last one
     NodeChances nodes_;  // of all requests
-    double tree_rows_ = 1.0, tree_tokens_ = 1.0;  // of a verification by price, against one of the whole chain
+    // Rows and tokens of a verification by price, against those of one of the whole chain.
+    double tree_rows_ = 1.0, tree_tokens_ = 1.05;
     int64_t n_passes_ = 0;
     int64_t next_look_ = 0;
     std::map<std::pair<int, bool>, int64_t> tried_;  // the pass before the last trial of a cycle

@@ -27,6 +27,8 @@ class Setting:
     """Of diffusion; None: the default."""
     ngram: int | None = None
     """Tokens of a draft that is read off the text; None: the default."""
+    tree_nodes: int | None = None
+    """Drafts beside the chain; None: the default."""
 
     @property
     def name(self) -> str:
@@ -38,7 +40,8 @@ class Setting:
 
     @property
     def _left_out(self) -> str:
-        return ("" if self.use_lora else ", no LoRA") + (", no n-grams" if self.ngram == 0 else "")
+        left_out = {"no LoRA": not self.use_lora, "no n-grams": self.ngram == 0, "no trees": self.tree_nodes == 0}
+        return "".join(f", {name}" for name, is_so in left_out.items() if is_so)
 
     @property
     def exact(self) -> bool:
@@ -49,8 +52,8 @@ class Setting:
         """Of a request. `ignore_eos`: it writes `max_tokens` in any case, loops too."""
         return GenerationOptions(
             max_tokens=max_tokens, mode=self.mode, block_length=self.block_length, fused=self.fused,
-            threshold=self.threshold, ngram=self.ngram, use_lora=self.use_lora, sampling=sampling,
-            ignore_eos=ignore_eos, loop_window=0 if ignore_eos else LOOP_WINDOW,
+            threshold=self.threshold, ngram=self.ngram, tree_nodes=self.tree_nodes, use_lora=self.use_lora,
+            sampling=sampling, ignore_eos=ignore_eos, loop_window=0 if ignore_eos else LOOP_WINDOW,
         )  # fmt: skip
 
 
@@ -73,11 +76,13 @@ def settings_of(
     fused: bool,
     without_lora: bool,
     without_ngram: bool = False,
+    without_trees: bool = False,
 ) -> list[Setting]:
     """Return the settings for modes that a user wrote; block lengths multiply those modes that have them.
 
     `fused`: self-spec once more in fused passes. `without_lora`: once more without the drafter LoRA. `without_ngram`:
-    auto once more without drafts that are read off the text. Raises ValueError as `modes.check_mode`.
+    auto once more without drafts that are read off the text. `without_trees`: auto once more without drafts beside the
+    chain. Raises ValueError as `modes.check_mode`.
     """
     found: list[Setting] = []
     for name in names:
@@ -94,4 +99,6 @@ def settings_of(
                 found.append(Setting(mode, length, use_lora=False))
             if mode == modes.AUTO and without_ngram:
                 found.append(Setting(mode, length, ngram=0))
+            if mode == modes.AUTO and without_trees:
+                found.append(Setting(mode, length, tree_nodes=0))
     return list(dict.fromkeys(found))

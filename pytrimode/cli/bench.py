@@ -139,6 +139,9 @@ def _measure(runner: Runner, plan: list[Any], results: Results, warm_up: int) ->
     "--without-ngram", is_flag=True, help="Mode auto without drafts read off the text as well, to see what they bring."
 )
 @click.option(
+    "--without-trees", is_flag=True, help="Mode auto without trees of drafts as well, to see what they bring."
+)
+@click.option(
     "-p",
     "--prompt-tokens",
     "prompt_lengths",
@@ -255,6 +258,7 @@ def command(
     fused: bool,
     without_lora: bool,
     without_ngram: bool,
+    without_trees: bool,
     prompt_lengths: tuple[int, ...],
     max_tokens: tuple[int, ...],
     parallel: tuple[int, ...],
@@ -316,7 +320,7 @@ def command(
         simulated = read_acceptance(acceptance, loaded.metadata) if acceptance else None
         settings = settings_of(
             names, block_lengths or (), has_mask=loaded.mask_token_id >= 0, fused=fused, without_lora=without_lora,
-            without_ngram=without_ngram,
+            without_ngram=without_ngram, without_trees=without_trees,
         )  # fmt: skip
         stock = None
         if compare == STOCK:

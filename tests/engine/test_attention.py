@@ -212,3 +212,70 @@ def test_wrong_input_is_refused() -> None:
         here.run(queries(1), [[19]], [(0, 1, 0, 0)])
     with pytest.raises(ValueError, match="none of that name"):
         probe(kernel="avx1024")
+
+
+@pytest.mark.parametrize("cache_type", ["f32", "f16", "q8_0"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_run_beside_a_chain_has_the_bits_of_one_that_follows(cache_type: str, kernel: str) -> None:
+    """Its cells lie elsewhere, as `SidePlaces` has them: as far into the lanes, in the same stretch of 512."""
+    others = 0
+    for first, n_chain, pos, n in ((40, 9, 45, 6), (130, 20, 131, 17), (470, 8, 474, 3), (900, 30, 910, 12)):
+        taken = _native.SidePlaces(first, n_chain, N_CELLS)
+        place, found = taken.take(pos, n)
+        assert (place - pos) % 16 == 0 and place >= first + n_chain and (place + found - 1) // 512 == pos // 512
+        assert taken.extent == place + found - first
+        q = queries(n_chain + found)
+        plain = [random_cells(seed) for seed in (1, 2)]
+        for cells in plain:
+            cells[place : place + found] = cells[pos : pos + found]
+        beside = [cells.copy() for cells in plain]
+        for cells in beside:
+            cells[pos : pos + found] = random_cells(9)[:found]  # the chain's own
+        here, there = (
+            _native.AttentionProbe(
+                *(stored(cells, cache_type) for cells in both), type_k=cache_type, type_v=cache_type, n_head=N_HEAD,
+                n_head_kv=N_HEAD_KV, head_dim=HEAD_DIM, kernel=kernel,
+            )
+            for both in (plain, beside)
+        )  # fmt: skip
+        chain = [(0, first + 1 + i, 0, 0) for i in range(n_chain)]
+        expected = here.run(q, [PAGES], chain + [(0, pos + 1 + i, 0, 0) for i in range(found)])[n_chain:]
+        run = [(0, pos, place, place + 1 + i) for i in range(found)]
+        assert np.array_equal(there.run(q, [PAGES], chain + run)[n_chain:], expected)
+        assert np.array_equal(there.run(q[n_chain:], [PAGES], run), expected), "and without the chain"
+        for cells in beside:  # one place farther it adds up in another order
+            cells[place + 1 : place + 1 + found] = cells[place : place + found].copy()
+        moved = _native.AttentionProbe(
+            *(stored(cells, cache_type) for cells in beside), type_k=cache_type, type_v=cache_type, n_head=N_HEAD,
+            n_head_kv=N_HEAD_KV, head_dim=HEAD_DIM, kernel=kernel,
+        )  # fmt: skip
+        others += not np.array_equal(
+            moved.run(q[n_chain:], [PAGES], [(0, pos, place + 1, place + 2 + i) for i in range(found)]), expected
+        )
+    assert others > 0, "the places must matter, or equality proves nothing"
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_lies_in_cells_that_no_row_sees_may_be_anything(kernel: str) -> None:
+    """Between a chain and the runs beside it are cells that another request may have left."""
+    rows = [*causal(3, 103), (0, 101, 117, 118), (0, 101, 117, 119)]
+    q = queries(len(rows))
+    expected = probe("f32", kernel=kernel).run(q, [PAGES], rows)
+    cells = [random_cells(seed) for seed in (1, 2)]
+    for its in cells:
+        its[103:117] = its[119:] = np.nan
+    here = _native.AttentionProbe(
+        *(stored(its, "f32") for its in cells), type_k="f32", type_v="f32", n_head=N_HEAD, n_head_kv=N_HEAD_KV,
+        head_dim=HEAD_DIM, kernel=kernel,
+    )  # fmt: skip
+    assert np.array_equal(here.run(q, [PAGES], rows), expected)
+
+
+def test_a_run_that_would_leave_its_stretch_is_cut_or_has_no_places() -> None:
+    """Where the bits would be others."""
+    places = _native.SidePlaces(470, 20, 1024)
+    assert places.take(475, 30) == (491, 21), "up to place 512"
+    assert places.take(480, 5) == (-1, 0), "512 and what follows are of the next stretch"
+    assert places.take(509, 5) == (-1, 0)
+    assert _native.SidePlaces(40, 5, 60).take(41, 9) == (57, 3), "no more places than the request may have"
+    assert _native.SidePlaces(40, 5, 50).take(41, 9) == (-1, 0)
