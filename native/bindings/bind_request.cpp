@@ -116,8 +116,7 @@ void add_simulation(OptionFields<RequestOptions> & fields) {
              "For benchmarks: the log-odds, by position, around which the chances of drafts vary; empty: all alike.",
              FIELD(simulated.centres))
         .add("simulated_spread", "For benchmarks: the standard deviation of these log-odds.", FIELD(simulated.spread))
-        .add("simulated_second",
-             "For benchmarks: how often the second-best token is right where the best one is not.",
+        .add("simulated_second", "For benchmarks: how often the second-best token is right where the best one is not.",
              FIELD(simulated.second))
         .add("simulated_strayed", "For benchmarks: log-odds that a draft loses behind a second-best token.",
              FIELD(simulated.strayed));

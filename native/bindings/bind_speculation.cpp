@@ -111,8 +111,8 @@ void bind_estimates(nb::module_ & m) {
         .def("rate", &NgramAcceptance::rate, "match"_a, "Estimate how often the next token is right.")
         .def("tokens", &NgramAcceptance::tokens, "match"_a, "n"_a,
              "Estimate the tokens of a verification of `n` drafts.");
-    nb::class_<SidePlaces>(
-        m, "SidePlaces", "Where rows beside a chain leave keys and values. See `native/forward/side_places.h`.")
+    nb::class_<SidePlaces>(m, "SidePlaces",
+                           "Where rows beside a chain leave keys and values. See `native/forward/side_places.h`.")
         .def(nb::init<int, int, int>(), "first"_a, "n_taken"_a, "end"_a,
              "Begin with the places from `first` up to `end`, of which the first `n_taken` are not free.")
         .def("take", &take, "pos"_a, "n"_a,

@@ -42,7 +42,7 @@ class Decoder {
   protected:
     virtual int decode_rows() const { return request_.options.block_length; }  // at most, of any pass
     virtual int decode_cells() const { return decode_rows(); }
-    virtual int plan_decode(Batch & batch) = 0;                                // returns the first row
+    virtual int plan_decode(Batch & batch) = 0;  // returns the first row
     virtual void consume_decode(Batch & batch, const Forward & forward) = 0;
 
     virtual int prefill_size() const { return static_cast<int>(request_.prompt.size()); }

@@ -36,7 +36,7 @@ struct RequestOptions {
     float threshold = 0.9f;
     int steps = 0;  // diffusion: denoising passes per block, instead of the threshold; 0: by threshold
     Reveal reveal = Reveal::confidence;
-    int ngram = 0;  // self-spec: drafts read off the request's own text, at most so many; -1: where that is faster
+    int ngram = 0;       // self-spec: drafts read off the request's own text, at most so many; -1: where that is faster
     int tree_nodes = 0;  // self-spec, greedy: drafts beside the chain, at most so many; -1: a tree by what rows cost
     bool ignore_eos = false;
     bool use_lora = true;
@@ -81,7 +81,7 @@ struct Stats {
     int accepted = 0;
     int ngram_drafted = 0;  // of `drafted`, read off the text
     int ngram_accepted = 0;
-    int tree_drafted = 0;   // of `drafted`, beside the chain
+    int tree_drafted = 0;  // of `drafted`, beside the chain
     int tree_accepted = 0;
     int cycles = 0;                     // self-spec: draft and verify; diffusion: blocks
     bool simulated_acceptance = false;  // the text is meaningless

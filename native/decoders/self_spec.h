@@ -11,10 +11,10 @@
 // dropped before, it is distributed as its proposal, given all that stands before it. Without a draft the seed alone is
 // verified, a group behind it: a draft pass that emits a token.
 //
-// Two passes leave room for a tree: the draft pass tells the second-best token of each position too, and beside the chain
-// of best tokens runs that begin with a second-best one are verified, each behind the row that it branches off from. Where
-// the chain is rejected and the target's token is a run's first one, the cycle goes on along the run. Its rows are
-// computed to the bit as those of the same tokens in a chain are (forward/side_places.h).
+// Two passes leave room for a tree: the draft pass tells the second-best token of each position too, and beside the
+// chain of best tokens runs that begin with a second-best one are verified, each behind the row that it branches off
+// from. Where the chain is rejected and the target's token is a run's first one, the cycle goes on along the run. Its
+// rows are computed to the bit as those of the same tokens in a chain are (forward/side_places.h).
 //
 // Where the text repeats itself, what followed before is a draft that takes no pass: its proposal is certain of each
 // token.
@@ -74,11 +74,11 @@ class SelfSpecDecoder : public Decoder {
     Cycle cycle_;
     std::optional<NgramLookup> lookup_;  // where drafts may be read off the text
     std::optional<NgramAcceptance> lookup_acceptance_;
-    bool looked_up_ = false;               // so the draft at hand was
-    int plain_left_ = 0;                   // passes of plain AR until the next choice
-    bool started_ = false;                 // a fused cycle: its pass without a draft has been
-    std::vector<Branch> branches_;         // of the next verification
-    std::vector<int> branch_rows_;         // their first rows in the current batch
+    bool looked_up_ = false;        // so the draft at hand was
+    int plain_left_ = 0;            // passes of plain AR until the next choice
+    bool started_ = false;          // a fused cycle: its pass without a draft has been
+    std::vector<Branch> branches_;  // of the next verification
+    std::vector<int> branch_rows_;  // their first rows in the current batch
     std::vector<Run> runs_;
     int n_verified_ = 0;                   // drafts of the chain that are verified; the others are cut off
     int cells_ = 0;                        // of rows and runs

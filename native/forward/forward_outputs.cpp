@@ -77,9 +77,9 @@ void Forward::read_reduced(const Graph & graph) {
 void Forward::set_runner_up(size_t index) {
     Output & output = outputs_[out_rows_[index]];
     const Top top{output.token, output.logit};
-    const Top second = candidates_on_device_ ? second_candidate(index, top.token)
-                                             : runner_up(logits(out_rows_[index]), model_.n_vocab(),
-                                                         model_.mask_token(), top);
+    const Top second = candidates_on_device_
+                           ? second_candidate(index, top.token)
+                           : runner_up(logits(out_rows_[index]), model_.n_vocab(), model_.mask_token(), top);
     output.second = second.token;
     output.lead = top.logit - second.logit;
 }
@@ -89,8 +89,8 @@ Top Forward::second_candidate(size_t index, llama_token best) const {
     Top second{0, -INFINITY};
     for (size_t i = index * n; i < (index + 1) * n; ++i) {
         const Top candidate{candidates_[i], candidate_logits_[i]};
-        const bool higher = candidate.logit > second.logit ||
-                            (candidate.logit == second.logit && candidate.token < second.token);
+        const bool higher =
+            candidate.logit > second.logit || (candidate.logit == second.logit && candidate.token < second.token);
         second = higher && candidate.token != best ? candidate : second;
     }
     return second;

@@ -44,7 +44,8 @@ void SimulatedAcceptance::check() const {
     check_rate(after_rejection);
     check_rate(second);
     if (!(spread >= 0.0) || !(strayed >= 0.0) || (!centres.empty() && centres.size() != rates.size())) {
-        throw std::invalid_argument("simulated acceptance: spread and strayed are 0 or more, and as many centres as rates");
+        throw std::invalid_argument(
+            "simulated acceptance: spread and strayed are 0 or more, and as many centres as rates");
     }
     for (const double rate : rates) {
         check_rate(rate);

@@ -21,7 +21,7 @@ struct SimulatedAcceptance {
     // chances); empty: each has its rate.
     double spread = 0.0;
     std::vector<double> centres;
-    double second = 0.57;   // how often the second-best token is right where the best one is not
+    double second = 0.57;  // how often the second-best token is right where the best one is not
     double strayed = 1.7;  // log-odds that a draft loses behind a second-best token
 
     explicit operator bool() const { return !rates.empty(); }
