@@ -96,7 +96,7 @@ def test_the_cache_holds_what_ar_would_have_left(q8_gguf: Path, type_kv: str) ->
             warm = model.logits(text, first=len(text) - 1)
             model.clear_cache()
             assert warm.tobytes() == model.logits(text, first=len(text) - 1).tobytes()
-    assert followed > 0
+    assert followed > 10
 
 
 def test_more_tokens_per_forward(model: TriMode) -> None:
@@ -138,19 +138,28 @@ def test_to_the_end_of_the_context(q8_gguf: Path) -> None:
         assert all(len(p) + len(e) == 192 for p, e in zip(prompts, expected, strict=True))
 
 
-def test_logprobs_are_those_of_ar(model: TriMode) -> None:
-    for prompt in open_prompts(model, 4):
-        found = {}
-        for name, options in {"ar": {"mode": "ar"}, "tree": TREES[2]}.items():
-            wanted = GenerationOptions(sampling=Sampling(temperature=0.0), max_tokens=MAX_TOKENS, logprobs=3, **options)
-            request = model.resolve(wanted, len(prompt))
-            events = [event for _, event in model.run_many([(prompt, request)], 1)]
-            found[name] = [
-                (p.chosen.token, p.chosen.logprob, [(t.token, t.logprob) for t in p.top])
-                for event in events
-                for p in event.logprobs
-            ]
-        assert found["ar"] == found["tree"]
+def test_logprobs_are_those_of_ar(f32_gguf: Path) -> None:
+    """To the bit, of rows in runs too: their cells lie where attention adds up in the same order.
+
+    With weights of 32 bits: products of quantized ones round small differences off.
+    """
+    followed = 0
+    with TriMode(f32_gguf, n_ctx=512, n_threads=1, type_k="f32", type_v="f32") as model:
+        for prompt in open_prompts(model, 30, "all"):
+            found = {}
+            for name, options in {"ar": {"mode": "ar"}, "tree": TREES[2]}.items():
+                wanted = GenerationOptions(
+                    sampling=Sampling(temperature=0.0), max_tokens=MAX_TOKENS, logprobs=3, **options
+                )
+                events = [event for _, event in model.run_many([(prompt, model.resolve(wanted, len(prompt)))], 1)]
+                found[name] = [
+                    (p.chosen.token, p.chosen.logprob, [(t.token, t.logprob) for t in p.top])
+                    for event in events
+                    for p in event.logprobs
+                ]
+                followed += events[-1].stats.tree_accepted
+            assert found["ar"] == found["tree"]
+    assert followed > 20
 
 
 def test_a_reasoning_budget_forces_its_end_within_runs(model: TriMode) -> None:
