@@ -19,7 +19,8 @@ how often candidates of such a probability, rank and depth were right. A row cos
 (benchmarks/time_profiles.py). Gains are against the chain of the best block length, two passes a cycle, or plain ar.
 
 Texts: held-out prompts, which the shipped model drafts nearly without an error; the open prompts of `pytrimode bench`,
-whose answers are short; and drafts by lot, right as often as is published for the 8B. No decoder verifies trees.
+whose answers are short; and drafts by lot, right as often as is published for the 8B. What of this the engine has:
+native/speculation/draft_tree.h; what it brings: benchmarks/trees.py.
 """
 
 from __future__ import annotations
