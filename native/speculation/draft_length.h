@@ -140,7 +140,7 @@ class DraftLength {
     double fixed_tokens_ = 0.0;
     double moved_rows_ = 0.0;  // what the means do not know yet of requests that have moved
     double moved_tokens_ = 0.0;
-    Trial trial_;  // the last one
+    Trial trial_;        // the last one
     NodeChances nodes_;  // of all requests
     // Rows and tokens of a verification by price, against those of one of the whole chain.
     double tree_rows_ = 1.0, tree_tokens_ = 1.05;
