@@ -102,7 +102,8 @@ class Server:
                 if "error" in chunk:
                     raise ValueError(str(chunk["error"]))
                 timings = chunk.get("timings") or timings
-                if not any(choice["delta"].get("content") for choice in chunk["choices"]):
+                deltas = [choice["delta"] for choice in chunk["choices"]]
+                if not any(delta.get("content") or delta.get("reasoning_content") for delta in deltas):
                     continue
                 now = time.perf_counter()
                 (waits.gaps if last else waits.first).append(now - (last or begin))
