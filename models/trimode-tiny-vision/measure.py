@@ -100,11 +100,14 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path, help="GGUF file (default: made from this folder)")
     parser.add_argument("--changes", type=Path, default=HERE / CHANGES, help="weights of train.py (default: shipped)")
     parser.add_argument("--text", action="store_true", help="trimode-tiny's held-out prompts, without pictures")
+    parser.add_argument("--seed", type=int, default=7, help="of the held-out pictures (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=200, help="how many of them (default: %(default)s)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th prompt only (default: %(default)s)")
     parser.add_argument("--wrong", action="store_true", help="print the wrong answers of ar")
     parser.add_argument("-t", "--threads", type=int, help="CPU threads (default: all)")
     args = parser.parse_args()
-    prompts = (of_text() if args.text else [about(scene) for scene in heldout_scenes()])[:: args.every]
+    scenes = heldout_scenes(args.seed, args.pictures)
+    prompts = (of_text() if args.text else [about(scene) for scene in scenes])[:: args.every]
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "trimode-tiny-vision.gguf"
         model = args.model or convert(assemble(Path(scratch) / "model", args.changes), made, "bf16").path
