@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,22 +63,3 @@ def test_what_is_kept_is_small_and_has_its_bytes(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(kept, "CORPUS", tmp_path)
     kept.write("cache", inputs)
     assert kept.read("cache") == inputs
-
-
-def has_libfuzzer(folder: Path) -> bool:
-    source = folder / "empty.cpp"
-    source.write_text('extern "C" int LLVMFuzzerTestOneInput(const unsigned char *, unsigned long) { return 0; }')
-    command = ["clang++", "-fsanitize=fuzzer,address", str(source), "-o", str(folder / "empty")]
-    return shutil.which("clang++") is not None and subprocess.run(command, check=False).returncode == 0
-
-
-@pytest.mark.slow
-def test_the_engine_takes_what_was_kept(tmp_path: Path) -> None:
-    """Prefix cache and batches, loops and stop strings, products: each harness compiled, and run over its inputs."""
-    if not has_libfuzzer(tmp_path):
-        pytest.skip("clang with libFuzzer is needed")
-    script = Path(kept.__file__).with_name("native.sh")
-    run = subprocess.run([script, "all", "0"], capture_output=True, text=True, timeout=900, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    for name in kept.NATIVE:
-        assert f"build/fuzz/{name}/corpus" in run.stderr, "it ran"
