@@ -103,8 +103,8 @@ std::unique_ptr<ActiveRequest> Engine::make_active(std::vector<llama_token> prom
     if (exact_rows() > 0 && options.fusing == Fusing::measured) {
         options.fusing = Fusing::never;  // their passes have twice as many rows as others
     }
-    if (exact_rows() > 0 && options.tree_nodes < 0) {
-        options.tree_nodes = 0;  // a device adds up in another order where cells do not follow one another
+    if (options.tree_nodes < 0 && !forward_.row_steps().empty()) {
+        options.tree_nodes = 0;  // on a device their price is not known; and it adds up in another order there
     }
     const int room = options_.n_ctx - static_cast<int>(prompt.size());
     options.max_tokens = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);

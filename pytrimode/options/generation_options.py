@@ -93,7 +93,7 @@ class GenerationOptions:
     )  # fmt: skip
     tree_nodes: int | None = option(
         None, "Self-spec, greedy: verify up to N drafts beside the chain of best ones, runs that begin with a "
-        "second-best token; 0: none; -1: of chain and runs what is worth its rows, measured on the way.",
+        "second-best token; 0: none; -1: of chain and runs what is worth its rows, measured on the way; none on a GPU.",
         flags=("--tree-nodes",), metavar="N", low=-1, default_text="-1 in mode auto without a block length, else 0",
     )  # fmt: skip
     threshold: float | None = option(

@@ -212,6 +212,8 @@ def test_trees_on_a_device(q8_gguf: Path, model: TriMode) -> None:
             totals[n] = totals.get(n, 0) + np.array([stats.forward_passes, stats.tree_accepted])
         assert len(texts) == 1
     assert totals[20][0] < totals[0][0] and totals[20][1] > 0
+    options = _native.RequestOptions(mode="self-spec", block_length=16, max_tokens=32, tree_nodes=-1)
+    assert engine.wait_to_end(engine.submit(prompt, options)).stats.tree_drafted == 0, "the price is not known there"
     exact = _native.Engine(loaded, n_ctx=1024, n_threads=1, device_graphs=True, exact_rows=32)
     with pytest.raises(ValueError, match="tree_nodes is 3"):
         exact.submit([1, 5, 6], _native.RequestOptions(mode="self-spec", tree_nodes=3))
