@@ -1,4 +1,4 @@
-// AMX: the integer products of 8 to 16 rows with a tile, a block at a time. Fewer rows, floats, and types with a scale
+// AMX: the integer products of FEWEST to 16 rows with a tile, a block at a time. Fewer rows, floats, and types with a scale
 // per 16 columns, which would leave half of the matrix unit idle, as AVX-512 VNNI does them.
 #include "products/vectors_avx512.h"
 
@@ -65,6 +65,8 @@ PYTRIMODE_INLINE void add_sums(Signed::F (&acc)[R], const int32_t (&sums)[PANEL]
         }
     });
 }
+
+constexpr int FEWEST = 8;  // rows for which the matrix unit pays
 
 // What one unit stores another can load only when it has reached the cache: values are unpacked and sums multiplied by
 // the matrix unit so many blocks before they are used.
@@ -158,9 +160,10 @@ void multiply_amx(const Job & job, int64_t tile_begin, int64_t tile_end) {
                     done += R;
                 }
             };
-            take(Index<16>());
-            take(Index<12>());
-            take(Index<8>());
+            // As many as there are, so that none of them has the weights read once more.
+            repeat<PANEL - FEWEST + 1>([&](auto i) __attribute__((always_inline)) {
+                take(Index<PANEL - decltype(i)::VALUE>());
+            });
             for (int64_t tile = tile_begin; done < n && tile < tile_end; ++tile) {
                 multiply_panel<Avx512, T>(job, tile, x + done, n - done, out + done * job.out_stride, n);
             }
