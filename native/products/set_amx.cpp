@@ -1,5 +1,5 @@
-// AMX: the integer products of FEWEST to 16 rows with a tile, a block at a time. Fewer rows, floats, and types with a scale
-// per 16 columns, which would leave half of the matrix unit idle, as AVX-512 VNNI does them.
+// AMX: the integer products of FEWEST to 16 rows with a tile, a block at a time. Fewer rows, floats, and types with a
+// scale per 16 columns, which would leave half of the matrix unit idle, as AVX-512 VNNI does them.
 #include "products/vectors_avx512.h"
 
 namespace trimode::products {
@@ -161,9 +161,8 @@ void multiply_amx(const Job & job, int64_t tile_begin, int64_t tile_end) {
                 }
             };
             // As many as there are, so that none of them has the weights read once more.
-            repeat<PANEL - FEWEST + 1>([&](auto i) __attribute__((always_inline)) {
-                take(Index<PANEL - decltype(i)::VALUE>());
-            });
+            repeat<PANEL - FEWEST + 1>(
+                [&](auto i) __attribute__((always_inline)) { take(Index<PANEL - decltype(i)::VALUE>()); });
             for (int64_t tile = tile_begin; done < n && tile < tile_end; ++tile) {
                 multiply_panel<Avx512, T>(job, tile, x + done, n - done, out + done * job.out_stride, n);
             }
