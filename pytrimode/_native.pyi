@@ -683,15 +683,15 @@ class DraftLength:
         chose.
         """
 
-    def expect_crowd(self, n_choosing: int) -> None:
-        """Take how many requests that choose share the next pass."""
+    def expect_crowd(self, n_choosing: int, n_new: int = 0, n_fixed: int = 0) -> None:
+        """Take who shares the next pass: requests that choose, `n_new` of which begin, and others."""
 
-    def observe_crowd(
-        self, n_choosing: int, rows: int, tokens: int, fixed_rows: int = 0, fixed_tokens: int = 0
-    ) -> None:
-        """Learn who shared a pass: requests that choose their cycles with their rows and tokens, and what all others
-        brought.
-        """
+    def observe_crowd(self, choosing: Sequence[int], fixed: Sequence[int] = [0, 0, 0]) -> None:
+        """Learn what requests that choose, and others, brought to a pass: their number, rows and tokens."""
+
+    @property
+    def load(self) -> tuple[float, float]:
+        """Rows and tokens that others are expected to bring to a request's next pass."""
 
     def moved(self, before: Cycle, after: Cycle, acceptance: Acceptance) -> None:
         """Learn that a request has chosen another cycle than before."""

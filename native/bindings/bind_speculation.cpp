@@ -195,16 +195,22 @@ void bind_speculation(nb::module_ & m) {
         .def("observe_pass", &DraftLength::observe_pass, "rows"_a, "seconds"_a, "chosen"_a = true,
              "Learn that a pass took so long; 0: it says nothing of other passes. `chosen`: it served a cycle that "
              "`choose` chose.")
-        .def("expect_crowd", &DraftLength::expect_crowd, "n_choosing"_a,
-             "Take how many requests that choose share the next pass.")
+        .def("expect_crowd", &DraftLength::expect_crowd, "n_choosing"_a, "n_new"_a = 0, "n_fixed"_a = 0,
+             "Take who shares the next pass: requests that choose, `n_new` of which begin, and others.")
         .def(
             "observe_crowd",
-            [](DraftLength & self, int n_choosing, int rows, int tokens, int fixed_rows, int fixed_tokens) {
-                self.observe_crowd({n_choosing, rows, tokens, fixed_rows, fixed_tokens});
+            [](DraftLength & self, std::array<int, 3> choosing, std::array<int, 3> fixed) {
+                self.observe_crowd({choosing[0], choosing[1], choosing[2]}, {fixed[0], fixed[1], fixed[2]});
             },
-            "n_choosing"_a, "rows"_a, "tokens"_a, "fixed_rows"_a = 0, "fixed_tokens"_a = 0,
-            "Learn who shared a pass: requests that choose their cycles with their rows and tokens, and what all "
-            "others brought.")
+            "choosing"_a, "fixed"_a = std::array<int, 3>{},
+            "Learn what requests that choose, and others, brought to a pass: their number, rows and tokens.")
+        .def_prop_ro(
+            "load",
+            [](const DraftLength & self) {
+                const Load load = self.load();
+                return std::pair{load.rows, load.tokens};
+            },
+            "Rows and tokens that others are expected to bring to a request's next pass.")
         .def("moved", &DraftLength::moved, "before"_a, "after"_a, "acceptance"_a,
              "Learn that a request has chosen another cycle than before.")
         .def("observe_cycle", &DraftLength::observe_cycle, "drafted"_a, "accepted"_a, "uncounted"_a = 0,

@@ -1,7 +1,5 @@
 #include "engine/model_runner.h"
 
-#include <algorithm>
-
 #include "speculation/pass_timer.h"
 #include "util/stopwatch.h"
 
@@ -28,7 +26,7 @@ void ModelRunner::run(const Schedule & schedule) {
         const Stopwatch watch(run_seconds);
         forward_.run(batch_);
     }
-    draft_length_.expect_crowd(n_choosing(schedule));
+    tell_crowd(schedule);
     consume(schedule);
     if (!prefill) {
         const double build_seconds = forward_.times().build - build_before;
@@ -65,27 +63,33 @@ void ModelRunner::consume(const Schedule & schedule) {
     }
 }
 
-// Requests that choose their cycles, and decode in the next pass.
-int ModelRunner::n_choosing(const Schedule & schedule) {
-    return static_cast<int>(std::count_if(schedule.begin(), schedule.end(), [](const ScheduledRequest & scheduled) {
-        return scheduled.active->request.options.chooses_cycles() &&
-               !scheduled.active->decoder->prefilling_behind(scheduled.n_rows);
-    }));
+// Who decodes in the next pass, for the choices that are made now.
+void ModelRunner::tell_crowd(const Schedule & schedule) {
+    int n_choosing = 0, n_new = 0, n_fixed = 0;
+    for (const auto & [active, n_rows] : schedule) {
+        if (active->decoder->prefilling_behind(n_rows)) {
+            continue;
+        }
+        const bool chooses = active->request.options.chooses_cycles();
+        n_choosing += chooses;
+        n_new += chooses && active->decoder->prefilling();
+        n_fixed += !chooses;
+    }
+    draft_length_.expect_crowd(n_choosing, n_new, n_fixed);
 }
 
 // What the choice of the draft length needs to know: passes without prompts, and how many share them. `seconds` 0: not
 // to be counted.
 void ModelRunner::learn(const Schedule & schedule, double seconds) {
-    DraftLength::Crowd crowd;
-    for (const ScheduledRequest & scheduled : schedule) {
-        const int n_tokens = static_cast<int>(scheduled.active->request.emitted.size());
-        const bool chooses = scheduled.active->request.options.chooses_cycles();
-        crowd.n_choosing += chooses;
-        (chooses ? crowd.rows : crowd.fixed_rows) += scheduled.n_rows;
-        (chooses ? crowd.tokens : crowd.fixed_tokens) += n_tokens;
+    DraftLength::Brought choosing, fixed;
+    for (const auto & [active, n_rows] : schedule) {
+        DraftLength::Brought & brought = active->request.options.chooses_cycles() ? choosing : fixed;
+        ++brought.n_requests;
+        brought.rows += n_rows;
+        brought.tokens += static_cast<int>(active->request.emitted.size());
     }
-    draft_length_.observe_pass(batch_.size(), seconds, /*chosen=*/crowd.n_choosing > 0);
-    draft_length_.observe_crowd(crowd);
+    draft_length_.observe_pass(batch_.size(), seconds, /*chosen=*/choosing.n_requests > 0);
+    draft_length_.observe_crowd(choosing, fixed);
 }
 
 }  // namespace trimode

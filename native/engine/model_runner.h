@@ -19,7 +19,7 @@ class ModelRunner {
 
   private:
     bool plan(const Schedule & schedule);
-    static int n_choosing(const Schedule & schedule);
+    void tell_crowd(const Schedule & schedule);
     void consume(const Schedule & schedule);
     void learn(const Schedule & schedule, double seconds);
 

@@ -38,8 +38,8 @@ std::vector<Branch> choose_branches(const Estimates & estimates, int length, int
 // What cycles of a kind come to, of all requests together.
 struct Expectation {
     double tokens = 0.0;
-    double first_passes = 0.0,
-           first_rows = 0.0;          // fused: those that start without a draft; else those that verify trees
+    // Of a kind of their own: fused, those that start without a draft; with trees, those that verify.
+    double first_passes = 0.0, first_rows = 0.0;
     double passes = 0.0, rows = 0.0;  // all others
     double seconds(const PassCost & cost) const {
         return first_passes * cost.seconds(first_rows) + passes * cost.seconds(rows);

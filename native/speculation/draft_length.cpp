@@ -95,20 +95,25 @@ void DraftLength::observe_pass(int rows, double seconds, bool chosen) {
     }
 }
 
-void DraftLength::expect_crowd(int n_choosing) {
-    const int n_new = std::max(n_choosing - n_choosing_, 0);
+// Those that have left take their share of what the mean does not know yet with them.
+void DraftLength::expect_crowd(int n_choosing, int n_new, int n_fixed) {
+    const double stay = n_choosing_ > 0 ? std::min(double(n_choosing - n_new) / n_choosing_, 1.0) : 0.0;
+    moved_rows_ = n_choosing < 2 ? 0.0 : stay * moved_rows_ + n_new * (1.0 - choosing_.rows);
+    moved_tokens_ = n_choosing < 2 ? 0.0 : stay * moved_tokens_ + n_new * (1.0 - choosing_.tokens);
     n_choosing_ = n_choosing;
-    moved_rows_ = n_choosing < 2 ? 0.0 : moved_rows_ + n_new * (1.0 - mean_rows_);
-    moved_tokens_ = n_choosing < 2 ? 0.0 : moved_tokens_ + n_new * (1.0 - mean_tokens_);
+    n_fixed_ = n_fixed;
 }
 
-void DraftLength::observe_crowd(const Crowd & crowd) {
-    if (crowd.n_choosing > 0) {
-        mean_rows_ += (double(crowd.rows) / crowd.n_choosing - mean_rows_) * CROWD_GAIN;
-        mean_tokens_ += (double(crowd.tokens) / crowd.n_choosing - mean_tokens_) * CROWD_GAIN;
+void DraftLength::Mean::observe(const Brought & brought) {
+    if (brought.n_requests > 0) {
+        rows += (double(brought.rows) / brought.n_requests - rows) * CROWD_GAIN;
+        tokens += (double(brought.tokens) / brought.n_requests - tokens) * CROWD_GAIN;
     }
-    fixed_rows_ += (crowd.fixed_rows - fixed_rows_) * CROWD_GAIN;
-    fixed_tokens_ += (crowd.fixed_tokens - fixed_tokens_) * CROWD_GAIN;
+}
+
+void DraftLength::observe_crowd(const Brought & choosing, const Brought & fixed) {
+    choosing_.observe(choosing);
+    fixed_.observe(fixed);
     moved_rows_ *= 1.0 - CROWD_GAIN;
     moved_tokens_ *= 1.0 - CROWD_GAIN;
 }
@@ -124,9 +129,10 @@ void DraftLength::moved(const Cycle & from, const Cycle & to, const Acceptance &
 
 Load DraftLength::load() const {
     const int n = std::max(n_choosing_ - 1, 0);
-    const double least = n + fixed_rows_;  // a row of each
-    return {std::max(n * mean_rows_ + fixed_rows_ + moved_rows_, least),
-            std::max(n * mean_tokens_ + fixed_tokens_ + moved_tokens_, 0.0), n, fixed_rows_, fixed_tokens_};
+    const double fixed_rows = n_fixed_ * fixed_.rows, fixed_tokens = n_fixed_ * fixed_.tokens;
+    const double rows = std::max(n * choosing_.rows + moved_rows_, double(n));  // a row of each
+    const double tokens = std::max(n * choosing_.tokens + moved_tokens_, 0.0);
+    return {rows + fixed_rows, tokens + fixed_tokens, n, fixed_rows, fixed_tokens};
 }
 
 std::vector<Cycle> DraftLength::candidates(const CycleChoice & choice) const {

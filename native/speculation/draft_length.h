@@ -58,15 +58,15 @@ class DraftLength {
     void observe_lookup(int match, bool right) { ngrams_.observe(match, right); }
     NgramAcceptance new_lookup() const;
 
-    // So many requests that choose their cycles share the next pass. New ones begin with plain AR.
-    void expect_crowd(int n_choosing);
-    // Who shared a pass: the load of the next ones.
-    struct Crowd {
-        int n_choosing = 0;                    // requests that choose their cycles ...
-        int rows = 0, tokens = 0;              // ... what they brought ...
-        int fixed_rows = 0, fixed_tokens = 0;  // ... and what all others did
+    // Who shares the next pass: requests that choose their cycles, `n_new` of which begin, with plain AR; and others.
+    void expect_crowd(int n_choosing, int n_new, int n_fixed);
+    // What the requests of either kind brought to a pass.
+    struct Brought {
+        int n_requests = 0;
+        int rows = 0;
+        int tokens = 0;
     };
-    void observe_crowd(const Crowd & crowd);
+    void observe_crowd(const Brought & choosing, const Brought & fixed);
     // A request goes on in another way from now on: those that choose next know of it before a pass has shown it.
     void moved(const Cycle & from, const Cycle & to, const Acceptance & acceptance);
     Load load() const;
@@ -111,6 +111,12 @@ class DraftLength {
         Cycle cycle;
         double rate = 0.0;
     };
+    // Of a request, to a pass.
+    struct Mean {
+        double rows = 1.0;
+        double tokens = 1.0;
+        void observe(const Brought & brought);
+    };
     std::vector<Cycle> candidates(const CycleChoice & choice) const;
     Rated best_rated(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load) const;
     Rated best_beside(const std::vector<Cycle> & candidates, const Acceptance & acceptance, const Load & load,
@@ -134,11 +140,9 @@ class DraftLength {
     Acceptance acceptance_;  // of all requests
     double after_rejection_ = 0.5;
     int n_choosing_ = 0;
-    double mean_rows_ = 1.0;    // of a request that chooses, in a pass
-    double mean_tokens_ = 1.0;  // that it emits in a pass
-    double fixed_rows_ = 0.0;   // of all others
-    double fixed_tokens_ = 0.0;
-    double moved_rows_ = 0.0;  // what the means do not know yet of requests that have moved
+    int n_fixed_ = 0;
+    Mean choosing_, fixed_;
+    double moved_rows_ = 0.0;  // what the mean does not know yet of requests that have moved or begun
     double moved_tokens_ = 0.0;
     Trial trial_;        // the last one
     NodeChances nodes_;  // of all requests

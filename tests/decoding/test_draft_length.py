@@ -312,7 +312,7 @@ class Crowd:
     def run(self, n_requests: int, n_tokens: int, *, plain: bool = False) -> float:
         """Tokens per second of answers of n tokens each, of which the prompt's pass gives the first."""
         members = [self.Member(self._chooser.new_request(), n_tokens - 1) for _ in range(n_requests)]
-        self._chooser.expect_crowd(n_requests)
+        self._chooser.expect_crowd(n_requests, n_new=n_requests)
         for member in members:
             self._choose(member, plain)
         seconds = 0.0
@@ -328,7 +328,7 @@ class Crowd:
                     tokens += self._verify(member)
                     self._choose(member, plain)
             self._chooser.observe_pass(rows, took)
-            self._chooser.observe_crowd(n, rows, tokens)
+            self._chooser.observe_crowd((n, rows, tokens))
             members = [member for member in members if member.left]
         return n_requests * n_tokens / seconds
 
@@ -382,6 +382,51 @@ def test_a_crowd_that_should_draft_does() -> None:
     crowd, plain = (Crowd(MACHINES["flat"], 1) for _ in range(2))
     ratios = [crowd.run(8, 96) / plain.run(8, 96, plain=True) for _ in range(4)]
     assert statistics.mean(ratios[1:]) > 1.5
+
+
+def in_long_drafts(n_requests: int, rows: int, tokens: int) -> DraftLength:
+    """What knows of so many requests that each bring rows and tokens to every pass."""
+    chooser = DraftLength(MAX_LENGTH)
+    chooser.expect_crowd(n_requests, n_new=n_requests)
+    for _ in range(400):
+        chooser.observe_crowd((n_requests, n_requests * rows, n_requests * tokens))
+    assert chooser.load == pytest.approx(((n_requests - 1) * rows, (n_requests - 1) * tokens), rel=0.01)
+    return chooser
+
+
+def test_the_load_follows_who_comes_and_goes_at_once() -> None:
+    chooser = in_long_drafts(5, rows=16, tokens=4)
+    chooser.expect_crowd(3)  # two have left
+    assert chooser.load == pytest.approx((32, 8), rel=0.01)
+    chooser.expect_crowd(5, n_new=2)  # two others begin, with plain ar
+    assert chooser.load == pytest.approx((34, 10), rel=0.01)
+    chooser.moved(Cycle(1), Cycle(16), chooser.acceptance)  # and one of them drafts
+    rows, _ = chooser.load
+    assert rows == pytest.approx(49, rel=0.01)
+    chooser.expect_crowd(1)
+    assert chooser.load == (0, 0)
+
+
+def test_requests_that_take_the_places_of_others_leave_the_load_as_it_is() -> None:
+    """Short answers: in each pass one ends, and one begins and drafts as it did."""
+    chooser = in_long_drafts(4, rows=16, tokens=4)
+    for _ in range(300):
+        chooser.expect_crowd(4, n_new=1)
+        chooser.moved(Cycle(1), Cycle(16), chooser.acceptance)
+        chooser.observe_crowd((4, 64, 16))
+    rows, _ = chooser.load
+    assert rows == pytest.approx(48, rel=0.05)
+
+
+def test_requests_of_other_modes_load_passes_while_they_are_there() -> None:
+    chooser = DraftLength(MAX_LENGTH)
+    for _ in range(400):
+        chooser.expect_crowd(0, n_fixed=7)
+        chooser.observe_crowd((0, 0, 0), (7, 70, 14))
+    chooser.expect_crowd(1, n_new=1, n_fixed=7)
+    assert chooser.load == pytest.approx((70, 14), rel=0.01)
+    chooser.expect_crowd(1)
+    assert chooser.load == (0, 0)
 
 
 def test_load_shortens_drafts_where_rows_cost() -> None:
