@@ -168,10 +168,14 @@ class AsyncTriMode:
         seed: int | None = None,
         threshold: float | None = None,
     ) -> Filled:
-        """As `TriMode.fill`, without blocking the event loop."""
-        return await asyncio.to_thread(
-            self.model.fill, template, messages, temperature=temperature, seed=seed, threshold=threshold
-        )
+        """As `TriMode.fill`, without blocking the event loop; a task that is cancelled ends it with its pass."""
+        ask = partial(self.model.jobs.asked_filling, temperature=temperature, seed=seed, threshold=threshold)
+        filling = await asyncio.to_thread(ask, template, messages)
+        cancellation = Cancellation()
+        try:
+            return await asyncio.to_thread(self.model.run_filling, filling, cancellation)
+        finally:
+            cancellation()
 
     def steps(
         self, tokens: Sequence[int], options: GenerationOptions, *, pictures: Pictures | None = None

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from pytrimode._native import QueueFullError
@@ -30,6 +29,13 @@ _CALLBACKS = -1
 
 Deliver = Callable[["Event | BaseException"], None]
 """What takes the events of a request; an exception when no more will come, for it or for any other."""
+
+
+class RequestCancelledError(RuntimeError):
+    """A `Cancellation` was called."""
+
+    def __init__(self) -> None:
+        super().__init__("the request was cancelled")
 
 
 class Cancellation:
@@ -57,9 +63,9 @@ class Cancellation:
             end()
 
     def check(self) -> None:
-        """Raise CancelledError where the end is wanted: for work that looks between its parts."""
+        """Raise RequestCancelledError where the end is wanted: for work that looks between its parts."""
         if self._wanted:
-            raise CancelledError
+            raise RequestCancelledError
 
 
 class EngineLoop:
@@ -266,7 +272,7 @@ class EngineLoop:
         lora_scales: Sequence[float] = (),
         cancellation: Cancellation | None = None,
     ) -> list[list[float]]:
-        """See `Engine.score`. Raises CancelledError once `cancellation` is called."""
+        """See `Engine.score`. Raises RequestCancelledError once `cancellation` is called."""
         check = cancellation.check if cancellation else None
         images = self._images_of(pictures)
         return self.engine.score(

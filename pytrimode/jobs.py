@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pytrimode.answers.answer import Answer, ChatAnswer, CompletionAnswer, Reading
 from pytrimode.answers.decision import MAX_CHOICE_TOKENS, Question, checked_choices, continuations_of
+from pytrimode.answers.filling import Filling, Gap, Template, checked_template
 from pytrimode.answers.job import Job
 from pytrimode.answers.live_pass import LivePasses
 from pytrimode.answers.logprobs import LogprobWriter, PromptWriter
@@ -217,6 +219,30 @@ class Jobs:
             raise ValueError(f"prompt: with the longest choice it has {n} tokens, the context has {model.n_ctx}")
         name = model_name or model.model_path
         return Question(name, whole, choices, rest, model.mask_token_id, n_masks)
+
+    def asked_filling(
+        self,
+        template: Template,
+        messages: Sequence[Message] | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        threshold: float | None = None,
+    ) -> Filling:
+        """Return what `TriMode.fill` runs; its arguments and errors."""
+        model = self._model
+        parts = checked_template(template)
+        prompt = model.tokenize("") if messages is None else model.chat_tokens(messages)
+        usual = {"mode": DIFFUSION, "temperature": temperature, "seed": seed, "threshold": threshold}
+        constraints = {gap: gap.constraint() for gap in parts if isinstance(gap, Gap)}
+
+        def infill(before: list[int], behind: list[int], gap: Gap) -> tuple[ResolvedOptions, StepMaker]:
+            own = {"suffix": behind, "max_tokens": gap.max_tokens, "grammar": constraints[gap]}
+            resolved = model.resolve(model.request_options(usual | own), len(before))
+            return resolved, self.step_maker(resolved)
+
+        tokenize = partial(model.tokenize, add_bos=False)
+        return Filling(prompt, parts, tokenize, infill, model.mask_token_id)
 
     def _n_masks(self, masks: int | None, longest: int) -> int:
         most = min(MAX_CHOICE_TOKENS, self._model.n_batch)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from pytrimode.answers.filling import Filler, Written, checked_template
 from pytrimode.answers.results import ChatCompletion, ChatCompletionChunk, Completion
 from pytrimode.answers.step import Step, steps
 from pytrimode.async_run import AsyncRun
@@ -21,7 +20,7 @@ from pytrimode.options.defaults import DEFAULT_CHAT_TEMPERATURE, DEFAULT_MAX_TOK
 from pytrimode.options.generation_options import GenerationOptions, ResolvedOptions, option_table
 from pytrimode.options.load_options import LoadOptions
 from pytrimode.options.methods import check_names, takes
-from pytrimode.options.modes import AR, DIFFUSION
+from pytrimode.options.modes import AR
 from pytrimode.options.option import checked, rows, switch
 from pytrimode.prompted_model import PromptedModel
 from pytrimode.vision.load import load_vision, tower_device
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from pytrimode._native import DraftLength, Engine, Event
     from pytrimode.answers.decision import Decision, Question
-    from pytrimode.answers.filling import Filled, Gap, Template
+    from pytrimode.answers.filling import Filled, Filling, Template
     from pytrimode.answers.job import AnyJob
     from pytrimode.files.cache_state import CacheState
     from pytrimode.formats.chat_template import Message
@@ -375,7 +374,7 @@ class TriMode(PromptedModel):
     def run_decision(
         self, question: Question, cache_scope: int = 0, cancellation: Cancellation | None = None
     ) -> Decision:
-        """Decide; for the server and other threads. Raises CancelledError once `cancellation` is called."""
+        """Decide; for the server and other threads. Raises RequestCancelledError once `cancellation` is called."""
         return question.decide(
             self._loop, lora_scales=self.lora_scales, cache_scope=cache_scope, cancellation=cancellation
         )
@@ -399,22 +398,12 @@ class TriMode(PromptedModel):
         Raises TypeError and ValueError for a template without a gap, a gap that cannot be, and what does not fit the
         context or, of a gap and the text behind it, `n_batch`; QueueFullError and CacheFullError as requests do.
         """
-        parts = checked_template(template)
-        prompt = self.tokenize("") if messages is None else self.chat_tokens(messages)
-        usual = {"mode": DIFFUSION, "temperature": temperature, "seed": seed, "threshold": threshold}
+        filling = self.jobs.asked_filling(template, messages, temperature=temperature, seed=seed, threshold=threshold)
+        return self.run_filling(filling)
 
-        def write(before: list[int], behind: list[int], gap: Gap) -> Written:
-            own = {"suffix": behind, "max_tokens": gap.max_tokens, "grammar": gap.constraint()}
-            steps = list(self.steps(before, self.request_options(usual | own)))
-            ending = steps[-1].ending
-            reached_end = ending is not None and ending.reason == "stop"
-            return Written([t for step in steps for t in step.tokens], "".join(s.text for s in steps), reached_end)
-
-        def score(before: list[int], continuations: list[list[int]]) -> list[list[float]]:
-            return self._loop.score(before, continuations, lora_scales=self.lora_scales)
-
-        filler = Filler(partial(self.tokenize, add_bos=False), write, score, self.mask_token_id)
-        return filler.fill(prompt, parts)
+    def run_filling(self, filling: Filling, cancellation: Cancellation | None = None) -> Filled:
+        """Fill; for other threads. Raises RequestCancelledError once `cancellation` is called."""
+        return filling.fill(self._loop, lora_scales=self.lora_scales, cancellation=cancellation)
 
     def keep(self, prompt: str | bytes | Sequence[int], images: Sequence[Any] | None = None) -> int:
         """Compute a beginning that many prompts share, and keep it in the cache until nothing else could go.

@@ -116,7 +116,7 @@ class Question:
         """Score the choices, beside other requests.
 
         Raises QueueFullError when too many run and wait, CacheFullError where running requests leave no room,
-        CancelledError once `cancellation` is called.
+        RequestCancelledError once `cancellation` is called.
         """
         tokens, pictures = self.prompt
         loop.reserve(1)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from typing_extensions import TypedDict
 
 from pytrimode.answers.decision import checked_choices, estimates
+from pytrimode.answers.step import StepMaker, steps
 from pytrimode.options.option import checked
 
 if TYPE_CHECKING:
+    from pytrimode.engine_loop import Cancellation, EngineLoop
     from pytrimode.formats.constraint import Constraint
+    from pytrimode.options.generation_options import ResolvedOptions
 
 FinishReason = Literal["stop", "length"]
 DEFAULT_GAP = 8
@@ -55,14 +58,6 @@ class Gap:
         return of_regex(self.regex, "regex")
 
 
-class Written(NamedTuple):
-    """What was written into a gap. `reached_end`: before its masks ran out."""
-
-    tokens: list[int]
-    text: str
-    reached_end: bool
-
-
 class FilledGap(TypedDict):
     """What stands in a gap. `finish_reason`: "length" where masks ran out, which may leave a regex unmatched.
 
@@ -102,56 +97,74 @@ def checked_template(template: Template) -> list[str | Gap]:
 
 
 @dataclass(frozen=True)
-class Filler:
-    """Fills the gaps of templates.
+class Filling:
+    """A template behind a prompt, checked.
 
     Attributes:
         tokenize: token ids of a text, without special tokens.
-        write: (tokens before a gap, tokens behind it, gap) -> what diffusion puts there.
-        score: (tokens before a gap, continuations) -> log-probabilities of the continuations' tokens by mode ar.
+        infill: (tokens before a gap, tokens behind it, gap) -> how diffusion fills it.
         mask: the mask id, which stands for each token of gaps that are still open.
     """
 
+    prompt: Sequence[int]
+    parts: Sequence[str | Gap]
     tokenize: Callable[[str], list[int]]
-    write: Callable[[list[int], list[int], Gap], Written]
-    score: Callable[[list[int], list[list[int]]], list[list[float]]]
+    infill: Callable[[list[int], list[int], Gap], tuple[ResolvedOptions, StepMaker]]
     mask: int
 
-    def fill(self, prompt: Sequence[int], parts: Sequence[str | Gap]) -> Filled:
-        """Fill the gaps of a checked template behind a prompt, from left to right."""
-        before, text = list(prompt), ""
+    def fill(
+        self, loop: EngineLoop, *, lora_scales: Sequence[float], cancellation: Cancellation | None = None
+    ) -> Filled:
+        """Fill the gaps, from left to right, beside other requests.
+
+        Raises QueueFullError when too many run and wait, CacheFullError where running requests leave no room,
+        RequestCancelledError once `cancellation` is called.
+        """
+        before, text = list(self.prompt), ""
         gaps: list[FilledGap] = []
-        at = 0
-        while at < len(parts):
-            part = parts[at]
-            following = parts[at + 1] if at + 1 < len(parts) else ""
+        parts = list(self.parts)
+        while parts:
+            part = parts.pop(0)
             if isinstance(part, str):
                 before += self.tokenize(part)
                 text += part
             elif part.choices is None:
-                written = self.write(before, self._behind(parts[at + 1 :]), part)
-                before += written.tokens
-                text += written.text
-                reason: FinishReason = "stop" if written.reached_end else "length"
-                gaps.append(FilledGap(text=written.text, finish_reason=reason, probability=None))
+                tokens, gap = self._write(loop, before, self._behind(parts), part, cancellation)
+                before += tokens
+                text += gap["text"]
+                gaps.append(gap)
             else:
-                following = following if isinstance(following, str) else ""
-                choice, probability = self._choose(before, part.choices, following)
+                following = parts.pop(0) if parts and isinstance(parts[0], str) else ""
+                gap = self._choose(loop, before, part.choices, following, lora_scales, cancellation)
                 # Together with what follows: a token may have characters of both.
-                before += self.tokenize(choice + following)
-                text += choice + following
-                gaps.append(FilledGap(text=choice, finish_reason="stop", probability=probability))
-                at += following != ""
-            at += 1
+                before += self.tokenize(gap["text"] + following)
+                text += gap["text"] + following
+                gaps.append(gap)
         return {"text": text, "gaps": gaps}
 
-    def _choose(self, before: list[int], choices: Sequence[str], following: str) -> tuple[str, float]:
+    def _write(
+        self, loop: EngineLoop, before: list[int], behind: list[int], gap: Gap, cancellation: Cancellation | None
+    ) -> tuple[list[int], FilledGap]:
+        made = list(steps(loop, before, *self.infill(before, behind, gap), cancellation))
+        ending = made[-1].ending
+        reason: FinishReason = "stop" if ending is not None and ending.reason == "stop" else "length"
+        tokens = [token for step in made for token in step.tokens]
+        return tokens, {"text": "".join(step.text for step in made), "finish_reason": reason, "probability": None}
+
+    def _choose(
+        self, loop: EngineLoop, before: list[int], choices: Sequence[str], following: str,
+        lora_scales: Sequence[float], cancellation: Cancellation | None,
+    ) -> FilledGap:  # fmt: skip
         """Return the choice with which mode ar finds it and the text behind it likeliest, and its share of all."""
-        texts = [choice + following[:LOOK_AHEAD] for choice in choices]
-        scores = self.score(before, [self.tokenize(text) for text in texts])
+        texts = [self.tokenize(choice + following[:LOOK_AHEAD]) for choice in choices]
+        loop.reserve(1)
+        try:
+            scores = loop.score(before, texts, lora_scales=lora_scales, cancellation=cancellation)
+        finally:
+            loop.free(1)
         found = estimates([math.fsum(of_tokens) for of_tokens in scores])
         best = max(range(len(choices)), key=lambda i: found[i]["logprob"])
-        return choices[best], found[best]["probability"]
+        return {"text": choices[best], "finish_reason": "stop", "probability": found[best]["probability"]}
 
     def _behind(self, parts: Sequence[str | Gap]) -> list[int]:
         tokens: list[int] = []

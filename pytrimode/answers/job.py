@@ -38,7 +38,7 @@ class Job(Generic[Result, Chunk]):
     def prepare(self, loop: EngineLoop, cancellation: Cancellation | None = None) -> None:
         """Compute what the answer begins with. It takes as long as reading the prompt.
 
-        Raises CancelledError once `cancellation` is called.
+        Raises RequestCancelledError once `cancellation` is called.
         """
         if self.prompt_top is not None:
             asked = self.options.engine

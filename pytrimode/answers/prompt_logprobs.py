@@ -46,8 +46,8 @@ def prompt_positions(
 
     `asked`: the request's `cache_scope` and `lora_scales` hold for it, too.
 
-    Raises CacheFullError where running requests leave no room in the cache, CancelledError once `cancellation` is
-    called.
+    Raises CacheFullError where running requests leave no room in the cache, RequestCancelledError once
+    `cancellation` is called.
     """
     positions = [Position(Scored(tokens[0], 0.0), ())]
     for begin in range(0, len(tokens) - 1, _ROWS):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytrimode.answers.results import Ending, FinishDetails, timings_of, usage_of
-from pytrimode.engine_loop import Cancellation, EngineLoop
+from pytrimode.engine_loop import Cancellation, EngineLoop, RequestCancelledError
 from pytrimode.formats.text_stream import TextStream
 from pytrimode.options.generation_options import ResolvedOptions
 
@@ -121,7 +121,7 @@ def _step(event: Event, text: _Text, pictures: Pictures | None) -> Step:
     if text.stop_string is None and not event.finish_reason:
         return Step(new, kept, event.block, event.confidence, logprobs, draft=event.draft)
     if event.finish_reason == "cancelled":
-        raise RuntimeError("the request was cancelled")
+        raise RequestCancelledError
     # The last characters can complete a stop string only here, when the decoder gives up on a broken one.
     new += text.finish()
     ending = Ending(

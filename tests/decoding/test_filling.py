@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,29 @@ def test_seeds_make_other_texts_and_the_same_again(model: TriMode) -> None:
 
 def test_it_does_not_block_the_event_loop(model: TriMode) -> None:
     assert asyncio.run(AsyncTriMode(model).fill(RANDOM, SORT)) == model.fill(RANDOM, SORT)
+
+
+@pytest.mark.parametrize("gap", [Gap(8), Gap(choices=["31", "52"])])
+def test_a_task_that_is_cancelled_ends_it(q8_gguf: Path, gap: Gap) -> None:
+    template = ["sort these words " * 150, gap, " and ", gap]
+    with TriMode(q8_gguf, n_ctx=1024, n_batch=32, n_threads=1) as model:
+
+        def passes() -> float:
+            return model.engine.times["passes"]
+
+        async def leave() -> None:
+            task = asyncio.ensure_future(AsyncTriMode(model).fill(template))
+            while not passes():
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(leave())  # its end waits for the thread that filled
+        left = passes()
+        model.clear_cache()
+        model.fill(template)
+        assert 0 < left < passes() - left - 5
 
 
 @pytest.mark.parametrize(

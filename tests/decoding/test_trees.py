@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.decoding import chat_prompts, decode, decode_all
+from support.file_types import in_every_type_with_products
 
 from pytrimode import TriMode, _native
 from pytrimode.bench.prompts import PROMPTS
@@ -27,10 +28,6 @@ TREES: list[dict[str, Any]] = [
     {"mode": "self-spec", "block_length": 8, "tree_nodes": 8, "ngram": 8},
     {"mode": "auto"},
 ]
-PRODUCTS = _native.product_kernels_in_use() is not None
-WITH_PRODUCTS = [
-    "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "mxfp4",
-]  # fmt: skip
 
 
 def open_prompts(model: TriMode, n: int, category: str = "chat") -> list[list[int]]:
@@ -69,10 +66,7 @@ def test_greedy_trees_equal_greedy_ar(tiny_gguf: Callable[[str], Path], checkpoi
         check(model, hard_prompts(model, checkpoint_dir, 24), TREES, 0.01)
 
 
-@pytest.mark.skipif(not PRODUCTS, reason="products of our own need AVX2")
-@pytest.mark.parametrize(
-    "outtype", [t if t == "q4_k_m" else pytest.param(t, marks=pytest.mark.slow) for t in WITH_PRODUCTS]
-)
+@in_every_type_with_products
 def test_greedy_trees_equal_greedy_ar_in_every_type_with_products(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:

@@ -11,9 +11,10 @@ import pytest
 from llama_cpp import Llama
 from numpy.typing import NDArray
 from support.decoding import chat_prompts, decode, decode_all
+from support.file_types import PRODUCTS, WITH_PRODUCTS, in_every_type_with_products
 from support.reference import argmax, diffusion
 
-from pytrimode import TriMode, _native
+from pytrimode import TriMode
 
 N_PROMPTS = 100
 MAX_TOKENS = {2: 24, 3: 24, 4: 24, 8: 24, 16: 24, 32: 36}
@@ -24,10 +25,6 @@ CONFIGURATIONS: list[dict[str, Any]] = [
     for use_lora in (True, False)
 ]
 NEAR_TIE = 1e-3
-PRODUCTS = _native.product_kernels_in_use() is not None
-WITH_PRODUCTS = [
-    "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "mxfp4",
-]  # fmt: skip
 
 
 def load(path: Path, **options: Any) -> TriMode:
@@ -57,10 +54,7 @@ def test_greedy_self_spec_equals_greedy_ar(
     assert accepted > 0.2 * drafted, "the drafts must matter, or equality proves nothing"
 
 
-@pytest.mark.skipif(not PRODUCTS, reason="products of our own need AVX2")
-@pytest.mark.parametrize(
-    "outtype", [t if t == "q4_k_m" else pytest.param(t, marks=pytest.mark.slow) for t in WITH_PRODUCTS]
-)
+@in_every_type_with_products
 def test_greedy_self_spec_equals_greedy_ar_in_every_type_with_products(
     tiny_gguf: Callable[[str], Path], checkpoint_dir: Path, outtype: str
 ) -> None:

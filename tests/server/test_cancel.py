@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -171,7 +172,9 @@ SCORED = [20 + n % 90 for n in range(6000)]
     ],
 )
 @on_a_busy_machine
-def test_a_client_that_leaves_while_texts_are_scored(slow: Served, path: str, body: dict[str, Any]) -> int:
+def test_a_client_that_leaves_while_texts_are_scored(
+    slow: Served, path: str, body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> int:
     engine = slow.host.ready.model.engine
 
     def passes() -> int:
@@ -185,4 +188,5 @@ def test_a_client_that_leaves_while_texts_are_scored(slow: Served, path: str, bo
     while seen != passes():
         seen = passes()
         time.sleep(0.5)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
     return seen - left

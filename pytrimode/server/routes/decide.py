@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import CancelledError
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -11,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from pytrimode import QueueFullError
 from pytrimode.answers.decision import Decision
-from pytrimode.engine_loop import Cancellation
+from pytrimode.engine_loop import Cancellation, RequestCancelledError
 from pytrimode.server.errors import ApiError, from_exception
 from pytrimode.server.host import Host
 from pytrimode.server.middleware import cache_scope_of
@@ -35,7 +34,7 @@ async def decide(request: Request, body: DecideRequest) -> Decision:
     watch = asyncio.create_task(_cancel_when_gone(request, cancellation))
     try:
         return await within(host.settings.timeout, asyncio.to_thread(work))
-    except CancelledError:
+    except RequestCancelledError:
         raise ClientDisconnect from None
     except TimeoutError:
         raise ApiError(504, f"the answer was not finished within {host.settings.timeout:g} s") from None
