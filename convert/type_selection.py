@@ -90,6 +90,8 @@ def select_types(
                     f"(trimode-quantize imatrix makes one), or choose a type of more bits"
                 ) from None
             raise ConversionError(f"llama.cpp refuses: {error}") from None
+    if unknown := [tensor.name for tensor in tensors if tensor.name not in found]:
+        raise ConversionError(f"llama.cpp names no type for the tensor {unknown[0]!r}")
     return {tensor.name: found[tensor.name] for tensor in tensors}
 
 

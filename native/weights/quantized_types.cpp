@@ -49,7 +49,7 @@ class FlatImatrix {
 // "[ 2/ 21] token_embd.weight - [ 256, 512, 1, 1], type = bf16, size = 0.250 MiB -> 0.070 MiB (q4_K)": the type stands
 // at the end where it changes.
 std::vector<std::pair<std::string, std::string>> types_in(const std::string & log) {
-    static const std::regex tensor(R"(\[ *\d+/ *\d+\] (\S+) +- \[.*\], type = +(\w+), size = [^(]*(?:\((\w+)\))?)");
+    static const std::regex tensor(R"(\[ *\d+/ *\d+\] (.+?) +- \[.*\], type = +(\w+), size = [^(]*(?:\((\w+)\))?)");
     std::vector<std::pair<std::string, std::string>> types;
     std::istringstream lines(log);
     for (std::string line; std::getline(lines, line);) {

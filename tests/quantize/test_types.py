@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
@@ -12,6 +13,8 @@ from support.quantize_helpers import random_importance, stock_quantize, stock_ty
 from support.synthetic import make_checkpoint
 
 from pytrimode.convert import ConversionError, TypeOptions, convert
+from pytrimode.convert.gguf_input import GgufInput
+from pytrimode.convert.type_selection import select_types
 from pytrimode.gguf.header import read_gguf_header
 from pytrimode.gguf.types import OUTPUT_TYPES, GgmlType
 
@@ -126,6 +129,21 @@ def test_types_of_few_bits_need_an_importance_matrix(
     with pytest.raises(ConversionError, match=f"^{name} needs an importance matrix: give --imatrix"):
         convert(small[0], tmp_path / "model.gguf", name)
     assert not list(tmp_path.iterdir())
+
+
+def test_names_with_spaces_have_types_and_one_that_the_log_does_not_show_is_named(
+    models: dict[int, tuple[Path, Path, Path, Importance]],
+) -> None:
+    with GgufInput(models[LAYERS[0]][1]) as file:
+        tensors, metadata = file.tensors, file.metadata()
+
+    def types_with(name: str) -> dict[str, GgmlType]:
+        more = SimpleNamespace(name=name, shape=(256, 256), kind=GgmlType.BF16)
+        return select_types(metadata, [*tensors, more], OUTPUT_TYPES["q4_0"], TypeOptions(), has_imatrix=False)
+
+    assert types_with("blk.0.of two words.weight")["blk.0.of two words.weight"] is GgmlType.Q4_0
+    with pytest.raises(ConversionError, match=r"names no type for the tensor 'blk\.0\.spaces '"):
+        types_with("blk.0.spaces ")
 
 
 def test_table_of_types_is_ggmls() -> None:
