@@ -134,7 +134,8 @@ class Filling:
                 text += gap["text"]
                 gaps.append(gap)
             else:
-                following = parts.pop(0) if parts and isinstance(parts[0], str) else ""
+                following = parts[0] if parts and isinstance(parts[0], str) else ""
+                del parts[: following != ""]
                 gap = self._choose(loop, before, part.choices, following, lora_scales, cancellation)
                 # Together with what follows: a token may have characters of both.
                 before += self.tokenize(gap["text"] + following)
